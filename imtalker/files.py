@@ -1,0 +1,112 @@
+"""Files of tensors, read safely: no class or function that a file names is ever imported or called."""
+
+import logging
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import InputError
+
+log = logging.getLogger("imtalker")
+
+Tree = dict  # names to tensors, plain values, or trees again
+
+
+class Skipped:
+    """Stands for a value of a class that torch does not know to be safe; whatever it was made with is dropped."""
+
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        pass
+
+
+def read_tensors(path: str | Path) -> tuple[Tree, dict[str, str]]:
+    """A .safetensors file, or a pickle that torch.save wrote, as (content, metadata), tensors on the CPU.
+
+    Raises InputError for a file that is missing, truncated, no such file at all, or a pickle that wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.")
+    if path.suffix in (".safetensors", ".sft"):
+        return read_safetensors(path)
+    content = read_pickle(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of weights.")
+    return content, {}
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a .safetensors file."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is truncated or not a .safetensors file ({error}); fetch it again.") from error
+
+
+def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes a .safetensors file whole or not at all."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist; create it first.")
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, str(partial), metadata)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_pickle(path: str | Path) -> object:
+    """What torch.save wrote: tensors and plain containers; values of any other class become `Skipped`.
+
+    Raises InputError where that is not possible without running something the file names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.")
+    unknown = _unknown_classes(path)
+    if unknown:
+        log.warning("%s: values of the classes %s are skipped.", path.name, ", ".join(sorted(unknown)))
+    try:
+        with torch.serialization.safe_globals([(Skipped, name) for name in unknown]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except pickle.UnpicklingError as error:
+        names = f" (it names {', '.join(sorted(unknown))})" if unknown else ""
+        raise InputError(
+            f"{path} is refused: it is no file of weights, or holds more than tensors and plain values{names}; "
+            f"ask its author for a .safetensors file."
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        # torch raises all of these for damaged files
+        raise InputError(f"{path} is truncated or not a file that torch saved; fetch it again.") from error
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _unknown_classes(path: Path) -> list[str]:
+    """Names in the pickle that torch does not know to be safe, found without running it."""
+    if not _is_zip(path):
+        return []
+    try:
+        return torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except (AttributeError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError):
+        return []  # an older torch, or a damaged file: reading it says what is wrong

@@ -1,0 +1,108 @@
+"""What makes one architecture differ from another: sizes only, no device, path or training switch.
+
+The defaults are those of the published weights. A file without a configuration in its metadata is one of them;
+our own files carry theirs (see checkpoints.py), so that smaller models of the same classes load the same way.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Literal
+
+Generation = Literal["v1", "v2"]
+
+
+@dataclass(frozen=True)
+class RendererConfig:
+    """Sizes of identity and motion encoders, motion decoder, transfer and synthesis (spec: Renderer).
+
+    Levels run coarse to fine: level i has `channels[i]` channels on a square of `coarsest * 2**i` cells.
+    """
+
+    generation: Generation
+    input_size: int  # side of the square pictures both encoders take
+    channels: tuple[int, ...] = (512, 512, 256, 128, 64, 32)
+    coarsest: int = 8
+    attention_levels: int = 4  # levels with cross attention of their own; finer ones copy the best match of the last
+    motion_size: int = 32
+    identity_size: int = 512
+    motion_channels: tuple[int, ...] = (64, 128, 256, 512, 512, 512)  # motion encoder: first convolution, then halvings
+    heads: int = 8
+    window: int = 8
+
+    def side(self, level: int) -> int:
+        return self.coarsest * 2**level
+
+    @property
+    def levels(self) -> int:
+        return len(self.channels)
+
+    @property
+    def output_size(self) -> int:
+        return 2 * self.side(self.levels - 1)
+
+    @property
+    def halvings(self) -> int:
+        """How often the identity encoder halves the picture before the finest feature map: 0 in v1, 1 in v2."""
+        return (self.input_size // self.side(self.levels - 1)).bit_length() - 1
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Sizes of the wav2vec2 encoder, named as in transformers' Wav2Vec2Config; the defaults are wav2vec2-base's."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    conv_dim: tuple[int, ...] = (512,) * 7
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    num_conv_pos_embeddings: int = 128
+    num_conv_pos_embedding_groups: int = 16
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Sizes of the motion generator (spec: Motion generator)."""
+
+    generation: Generation
+    motion_size: int = 32
+    condition_size: int = 32
+    width: int = 512
+    depth: int = 8
+    heads: int = 8
+    window: int = 50  # frames sampled at once
+    context: int = 10  # frames of the window before that stay fixed in front of them
+    neighbours: int = 5  # v1 only: a frame attends this many frames to either side
+    audio: AudioConfig = field(default_factory=AudioConfig)
+
+    @property
+    def cfg(self) -> float:
+        """Audio guidance recommended for this generation."""
+        return 3.0 if self.generation == "v1" else 2.0
+
+
+PUBLISHED = {
+    "renderer": {"v1": RendererConfig("v1", input_size=256), "v2": RendererConfig("v2", input_size=512)},
+    "generator": {"v1": GeneratorConfig("v1"), "v2": GeneratorConfig("v2")},
+}
+
+
+def to_dict(config: RendererConfig | GeneratorConfig) -> dict:
+    """Plain values, ready for json."""
+    return asdict(config)
+
+
+def from_dict(kind: str, values: dict) -> RendererConfig | GeneratorConfig:
+    """The inverse of `to_dict`; kind is "renderer" or "generator". Unknown or missing names raise TypeError."""
+    cls = {"renderer": RendererConfig, "generator": GeneratorConfig}[kind]
+    values = _tuples(cls, values)
+    if kind == "generator" and "audio" in values:
+        values["audio"] = AudioConfig(**_tuples(AudioConfig, values["audio"]))
+    return cls(**values)
+
+
+def _tuples(cls: type, values: dict) -> dict:
+    names = {f.name for f in fields(cls)}
+    if unknown := set(values) - names:
+        raise TypeError(f"{cls.__name__} has no {', '.join(sorted(unknown))}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -1,0 +1,104 @@
+"""Implicit motion transfer: motion latents decoded to maps that say, by attention, where each part of the source goes."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Attention, attend_and_match, join_heads, to_map, to_tokens
+from .config import RendererConfig
+from .layers import EqualLinear, EqualMLP, StyledConv
+
+
+class IdentityAdapter(nn.Module):
+    """Motion latents (B,motion_size) and one identity (1,identity_size) -> latents in that person's own motion space."""
+
+    def __init__(self, config: RendererConfig):
+        super().__init__()
+        self.in_layer = EqualLinear(config.motion_size + config.identity_size, config.identity_size)
+        self.mlp = EqualMLP(config.identity_size, config.motion_size)
+
+    def forward(self, motion: Tensor, identity: Tensor) -> Tensor:
+        joined = torch.cat([motion, identity.expand(len(motion), -1)], dim=1)
+        return self.mlp(self.in_layer(joined))
+
+
+class MotionDecoder(nn.Module):
+    """Adapted latents (B,motion_size) -> one map per attention level, coarse to fine."""
+
+    def __init__(self, config: RendererConfig):
+        super().__init__()
+        latent, channels = config.motion_size, config.channels[: config.attention_levels]
+        side = config.coarsest // 2
+        self.const = nn.Parameter(torch.empty(1, latent, side, side))
+        self.layers = nn.ModuleList([StyledConv(latent, channels[0], latent)])
+        for inputs, outputs in zip((channels[0], *channels), channels):
+            self.layers.append(StyledConv(inputs, outputs, latent, upsample=True))
+            self.layers.append(StyledConv(outputs, outputs, latent))
+            self.layers.append(StyledConv(outputs, outputs, latent))
+
+    def forward(self, latent: Tensor) -> list[Tensor]:
+        maps = []
+        x = self.const.expand(len(latent), -1, -1, -1)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, latent)
+            if number and number % 3 == 0:
+                maps.append(x)
+        return maps
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the transfer needs of a source, computed once: never changed afterwards."""
+
+    keys: tuple[Tensor, ...]  # (1,heads,S*S,C/heads) per attention level
+    values: tuple[Tensor, ...]  # likewise
+    pooled: tuple[Tensor, ...]  # finer levels, averaged to the cells of the last attention level: (S*S,C)
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.cross = Attention(width, heads)
+
+
+class MotionTransfer(nn.Module):
+    """Rearranges a source's feature maps to follow driving maps.
+
+    Attention levels attend to the whole map. Finer levels copy, for each cell of the last attention level, the mean
+    of the cell its head-averaged attention is largest for.
+    """
+
+    def __init__(self, config: RendererConfig):
+        super().__init__()
+        channels = config.channels[: config.attention_levels]
+        self.levels = nn.ModuleList(CrossAttention(width, config.heads) for width in channels)
+
+    def prepare(self, features: tuple[Tensor, ...], maps: list[Tensor]) -> Reference:
+        """`features` (1,C,S,S) of the source, `maps` decoded from the source's own motion."""
+        attentions = [level.cross for level in self.levels]
+        side = maps[-1].shape[-1]
+        return Reference(
+            keys=tuple(attn.keys(to_tokens(m)) for attn, m in zip(attentions, maps)),
+            values=tuple(attn.values(to_tokens(f)) for attn, f in zip(attentions, features)),
+            pooled=tuple(
+                to_tokens(F.avg_pool2d(f, f.shape[-1] // side)).squeeze(0) for f in features[len(attentions) :]
+            ),
+        )
+
+    def forward(self, maps: list[Tensor], reference: Reference) -> list[Tensor]:
+        """Driving maps (B,C,S,S) -> the source's features where the driver has them, coarse to fine, (B,C,S,S) each."""
+        aligned = []
+        batch = len(maps[0])
+        for level, driving, k, v in zip(self.levels[:-1], maps, reference.keys, reference.values):
+            q = level.cross.queries(to_tokens(driving))
+            x = F.scaled_dot_product_attention(q, k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1))
+            aligned.append(to_map(level.cross.proj(join_heads(x))))
+        attention = self.levels[-1].cross
+        q = attention.queries(to_tokens(maps[-1]))
+        x, match = attend_and_match(q, reference.keys[-1], reference.values[-1])
+        aligned.append(to_map(attention.proj(join_heads(x))))
+        for step, pooled in enumerate(reference.pooled, start=1):
+            aligned.append(F.interpolate(to_map(pooled[match]), scale_factor=2**step, mode="nearest"))
+        return aligned

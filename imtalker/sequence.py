@@ -1,0 +1,40 @@
+"""Sequences of rows over time, shared by motion and control: frame rates and files."""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .files import read_safetensors, save_safetensors
+
+
+def resample_rows(rows: Tensor, fps: float, new_fps: float, count: int | None = None) -> Tensor:
+    """Rows (T,C) at `fps` -> (count,C) at `new_fps`, linear in time, the last row held past the end.
+
+    `count` defaults to as many rows as cover the same time.
+    """
+    if count is None:
+        count = max(1, math.ceil(len(rows) * new_fps / fps - 1e-6))
+    position = torch.arange(count, dtype=torch.float64) * (fps / new_fps)
+    position = position.clamp(max=len(rows) - 1)
+    before = position.floor().long()
+    after = (before + 1).clamp(max=len(rows) - 1)
+    share = (position - before).to(rows).unsqueeze(1)
+    return rows[before].lerp(rows[after], share)
+
+
+def save_sequence(path: str | Path, kind: str, tensors: dict[str, Tensor], **metadata: object) -> None:
+    """Writes `tensors` as .safetensors, with the kind and the metadata in its header."""
+    header = {"format": "imtalker", "kind": kind, **{name: str(value) for name, value in metadata.items()}}
+    save_safetensors(path, tensors, header)
+
+
+def load_sequence(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What `save_sequence` wrote; another kind of file is refused."""
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("kind") != kind:
+        found = metadata.get("kind", "something else")
+        raise InputError(f"{path} holds {found}, not {kind}; choose a file that IMTalker saved as {kind}.")
+    return tensors, metadata
