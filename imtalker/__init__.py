@@ -6,11 +6,13 @@ from .errors import InputError
 from .models.generator import AudioFeatures, Generator
 from .models.renderer import Renderer, Source
 from .motion import Motion
+from .pipeline import Clip, reenact, talk
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudioFeatures",
+    "Clip",
     "Control",
     "Generator",
     "InputError",
@@ -19,5 +21,7 @@ __all__ = [
     "Source",
     "load_generator",
     "load_renderer",
+    "reenact",
     "save_weights",
+    "talk",
 ]

@@ -34,7 +34,7 @@ class Weights:
     config: RendererConfig | GeneratorConfig | None
 
     def describe(self) -> str:
-        """"a renderer (v2)", for messages."""
+        """ "a renderer (v2)", for messages."""
         if self.config:
             return f"{KIND_NAMES[self.kind]} ({self.config.generation})"
         if self.kind:
@@ -125,6 +125,17 @@ def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
     return {AUDIO_PREFIX + name: weights.tensors[key] for key, name in names.items()}
 
 
+def find_weights(folder: str | Path, kind: str) -> Path:
+    """The file of the kind in a folder, by the published name: .safetensors before .ckpt."""
+    for suffix in (".safetensors", ".ckpt"):
+        if (path := Path(folder) / f"{kind}{suffix}").is_file():
+            return path
+    raise InputError(
+        f"{folder} holds neither {kind}.safetensors nor {kind}.ckpt; fetch the published weights with "
+        f"python -m imtalker download --to {folder}"
+    )
+
+
 def inspect(file: str | Path | StateDict) -> Report:
     """What a file is, and what of it is missing, unexpected or of the wrong shape."""
     weights = read_weights(file)
@@ -136,7 +147,9 @@ def inspect(file: str | Path | StateDict) -> Report:
 def save_weights(model: Renderer | Generator, path: str | Path, dtype: torch.dtype | None = None) -> None:
     """Writes a model as .safetensors: published names, its configuration in the metadata."""
     kind = "renderer" if isinstance(model, Renderer) else "generator"
-    tensors = {to_published(kind, name): tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
+    tensors = {
+        to_published(kind, name): tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()
+    }
     save_safetensors(path, tensors, _metadata(kind, model.config))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .files import read_pickle
 from .errors import InputError
+from .files import read_pickle
 from .sequence import load_sequence, resample_rows, save_sequence
 
 WIDTHS = {"pose": 3, "cam": 3, "gaze": 2}

@@ -1,5 +1,7 @@
 """Motion: what a face does over time, as one latent per frame."""
 
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .sequence import load_sequence, resample_rows, save_sequence
+from .sequence import load_sequence, resample_rows, row_count, rows_at, save_sequence
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,28 @@ class Motion:
     def load(cls, path: str | Path) -> "Motion":
         tensors, metadata = load_sequence(path, "motion")
         return cls(tensors["latents"], float(metadata["fps"]), metadata["generation"])
+
+
+def stream_at_fps(blocks: Iterable[Motion], fps: float, frames: int | None = None) -> Iterator[Motion]:
+    """`Motion.at_fps` for a motion that arrives in blocks of one frame rate: yields each latent as soon as it is known.
+
+    Stops asking for blocks once `frames` are out.
+    """
+    rows, first, done = None, 0, 0  # `rows` are the latest latents, of which the first has index `first`
+    for block in blocks:
+        rows = block.latents if rows is None else torch.cat([rows, block.latents])
+        step = block.fps / fps
+        known = math.floor((first + len(rows) - 1) / step + 1e-9) + 1
+        until = known if frames is None else min(known, frames)
+        if until > done:
+            position = torch.arange(done, until, dtype=torch.float64) * step - first
+            yield replace(block, latents=rows_at(rows, position), fps=fps)
+            done = until
+        if done == frames:
+            return
+        passed = min(math.floor(done * step) - first, len(rows) - 1)
+        rows, first = rows[passed:], first + passed
+    total = row_count(first + len(rows), block.fps, fps) if frames is None else frames
+    if total > done:
+        position = torch.arange(done, total, dtype=torch.float64) * step - first
+        yield replace(block, latents=rows_at(rows, position), fps=fps)

@@ -25,8 +25,14 @@ def pad_rows(rows: Tensor, count: int) -> Tensor:
 
 
 def integrate(
-    flow: FlowTransformer, noise: Tensor, context: Tensor, reference: Tensor, with_audio: Tensor, without: Tensor,
-    cfg: float, nfe: int,
+    flow: FlowTransformer,
+    noise: Tensor,
+    context: Tensor,
+    reference: Tensor,
+    with_audio: Tensor,
+    without: Tensor,
+    cfg: float,
+    nfe: int,
 ) -> Tensor:
     """One window: Euler steps from `noise` (window,motion) at t = 0 to motion at t = 1, on nfe points (nfe - 1 steps).
 

@@ -10,19 +10,26 @@ from .errors import InputError
 from .files import read_safetensors, save_safetensors
 
 
+def rows_at(rows: Tensor, position: Tensor) -> Tensor:
+    """Rows (T,C) at fractional indices (N,), linear between rows, the outer ones held beyond them -> (N,C)."""
+    position = position.clamp(0, len(rows) - 1)
+    before = position.floor().long()
+    after = position.ceil().long()
+    return rows[before].lerp(rows[after], (position - before).to(rows).unsqueeze(1))
+
+
+def row_count(count: int, fps: float, new_fps: float) -> int:
+    """How many rows at `new_fps` cover the time of `count` rows at `fps`."""
+    return max(1, math.ceil(count * new_fps / fps - 1e-6))
+
+
 def resample_rows(rows: Tensor, fps: float, new_fps: float, count: int | None = None) -> Tensor:
     """Rows (T,C) at `fps` -> (count,C) at `new_fps`, linear in time, the last row held past the end.
 
     `count` defaults to as many rows as cover the same time.
     """
-    if count is None:
-        count = max(1, math.ceil(len(rows) * new_fps / fps - 1e-6))
-    position = torch.arange(count, dtype=torch.float64) * (fps / new_fps)
-    position = position.clamp(max=len(rows) - 1)
-    before = position.floor().long()
-    after = (before + 1).clamp(max=len(rows) - 1)
-    share = (position - before).to(rows).unsqueeze(1)
-    return rows[before].lerp(rows[after], share)
+    count = row_count(len(rows), fps, new_fps) if count is None else count
+    return rows_at(rows, torch.arange(count, dtype=torch.float64) * (fps / new_fps))
 
 
 def save_sequence(path: str | Path, kind: str, tensors: dict[str, Tensor], **metadata: object) -> None:

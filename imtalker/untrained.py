@@ -5,6 +5,7 @@ Pictures rendered with them are patterns, not faces.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 import numpy as np
@@ -40,6 +41,31 @@ def made_up(name: str, shape: tuple[int, ...], seed: int = 1) -> Tensor:
     return torch.from_numpy(np.asarray(_scaled(name, n), dtype=np.float32))
 
 
+def label(blocks: Iterable[Tensor], text: str = "untrained weights: not a face") -> Iterator[Tensor]:
+    """Frames (n,H,W,3) with `text` written across their top, so that nobody takes them for a result."""
+    strip = None
+    for block in blocks:
+        if strip is None:
+            strip = _strip(text, block.shape[2]).to(block.device)
+        height = min(len(strip), block.shape[1])
+        block = block.clone()
+        block[:, :height] = strip[:height]
+        yield block
+
+
+def _strip(text: str, width: int) -> Tensor:
+    """White text on black, (height,width,3)."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(64)
+    _, _, right, bottom = font.getbbox(text)
+    picture = Image.new("L", (round(right) + 64, round(bottom) + 32))
+    ImageDraw.Draw(picture).text((32, 8), text, fill=255, font=font)
+    height = max(1, round(picture.height * width / picture.width))
+    rows = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32) / 255
+    return torch.from_numpy(rows)[:, :, None].expand(-1, -1, 3)
+
+
 def _scaled(name: str, n: np.ndarray) -> np.ndarray:
     leaf = name.rsplit(".", 1)[-1]
     fan = math.prod(n.shape[1:])
@@ -72,7 +98,8 @@ def _fill(kind: str, config: RendererConfig | GeneratorConfig, seed: int) -> Ren
     with torch.device("meta"):
         model = CLASSES[kind](config).eval()
     tensors = {
-        name: made_up(to_published(kind, name), tuple(tensor.shape), seed) for name, tensor in model.state_dict().items()
+        name: made_up(to_published(kind, name), tuple(tensor.shape), seed)
+        for name, tensor in model.state_dict().items()
     }
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False)

@@ -1,1 +1,1 @@
-"""The architecture of IMTalker, both weight generations: modules and their sizes, nothing that reads files or pictures."""
+"""The architecture of IMTalker, both weight generations: modules and their sizes."""

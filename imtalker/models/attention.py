@@ -34,7 +34,7 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor, chunk: int = 512) -> tuple
 
     Returns the output (B,h,N,d) and indices (B,N). The N x M map exists only `chunk` queries at a time.
     """
-    batch, heads, count, width = q.shape
+    batch, _, count, width = q.shape
     output = torch.empty_like(q)
     match = torch.empty(batch, count, dtype=torch.long, device=q.device)
     keys = k.transpose(2, 3) * width**-0.5
@@ -126,9 +126,10 @@ def relative_index(window: int) -> Tensor:
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention inside windows with a learned bias by relative position."""
+    """Multi-head attention inside windows with a learned bias by relative position; some windows may be masked."""
 
-    def __init__(self, width: int, heads: int, window: int):
+    def __init__(self, width: int, heads: int, window: int, mask: Tensor | None):
+        """mask: (W,window**2,window**2), added to the logits of each of the W windows."""
         super().__init__()
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         self.q = nn.Linear(width, width)
@@ -137,17 +138,31 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.heads = heads
         self.register_buffer("index", relative_index(window), persistent=False)
+        # few windows are masked: they are done again with their mask, so that no map of all windows is needed
+        masked = None if mask is None else mask.flatten(1).any(dim=1).nonzero().squeeze(1)
+        self.register_buffer("masked", masked, persistent=False)
+        self.register_buffer("mask", None if mask is None else mask[masked], persistent=False)
 
-    def forward(self, q: Tensor, kv: Tensor, mask: Tensor | None) -> Tensor:
-        """q, kv (B,W,n,C); mask (W,n,n) added to the logits -> (B,W,n,C)"""
-        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)
-        bias = bias[None] if mask is None else bias[None] + mask[:, None].to(bias.dtype)
+    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
+        """q, kv (B,W,n,C) -> (B,W,n,C)"""
+        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]
         q, k, v = (
             layer(x).unflatten(3, (self.heads, -1)).transpose(2, 3)
             for layer, x in ((self.q, q), (self.k, kv), (self.v, kv))
         )
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(q.shape[1], -1, -1, -1))
+        x = self._attend(q, k, v, bias)
+        if self.mask is not None:
+            bias = bias + self.mask[:, None].to(bias.dtype)
+            x[:, self.masked] = self._attend(q[:, self.masked], k[:, self.masked], v[:, self.masked], bias)
         return self.proj(x.transpose(2, 3).flatten(3))
+
+    @staticmethod
+    def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """(B,W,h,n,d) each, bias (1 or W,h,n,n); in four dimensions, for which there are fused kernels."""
+        batch, windows = q.shape[:2]
+        bias = bias.expand(batch * windows, -1, -1, -1) if len(bias) == 1 else bias.repeat(batch, 1, 1, 1)
+        x = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=bias)
+        return x.unflatten(0, (batch, windows))
 
 
 class SwinBlock(nn.Module):
@@ -157,16 +172,15 @@ class SwinBlock(nn.Module):
         super().__init__()
         self.norm_q = nn.LayerNorm(width)
         self.norm_kv = nn.LayerNorm(width)
-        self.attn = WindowAttention(width, heads, window)
+        self.attn = WindowAttention(width, heads, window, shift_mask(side, window) if shifted else None)
         self.norm_ffn = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.side, self.window, self.shift = side, window, window // 2 if shifted else 0
-        self.register_buffer("mask", shift_mask(side, window) if shifted else None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,S*S,C) -> (B,S*S,C)"""
         q, kv = (self._windows(norm(x)) for norm in (self.norm_q, self.norm_kv))
-        attended = from_windows(self.attn(q, kv, self.mask), self.window, self.side)
+        attended = from_windows(self.attn(q, kv), self.window, self.side)
         x = x + attended.roll((self.shift, self.shift), dims=(1, 2)).flatten(1, 2)
         return x + self.mlp(self.norm_ffn(x))
 

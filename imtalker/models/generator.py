@@ -116,9 +116,7 @@ class Generator(nn.Module):
         with torch.inference_mode():
             speech = self.audio_projection(audio.features.to(anchor))
             steering = self._project_control(control, len(audio), padding)
-        blocks = sample_windows(
-            self.flow, speech, steering, source.motion.to(anchor), noise.to(anchor), cfg, nfe
-        )
+        blocks = sample_windows(self.flow, speech, steering, source.motion.to(anchor), noise.to(anchor), cfg, nfe)
         while True:
             # entered anew for each window: a generator must not hold its caller in inference mode
             with torch.inference_mode():
@@ -132,8 +130,9 @@ class Generator(nn.Module):
         total = torch.zeros(frames, self.config.condition_size).to(self._anchor())
         for name, rows in (control.at_fps(FPS) if control else Control()).parts().items():
             if len(rows) != frames:
-                action = "cut" if len(rows) > frames else "continued with " + {"hold": "its last row"}.get(padding, "zeros")
-                log.warning("The %s control has %d frames and the audio %d; it is %s.", name, len(rows), frames, action)
+                filling = "its last row" if padding == "hold" else "zeros"
+                done = "cut" if len(rows) > frames else f"continued with {filling}"
+                log.warning("The %s control has %d frames and the audio %d; it is %s.", name, len(rows), frames, done)
             if padding == "zero":
                 rows = F.pad(rows[:frames], (0, 0, 0, max(0, frames - len(rows))))
             project = getattr(self, f"{name}_projection")

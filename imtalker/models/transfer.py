@@ -1,4 +1,4 @@
-"""Implicit motion transfer: motion latents decoded to maps that say, by attention, where each part of the source goes."""
+"""Implicit motion transfer: motion decoded to maps whose attention says where each part of the source goes."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from .layers import EqualLinear, EqualMLP, StyledConv
 
 
 class IdentityAdapter(nn.Module):
-    """Motion latents (B,motion_size) and one identity (1,identity_size) -> latents in that person's own motion space."""
+    """Motion latents (B,motion_size) and one identity (1,identity_size) -> latents in that person's motion space."""
 
     def __init__(self, config: RendererConfig):
         super().__init__()

@@ -1,0 +1,273 @@
+"""The command line: talk, reenact, download, convert, info."""
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import __doc__ as package_doc
+from . import __version__, untrained
+from .checkpoints import convert, find_weights, inspect, load_generator, load_renderer
+from .control import Control, load_gaze, load_pose
+from .download import download, plan
+from .errors import InputError
+from .models.config import PUBLISHED
+from .pipeline import Clip, reenact, talk
+
+log = logging.getLogger("imtalker")
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DEFAULT_MODELS = Path.home() / ".cache" / "imtalker"
+SECONDS_BETWEEN_LINES = 5
+DONE, FAILED = 0, 1  # argparse itself answers wrong usage with 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0 done, 1 failed, with one sentence on stderr."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO if options.verbose else logging.WARNING)
+    # a polite kill cleans up as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"imtalker: {error}", file=sys.stderr)
+        return FAILED
+    except torch.OutOfMemoryError:
+        print("imtalker: The device is out of memory; give a smaller --batch-size or --device cpu.", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("imtalker: Stopped; nothing half-written is left.", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m imtalker", description=package_doc)
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--verbose", action="store_true", help="say more about what is done")
+    models = argparse.ArgumentParser(add_help=False)
+    models.add_argument("--models", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="weights (%(default)s)")
+    video = argparse.ArgumentParser(add_help=False)
+    video.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
+    video.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
+    video.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
+    video.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")
+    video.add_argument("--batch-size", type=_positive(int), metavar="N", help="frames rendered at once")
+    video.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
+    video.add_argument("--fps", type=_positive(float), help="frames a second (25, or the driving video's own)")
+    video.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
+    video.add_argument("--untrained", choices=("v1", "v2"), help="made-up weights: checks an installation, no face")
+
+    command = commands.add_parser("talk", parents=[common, models, video], help="portrait + speech -> video with sound")
+    command.add_argument("--audio", type=Path, required=True, help="speech: a sound file, or a video with sound")
+    command.add_argument("--seed", type=int, default=0, help="another seed, another delivery (%(default)s)")
+    command.add_argument("--cfg", type=float, help="weight of the speech (v1 3.0, v2 2.0)")
+    command.add_argument("--nfe", type=int, default=10, metavar="N", help="points in time; N-1 steps (%(default)s)")
+    command.add_argument("--control", type=Path, metavar="FILE", help="pose, camera and gaze saved by Control.save")
+    command.add_argument("--pose", type=Path, metavar="FILE", help="SMIRK .pt with pose_params and cam, 25 fps")
+    command.add_argument("--gaze", type=Path, metavar="FILE", help="L2CS-Net .npy, radians, 25 fps")
+    command.set_defaults(run=_talk)
+
+    command = commands.add_parser("reenact", parents=[common, models, video], help="portrait + driving video -> video")
+    command.add_argument("--driving", type=Path, required=True, metavar="VIDEO", help="whose motion and sound to take")
+    command.set_defaults(run=_reenact)
+
+    command = commands.add_parser("download", parents=[common], help="fetch the published weights")
+    command.add_argument("--to", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="folder (%(default)s)")
+    command.set_defaults(run=_download)
+
+    command = commands.add_parser("convert", parents=[common], help="any accepted file -> .safetensors")
+    command.add_argument("file", type=Path, metavar="IN.ckpt")
+    command.add_argument("to", type=Path, metavar="OUT.safetensors")
+    command.add_argument("--wav2vec", choices=("keep", "split"), default="keep", help="split: to a file of its own")
+    command.add_argument("--dtype", choices=DTYPES, help="precision of the new file (that of the old one)")
+    command.set_defaults(run=_convert)
+
+    command = commands.add_parser("info", parents=[common], help="what a file of weights is")
+    command.add_argument("file", type=Path)
+    command.set_defaults(run=_info)
+    return top
+
+
+def _positive(kind: type):
+    def number(text: str):
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    number.__name__ = kind.__name__
+    return number
+
+
+def _talk(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    control = _control(options)
+    renderer, generator = _models(options, "renderer"), _models(options, "generator")
+    clip = talk(
+        renderer,
+        generator,
+        options.source,
+        options.audio,
+        control=control,
+        cfg=options.cfg,
+        nfe=options.nfe,
+        seed=options.seed,
+        fps=options.fps or 25,
+        frames=options.frames,
+        crop=options.crop,
+        model_dirs=[options.models],
+        batch_size=options.batch_size,
+    )
+    _save(clip, options)
+
+
+def _reenact(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    clip = reenact(
+        _models(options, "renderer"),
+        options.source,
+        options.driving,
+        fps=options.fps,
+        frames=options.frames,
+        crop=options.crop,
+        model_dirs=[options.models],
+        batch_size=options.batch_size,
+    )
+    _save(clip, options)
+
+
+def _download(options: argparse.Namespace) -> None:
+    files = plan(options.to)
+    for name, size, present in files:
+        print(f"{name}: {'already there' if present else _size(size)}")
+    total = sum(size or 0 for _, size, present in files if not present)
+    print(f"To fetch: {_size(total)}, into {options.to}")
+    bar = _Bytes()
+    download(options.to, bar)
+    bar.close()
+    print("All files are there.")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    dtype = DTYPES[options.dtype] if options.dtype else None
+    for path in convert(options.file, options.to, options.wav2vec == "split", dtype):
+        print(f"{path}: {_size(path.stat().st_size)}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    report = inspect(options.file)
+    weights = report.weights
+    print(f"{options.file} is {weights.describe()}")
+    print(f"parameters: {report.parameters:,} in {len(weights.tensors)} tensors, {', '.join(report.precisions)}")
+    if weights.config is not None:
+        print(f"fit: {report.problems or 'complete, nothing unexpected'}")
+
+
+def _check_output(path: Path) -> None:
+    """What can be known before minutes of work: the folder and the kind of file."""
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist; create it or choose another.")
+    if path.suffix.lower() not in (".mp4", ".mov"):
+        raise InputError(f"{path} must end in .mp4 or .mov.")
+
+
+def _control(options: argparse.Namespace) -> Control | None:
+    control = Control.load(options.control) if options.control else Control()
+    parts = control.parts()
+    if options.pose:
+        parts |= load_pose(options.pose)
+    if options.gaze:
+        parts["gaze"] = load_gaze(options.gaze)
+    return Control(**parts, fps=control.fps) if parts else None
+
+
+def _models(options: argparse.Namespace, kind: str):
+    device, dtype = _device(options.device), DTYPES[options.dtype]
+    if options.untrained:
+        log.warning("Untrained %s weights: what the %s makes means nothing; it is not a face.", options.untrained, kind)
+        make = {"renderer": untrained.untrained_renderer, "generator": untrained.untrained_generator}[kind]
+        return make(PUBLISHED[kind][options.untrained]).to(device, dtype)
+    if kind == "renderer":
+        return load_renderer(find_weights(options.models, "renderer"), device, dtype)
+    wav2vec = options.models / "wav2vec2-base-960h"
+    file = find_weights(options.models, "generator")
+    return load_generator(file, wav2vec if wav2vec.is_dir() else None, device, dtype)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _save(clip: Clip, options: argparse.Namespace) -> None:
+    blocks = _progress(clip.blocks, clip.count)
+    metadata = {}
+    if options.untrained:
+        blocks = untrained.label(blocks)
+        metadata["title"] = "Made with untrained weights: not a face"
+    started = time.monotonic()
+    count = Clip(blocks, clip.fps, clip.count, clip.audio).save(options.output, metadata)
+    seconds = time.monotonic() - started
+    print(f"{options.output}: {count} frames, {float(count / clip.fps):.2f} s of video in {seconds:.1f} s")
+
+
+def _progress(blocks: Iterator[Tensor], count: int | None) -> Iterator[Tensor]:
+    """Counts frames: a bar with rate and time left on a terminal, a line every few seconds elsewhere."""
+    from tqdm import tqdm
+
+    terminal = sys.stderr.isatty()
+    started = told = time.monotonic()
+    done = 0
+    with tqdm(total=count, unit="frame", disable=not terminal) as bar:
+        for block in blocks:
+            yield block
+            done += len(block)
+            bar.update(len(block))
+            now = time.monotonic()
+            if not terminal and now - told > SECONDS_BETWEEN_LINES:
+                told, rate = now, done / (now - started)
+                left = f" of {count}, {(count - done) / rate:.0f} s left" if count else ""
+                print(f"{done} frames{left}, {rate:.1f} frames/s", file=sys.stderr, flush=True)
+
+
+class _Bytes:
+    """Progress of a download: a bar for each file."""
+
+    def __init__(self):
+        self.bar, self.name = None, None
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        from tqdm import tqdm
+
+        if name != self.name:
+            self.close()
+            self.bar, self.name = tqdm(total=total, desc=name, unit="B", unit_scale=True, mininterval=1), name
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "size unknown"
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"

@@ -1,0 +1,277 @@
+"""The face in a picture: found, chosen, and followed through a video.
+
+Pictures are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixels from the picture's top left corner.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from scipy import ndimage
+from torch import Tensor
+
+from .crop import Box, Crop, centre_crop, square_crop
+from .errors import InputError
+
+logger = logging.getLogger("imtalker")
+
+DETECTION_SIDE = 640
+HAAR_FILE = "haarcascade_frontalface_default.xml"
+YUNET_FILE = "face_detection_yunet_2023mar.onnx"
+YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+GET_A_DETECTOR = (
+    "run `pip install opencv-python` (opencv-python-headless on a server) and `python -m imtalker download`,"
+    ' or set the crop to "none"'
+)
+
+
+class FaceNotFound(InputError):
+    """There is no face where one is needed."""
+
+
+class DetectorMissing(InputError):
+    """No face detector is installed; the message says how to get one."""
+
+
+# Size factor and downward shift (share of the box's side) that turn a detector's box into SFD's. Estimated over 16
+# pictures through a detector trained like SFD, not against SFD itself: expect +-5 %.
+CORRECTIONS: dict[str, tuple[float, float]] = {
+    "sfd": (1.0, 0.0),
+    "yunet": (1.0, 0.0),
+    "retinaface": (1.0, 0.0),
+    "scrfd": (1.0, 0.0),
+    "yolo": (1.0, 0.0),
+    "haar": (1.03, 0.02),
+    "mediapipe_mesh": (1.10, -0.055),
+    "mediapipe_full": (1.12, -0.055),
+    "mediapipe_short": (1.19, -0.11),
+}
+
+
+def correct_box(box: Box, kind: str) -> Box:
+    """The box SFD would have drawn, from one of the detector `kind` (a key of CORRECTIONS)."""
+    if kind not in CORRECTIONS:
+        raise InputError(f"unknown kind of face box {kind!r}: choose one of {', '.join(CORRECTIONS)}")
+    factor, shift = CORRECTIONS[kind]
+    x, y = box.center
+    y += shift * box.side
+    half_width, half_height = factor * (box.x1 - box.x0) / 2, factor * (box.y1 - box.y0) / 2
+    return Box(x - half_width, y - half_height, x + half_width, y + half_height, box.score)
+
+
+def detect_faces(image: Tensor, detector: str = "auto", model_dirs: Sequence[str | Path] = ()) -> list[Box]:
+    """Every face of one picture (H, W, 3) or (1, H, W, 3) as an SFD box, best score first; [] where there is none.
+
+    `detector`: "yunet" (needs YUNET_FILE in one of `model_dirs`), "haar" (OpenCV 4 carries it), or "auto": the first of
+    these that is there. Raises DetectorMissing where it is not, InputError for a batch.
+    """
+    return _open_detector(detector, model_dirs)(image)
+
+
+def choose_face(
+    boxes: Sequence[Box], which: str = "largest", index: int = 0, size: tuple[int, int] | None = None
+) -> Box:
+    """One of `boxes`: number `index` when they are put in the order `which` names.
+
+    `which`: "largest", "left to right", "nearest to centre" (needs `size`, the picture's (H, W)) or "best score".
+    Raises FaceNotFound for no boxes, InputError for an unknown order or an index past the last face.
+    """
+    if not boxes:
+        raise FaceNotFound("no face found: use a picture with a visible face, or choose the whole picture")
+    orders: dict[str, Callable[[Box], float]] = {
+        "largest": lambda box: -box.area,
+        "left to right": lambda box: box.center[0],
+        "nearest to centre": lambda box: math.dist(box.center, (size[1] / 2, size[0] / 2)),
+        "best score": lambda box: -box.score,
+    }
+    if which not in orders:
+        raise InputError(f"unknown way to choose a face {which!r}: use one of {', '.join(orders)}")
+    if not 0 <= index < len(boxes):
+        raise InputError(f"face number {index} was asked for but {len(boxes)} found: use 0 to {len(boxes) - 1}")
+    return sorted(boxes, key=orders[which])[index]
+
+
+def find_crop(
+    image: Tensor,
+    scale: float = 1.6,
+    which: str = "largest",
+    index: int = 0,
+    detector: str = "auto",
+    model_dirs: Sequence[str | Path] = (),
+    fallback: str = "error",
+    name: str = "the picture",
+) -> Crop:
+    """The crop around one face of a picture (H, W, 3) or (1, H, W, 3); `name` is what messages call the picture.
+
+    Where no face is found, or no detector is installed, `fallback` "error" raises FaceNotFound or DetectorMissing, and
+    "centre" warns and gives the middle square. An index past the last face is always an InputError.
+    """
+    height, width = image.shape[-3:-1]
+    try:
+        boxes = detect_faces(image, detector, model_dirs)
+        if not boxes:
+            raise FaceNotFound(
+                f"no face found in {name}: use a picture with a visible face, or choose the whole picture"
+            )
+    except (FaceNotFound, DetectorMissing) as error:
+        if fallback == "error":
+            raise
+        reason = f"no face found in {name}" if isinstance(error, FaceNotFound) else str(error)
+        logger.warning("%s; using the middle square of the whole picture", reason)
+        return centre_crop(height, width)
+    return square_crop(choose_face(boxes, which, index, (height, width)), height, width, scale)
+
+
+def follow_face(
+    frames: Iterable[Tensor],
+    which: str = "largest",
+    index: int = 0,
+    detector: str = "auto",
+    model_dirs: Sequence[str | Path] = (),
+    every: int = 1,
+) -> list[Box | None]:
+    """The same face in each frame (H, W, 3) of a video; None where it was not seen, or not looked for.
+
+    Looks at every `every`-th frame. The face is chosen as by `choose_face` where one first appears, then is the one
+    nearest to where it was last, if near enough and of like size. For `steady_box` or `smooth_boxes`.
+    """
+    find = _open_detector(detector, model_dirs)
+    followed: list[Box | None] = []
+    last, unseen = None, 0
+    for number, frame in enumerate(frames):
+        box = None
+        boxes = find(frame) if number % every == 0 else []
+        if boxes and last is None:
+            box = choose_face(boxes, which, index, tuple(frame.shape[-3:-1]))
+        elif boxes:
+            nearest = min(boxes, key=lambda other: math.dist(other.center, last.center))
+            # A false find differs in size, another person is further off; the longer unseen, the further ours may be.
+            near = math.dist(nearest.center, last.center) < last.side * (0.5 + 0.1 * unseen)
+            box = nearest if near and 2 / 3 < nearest.side / last.side < 3 / 2 else None
+        last, unseen = (box, 0) if box else (last, unseen + 1)
+        followed.append(box)
+    return followed
+
+
+def steady_box(boxes: Sequence[Box | None]) -> Box:
+    """One box for a whole video: the median of each edge over the frames that show the face. All None: FaceNotFound."""
+    seen = _seen(boxes)
+    return Box(*(median(getattr(box, edge) for box in seen) for edge in ("x0", "y0", "x1", "y1", "score")))
+
+
+def smooth_boxes(boxes: Sequence[Box | None], fps: float, seconds: float = 0.4) -> list[Box]:
+    """A box for each frame, free of the detector's jitter, for a crop that follows the head like a camera on a tripod.
+
+    Gaps are filled along a straight line (held at both ends), single wild boxes drop out in a running median, then a
+    Gaussian of standard deviation `seconds` is applied to centre and size. It looks both ways in time, so the crop does
+    not lag; at 25 fps and 0.4 s a white jitter falls to about a sixth. All None: FaceNotFound.
+    """
+    _seen(boxes)
+    known = [number for number, box in enumerate(boxes) if box]
+    rows = np.array([(*box.center, box.x1 - box.x0, box.y1 - box.y0) for box in boxes if box])
+    track = np.stack([np.interp(np.arange(len(boxes)), known, column) for column in rows.T], axis=1)
+    track = ndimage.median_filter(track, size=(2 * round(0.1 * fps) + 1, 1), mode="nearest")
+    track = ndimage.gaussian_filter1d(track, seconds * fps, axis=0, mode="nearest")
+    return [Box(x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, y, w, h in track.tolist()]
+
+
+def _seen(boxes: Sequence[Box | None]) -> list[Box]:
+    seen = [box for box in boxes if box]
+    if not seen:
+        raise FaceNotFound(
+            f"no face found in any of {len(boxes)} frames: use a video with a visible face, or do not crop"
+        )
+    return seen
+
+
+# Detectors
+
+Detector = Callable[[Tensor], list[Box]]
+
+
+def _open_detector(detector: str, model_dirs: Sequence[str | Path]) -> Detector:
+    if detector not in ("auto", "yunet", "haar"):
+        raise InputError(f"unknown face detector {detector!r}: use auto, yunet or haar")
+    try:
+        import cv2
+        from cv2 import FaceDetectorYN  # noqa: F401  a half removed OpenCV imports as an empty package
+    except ImportError as error:
+        raise DetectorMissing(f"OpenCV cannot be loaded ({error}): {GET_A_DETECTOR}") from error
+    model = _find_yunet(model_dirs) if detector != "haar" else None
+    if model:
+        return _yunet(cv2, model)
+    cascade = Path(cv2.__file__).parent / "data" / HAAR_FILE
+    if detector != "yunet" and hasattr(cv2, "CascadeClassifier") and cascade.is_file():
+        return _haar(cv2, cascade)
+    missing = {"yunet": YUNET_FILE, "haar": HAAR_FILE}.get(detector, f"{YUNET_FILE} or, with OpenCV 4, {HAAR_FILE}")
+    raise DetectorMissing(f"no face detector is installed (looked for {missing}): {GET_A_DETECTOR}")
+
+
+def _find_yunet(model_dirs: Sequence[str | Path], sha256: str = YUNET_SHA256) -> Path | None:
+    for folder in model_dirs:
+        path = Path(folder) / YUNET_FILE
+        if not path.is_file():
+            continue
+        if hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            return path
+        logger.warning("%s is damaged or another version and is not used: delete it and download it again", path)
+    return None
+
+
+def _yunet(cv2, model: Path) -> Detector:
+    # A fixed canvas: the 2023mar network is written for 640 x 640 and OpenCV 5, unlike 4, will not reshape it.
+    size, settings = (DETECTION_SIDE, DETECTION_SIDE), {"score_threshold": 0.6, "nms_threshold": 0.3}
+    try:
+        # From memory: on Windows OpenCV cannot open a path that is not ASCII.
+        content, nothing = np.fromfile(model, np.uint8), np.zeros(0, np.uint8)
+        network = cv2.FaceDetectorYN.create("onnx", content, nothing, size, **settings)
+    except (cv2.error, TypeError):  # OpenCV 4.8 reads files only
+        network = cv2.FaceDetectorYN.create(str(model), "", size, **settings)
+
+    def detect(image: Tensor) -> list[Box]:
+        # Trained on faces up to about 300 of 640 pixels: a close-up is seen only when made smaller.
+        for side in (DETECTION_SIDE, DETECTION_SIDE // 2):
+            small, across, down = _shrink(cv2, image, side)
+            canvas = np.zeros((*size, 3), np.uint8)
+            canvas[: small.shape[0], : small.shape[1]] = small[..., ::-1]
+            _, found = network.detect(canvas)
+            if found is not None:
+                break
+        rows = [] if found is None else found.tolist()
+        boxes = [Box(x * across, y * down, (x + w) * across, (y + h) * down, row[-1]) for x, y, w, h, *row in rows]
+        return sorted((correct_box(box, "yunet") for box in boxes), key=lambda box: -box.score)
+
+    return detect
+
+
+def _haar(cv2, cascade: Path) -> Detector:
+    storage = cv2.FileStorage(cascade.read_text("utf-8"), cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
+    classifier = cv2.CascadeClassifier()
+    classifier.read(storage.getFirstTopLevelNode())
+
+    def detect(image: Tensor) -> list[Box]:
+        small, across, down = _shrink(cv2, image, DETECTION_SIDE)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        # The last stage's margin stands in for a score: a real face clears it by more than a patch of wallpaper.
+        found, _, margins = classifier.detectMultiScale3(grey, 1.1, 5, outputRejectLevels=True)
+        rows = zip(np.reshape(found, (-1, 4)).tolist(), np.ravel(margins).tolist(), strict=True)
+        boxes = [Box(x * across, y * down, (x + w) * across, (y + h) * down, margin) for (x, y, w, h), margin in rows]
+        return sorted((correct_box(box, "haar") for box in boxes), key=lambda box: -box.score)
+
+    return detect
+
+
+def _shrink(cv2, image: Tensor, side: int) -> tuple[np.ndarray, float, float]:
+    """The picture as bytes with its long side at most `side`, and what x and y in it must be multiplied by."""
+    if image.ndim == 4 and len(image) != 1:
+        raise InputError(f"one picture is wanted here but {len(image)} were given: pick one of them")
+    pixels = image.reshape(image.shape[-3:])[..., :3].float().numpy()
+    height, width = pixels.shape[:2]
+    ratio = min(1.0, side / max(height, width))
+    small = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    shrunk = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+    return (shrunk * 255).clip(0, 255).round().astype(np.uint8), width / small[0], height / small[1]

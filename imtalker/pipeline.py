@@ -1,0 +1,158 @@
+"""The whole way: a portrait, and speech or a driving video, to a stream of frames and a file."""
+
+import itertools
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .audio import FPS, Audio, read_audio
+from .control import Control
+from .crop import Crop, apply_crop, centre_crop, square_crop
+from .errors import InputError
+from .face import DetectorMissing, find_crop, follow_face, steady_box
+from .image import check_image, read_image
+from .models.generator import Generator
+from .models.renderer import Renderer, Source
+from .motion import Motion, stream_at_fps
+from .video import VideoReader, frame_rate, write_video
+
+log = logging.getLogger("imtalker")
+
+CROP_SCALE = 1.6  # side of the crop over side of the face box, as the weights were trained
+LOOKS = 60  # a driving video's face is looked for in about this many frames
+READ_AHEAD = 16  # driving frames decoded and encoded at once
+
+PROVENANCE = {"comment": "Synthetic video made with IMTalker"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video that is made while it is read: `blocks` can be gone through once."""
+
+    blocks: Iterator[Tensor]  # (n,H,W,3), RGB in 0..1
+    fps: Fraction
+    count: int | None  # frames in all; None where a driving video does not say
+    audio: Audio | None
+
+    def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> int:
+        """Writes .mp4 with the sound, whole or not at all, tagged as synthetic; returns the number of frames."""
+        return write_video(path, self.blocks, self.fps, self.audio, PROVENANCE | (metadata or {}))
+
+
+def talk(
+    renderer: Renderer,
+    generator: Generator,
+    image: Tensor | str | Path,
+    audio: Audio | str | Path,
+    *,
+    control: Control | None = None,
+    cfg: float | None = None,
+    nfe: int = 10,
+    seed: int = 0,
+    fps: float = FPS,
+    frames: int | None = None,
+    crop: Crop | str = "auto",
+    model_dirs: Iterable[str | Path] = (),
+    batch_size: int | None = None,
+) -> Clip:
+    """A portrait (1,H,W,3) or picture file that says `audio` -> Clip of ceil(seconds * fps) frames, or of `frames`.
+
+    crop: "auto" finds the face, "none" takes the middle square, or a Crop. Frame rates other than 25 interpolate the
+    motion, not the frames. The other settings are those of `Generator.sample`. Raises InputError for bad input.
+    """
+    audio = audio if isinstance(audio, Audio) else read_audio(audio)
+    rate = frame_rate(fps)
+    count = _limit(math.ceil(Fraction(audio.waveform.shape[-1], audio.sample_rate) * rate), frames)
+    source = encode_portrait(renderer, image, crop, model_dirs)
+    features = generator.encode_audio(audio.waveform, audio.sample_rate)
+    motion = stream_at_fps(generator.stream(features, source, control, cfg, nfe, seed), float(rate), count)
+    return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
+
+
+def reenact(
+    renderer: Renderer,
+    image: Tensor | str | Path,
+    driving: str | Path,
+    *,
+    fps: float | None = None,
+    frames: int | None = None,
+    crop: Crop | str = "auto",
+    model_dirs: Iterable[str | Path] = (),
+    batch_size: int | None = None,
+) -> Clip:
+    """A portrait (1,H,W,3) or picture file that moves as the face in a video file does, with the video's sound -> Clip.
+
+    fps: None for the video's own. Settings as for `talk`; with crop "auto" one box serves the whole driving video.
+    """
+    reader = VideoReader(driving)
+    rate = frame_rate(fps) if fps else reader.fps
+    count = None if reader.frames is None else _limit(math.ceil(reader.frames * rate / reader.fps), frames)
+    source = encode_portrait(renderer, image, crop, model_dirs)
+    box = _driving_crop(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
+    motion = stream_at_fps(_encode_driving(renderer, reader, box), float(rate), frames)
+    audio = read_audio(driving) if reader.has_audio else None
+    return Clip(_render(renderer, source, motion, batch_size), rate, count if frames is None else frames, audio)
+
+
+def encode_portrait(
+    renderer: Renderer, image: Tensor | str | Path, crop: Crop | str = "auto", model_dirs: Iterable[str | Path] = ()
+) -> Source:
+    """The source of one picture, cut square as `talk` says."""
+    name = "the portrait" if isinstance(image, Tensor) else str(image)
+    image = check_image(image) if isinstance(image, Tensor) else read_image(image)
+    if not isinstance(crop, Crop):
+        crop = _portrait_crop(image[:1], crop, name, tuple(model_dirs))
+    return renderer.encode_source(apply_crop(image, crop, renderer.config.input_size))
+
+
+def _limit(count: int, frames: int | None) -> int:
+    if frames is not None and frames < 1:
+        raise InputError(f"At least 1 frame is needed, not {frames}.")
+    return count if frames is None else min(count, frames)
+
+
+def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Crop:
+    if crop == "none":
+        return _middle(name, *image.shape[1:3])
+    try:
+        return find_crop(image, CROP_SCALE, model_dirs=model_dirs, name=name)
+    except DetectorMissing:
+        # says which detector to install, and what is used instead
+        return find_crop(image, CROP_SCALE, model_dirs=model_dirs, name=name, fallback="centre")
+
+
+def _driving_crop(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> Crop:
+    if crop == "none":
+        return _middle(str(reader.path), reader.height, reader.width)
+    every = max(1, (reader.frames or 0) // LOOKS)
+    frames = (frame.float() / 255 for frame in reader)
+    try:
+        box = steady_box(follow_face(frames, model_dirs=tuple(model_dirs), every=every))
+    except DetectorMissing as error:
+        log.warning("%s; using the middle square of the driving video", error)
+        return centre_crop(reader.height, reader.width)
+    return square_crop(box, reader.height, reader.width, CROP_SCALE)
+
+
+def _middle(name: str, height: int, width: int) -> Crop:
+    if height != width:
+        log.warning("%s is %d x %d, not square: its middle square is used.", name, width, height)
+    return centre_crop(height, width)
+
+
+def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop) -> Iterator[Motion]:
+    frames = iter(reader)
+    while block := list(itertools.islice(frames, READ_AHEAD)):
+        pictures = apply_crop(torch.stack(block).float() / 255, crop, renderer.config.input_size)
+        yield renderer.encode_motion(pictures, float(reader.fps))
+
+
+def _render(renderer: Renderer, source: Source, blocks: Iterable[Motion], batch_size: int | None) -> Iterator[Tensor]:
+    for motion in blocks:
+        yield from renderer.stream(source, motion, batch_size)

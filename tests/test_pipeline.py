@@ -1,0 +1,164 @@
+"""From files to a file: counts, durations, sound; and what bad input is answered with."""
+
+import math
+
+import av
+import pytest
+import torch
+from tiny import tiny_generator, tiny_renderer
+
+from imtalker import InputError, drawn, reenact, talk
+from imtalker.audio import Audio, read_audio
+from imtalker.crop import Crop
+from imtalker.video import VideoReader
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    return tiny_renderer()
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return tiny_generator()
+
+
+def read(path):
+    """Frames, their rate, seconds of sound as the container says them (a decoder adds up to a block), sample rate."""
+    with av.open(str(path)) as container:
+        track = container.streams.audio[0]
+        seconds = float(track.duration * track.time_base)
+    with VideoReader(path) as reader:
+        return torch.stack(list(reader)), reader.fps, seconds, track.sample_rate
+
+
+@pytest.mark.parametrize("fps", [25, 24, 30, 29.97])
+def test_talk_to_a_file(renderer, generator, inputs, tmp_path, fps):
+    clip = talk(renderer, generator, inputs / "portrait.png", inputs / "speech.wav", fps=fps, nfe=3, crop="none")
+    assert clip.count == math.ceil(2.0 * clip.fps)
+    assert clip.save(tmp_path / "out.mp4") == clip.count
+    frames, rate, seconds, sample_rate = read(tmp_path / "out.mp4")
+    assert frames.shape == (clip.count, 64, 64, 3)
+    assert rate == clip.fps
+    assert seconds == pytest.approx(float(clip.count / clip.fps), abs=1e-3)
+    assert sample_rate == 22050
+
+
+def test_the_sound_of_the_file_is_the_speech_in_time(renderer, generator, inputs, tmp_path):
+    talk(renderer, generator, inputs / "portrait.png", inputs / "speech.wav", nfe=2, crop="none").save(
+        tmp_path / "o.mp4"
+    )
+    found = read_audio(tmp_path / "o.mp4").waveform[0]
+    wanted = read_audio(inputs / "speech.wav").waveform[0]
+    count = min(len(found), len(wanted))
+    correlation = torch.fft.irfft(torch.fft.rfft(found[:count]) * torch.fft.rfft(wanted[:count]).conj())
+    lag = correlation.argmax().item()
+    lag = lag - count if lag > count // 2 else lag
+    assert abs(lag) / 22050 < 1 / 25
+    assert correlation.max() / (found.norm() * wanted.norm()) > 0.9
+
+
+def test_first_frames_are_those_of_the_whole(renderer, generator, inputs):
+    settings = {"nfe": 3, "crop": "none"}
+    whole, start = (
+        torch.cat(list(talk(renderer, generator, drawn.portrait(64), drawn.speech(), frames=frames, **settings).blocks))
+        for frames in (60, 7)
+    )
+    assert len(start) == 7
+    torch.testing.assert_close(whole[:7], start, rtol=0, atol=1e-5)
+
+
+def test_frames_past_the_end_are_not_made(renderer, generator):
+    assert talk(renderer, generator, drawn.portrait(), drawn.speech(1), crop="none", frames=99).count == 25
+    with pytest.raises(InputError, match="At least 1 frame"):
+        talk(renderer, generator, drawn.portrait(), drawn.speech(1), crop="none", frames=0)
+
+
+@pytest.mark.parametrize(("fps", "count"), [(None, 21), (15, 11), (60, 42)])
+def test_reenact_to_a_file(renderer, inputs, tmp_path, fps, count):
+    clip = reenact(renderer, inputs / "portrait.png", inputs / "driving.mp4", fps=fps, crop="none")
+    assert clip.save(tmp_path / "out.mp4") == count == clip.count
+    frames, rate, seconds, sample_rate = read(tmp_path / "out.mp4")
+    assert frames.shape == (count, 64, 64, 3)
+    assert rate == (fps or 30)
+    assert seconds == pytest.approx(float(count / rate), abs=1e-3)
+    assert sample_rate == 44100
+
+
+def test_reenact_follows_the_driving_video(inputs):
+    renderer = tiny_renderer()
+    renderer.motion_encoder.mlp.last.weight.mul_(1e5)  # made-up encoders hardly tell pictures apart
+    frames = torch.cat(list(reenact(renderer, drawn.portrait(64), inputs / "driving.mp4", crop="none").blocks))
+    with VideoReader(inputs / "driving.mp4") as reader:
+        pictures = torch.stack(list(reader))[:, :, 10:70]
+    source = renderer.encode_source(drawn.portrait(64))
+    expected = renderer.render(source, renderer.encode_motion(pictures, 30))
+    change = (expected[0] - expected[-1]).abs().mean()
+    assert change > 1e-3, "the frames differ from each other"
+    assert (frames - expected).abs().mean() < change / 20
+
+
+def test_a_given_crop_is_used(renderer, generator):
+    picture = torch.zeros(1, 100, 200, 3)
+    picture[:, :64, 130:194] = drawn.portrait(64)
+    cut = talk(renderer, generator, picture, drawn.speech(0.2), nfe=2, crop=Crop(130, 0, 64, 100, 200))
+    alone = talk(renderer, generator, drawn.portrait(64), drawn.speech(0.2), nfe=2, crop="none")
+    torch.testing.assert_close(torch.cat(list(cut.blocks)), torch.cat(list(alone.blocks)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        torch.rand(1, 8, 8, 3),
+        torch.rand(1, 64, 64, 1),
+        torch.rand(1, 64, 64, 4),
+        torch.rand(1, 40, 90, 3),
+        torch.rand(64, 64, 3),
+        (torch.rand(1, 64, 64, 3) * 255).byte(),
+    ],
+    ids=["8x8", "grey", "alpha", "not square", "no batch", "bytes"],
+)
+def test_odd_pictures_work(renderer, generator, picture):
+    blocks = list(talk(renderer, generator, picture, drawn.speech(0.1), nfe=2, crop="none").blocks)
+    assert torch.cat(blocks).shape == (3, 64, 64, 3)
+
+
+def test_a_huge_picture_works(renderer, generator):
+    picture = torch.zeros(1, 8000, 8000, 3)
+    assert talk(renderer, generator, picture, drawn.speech(0.1), nfe=2, crop="none").count == 3
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 96000, 192000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_any_rate_and_channels(renderer, generator, rate, channels, tmp_path):
+    sound = Audio(0.1 * torch.randn(channels, rate // 5), rate)
+    clip = talk(renderer, generator, drawn.portrait(64), sound, nfe=2, crop="none")
+    assert clip.save(tmp_path / "o.mp4") == 5
+
+
+def test_bad_input_is_answered_with_a_sentence(renderer, generator, tmp_path, inputs):
+    portrait, sound = drawn.portrait(64), drawn.speech(0.2)
+    (tmp_path / "broken.png").write_text("no picture")
+    (tmp_path / "broken.wav").write_text("no sound")
+    wrong = [
+        (torch.rand(2, 64, 64, 3), sound, "batch of 2"),
+        (torch.full((1, 64, 64, 3), float("nan")), sound, "NaN|not numbers|finite"),
+        (tmp_path / "none.png", sound, "none.png"),
+        (tmp_path / "broken.png", sound, "broken.png"),
+        (portrait, Audio(torch.zeros(1, 0), 16000), "empty|no sound|no samples"),
+        (portrait, Audio(torch.full((1, 9), float("nan")), 16000), "NaN|not numbers|finite"),
+        (portrait, tmp_path / "none.wav", "none.wav"),
+        (portrait, tmp_path / "broken.wav", "broken.wav"),
+        (portrait, inputs / "portrait.png", "portrait.png"),
+    ]
+    for image, audio, words in wrong:
+        with pytest.raises(InputError, match=words) as error:
+            talk(renderer, generator, image, audio, crop="none")
+        assert str(error.value).count("\n") == 0
+    with pytest.raises(InputError, match=r"speech\.wav"):
+        reenact(renderer, portrait, inputs / "speech.wav")
+
+
+def test_generations_do_not_mix(generator, inputs):
+    with pytest.raises(InputError, match="generator's weights are v2 but the source was encoded with v1"):
+        talk(tiny_renderer("v1"), generator, drawn.portrait(64), drawn.speech(0.1), crop="none")
