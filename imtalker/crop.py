@@ -130,15 +130,15 @@ def _each(value):
 
 def _check_count(what: str, number: int, count: int) -> None:
     if number not in (1, count):
-        raise InputError(f"{number} {what} do not go with {count} pictures: give 1 or {count}")
+        raise InputError(f"{number} {what} do not go with {count} pictures: give 1 or {count}.")
 
 
 def _check_size(crop: Crop, image: Tensor) -> None:
     height, width = image.shape[:2]
     if (height, width) != (crop.height, crop.width):
         raise InputError(
-            f"the crop belongs to a picture of {crop.width}x{crop.height} but this one is {width}x{height}:"
-            " connect the picture that was cropped"
+            f"The crop belongs to a picture of {crop.width}x{crop.height} but this one is {width}x{height}:"
+            " connect the picture that was cropped."
         )
 
 
@@ -194,7 +194,7 @@ def _feather(crop: Crop, y0: int, y1: int, x0: int, x1: int, feather: float, sha
         return rise(0.5 - torch.hypot(u, v))
     if shape == "square":
         return rise(0.5 - u) * rise(0.5 - v)
-    raise InputError(f"unknown mask shape {shape!r}: use ellipse or square")
+    raise InputError(f"There is no mask shape {shape!r}: use ellipse or square.")
 
 
 # Oklab, a colour space whose axes are near enough independent to the eye (B. Ottosson, 2020)

@@ -74,7 +74,7 @@ def download(to: str | Path, progress: Progress | None = None, files: Sequence[s
     names = [file.name for file in PUBLISHED]
     for name in files or ():
         if name not in names:
-            raise InputError(f"{name!r} is not a published file: choose from {', '.join(names)}")
+            raise InputError(f"{name!r} is not a published file: choose from {', '.join(names)}.")
     to = Path(to)
     wanted = [file for file in PUBLISHED if files is None or file.name in files]
     missing = [file for file in wanted if not (to / file.name).is_file()]
@@ -123,7 +123,7 @@ def _verify(file: PublishedFile, path: Path) -> None:
             digest.update(block)
     if digest.hexdigest() != file.sha256:
         path.unlink()
-        raise InputError(f"{path} is not the published file (its SHA-256 differs) and was removed: download it again")
+        raise InputError(f"{path} is not the published file (its SHA-256 differs) and was removed: download it again.")
 
 
 def _hub():
@@ -131,7 +131,7 @@ def _hub():
         import huggingface_hub
         import huggingface_hub.errors
     except ImportError as error:
-        raise InputError(f"huggingface_hub cannot be loaded ({error}): run `pip install huggingface_hub`") from error
+        raise InputError(f"huggingface_hub cannot be loaded ({error}): run `pip install huggingface_hub`.") from error
     return huggingface_hub
 
 

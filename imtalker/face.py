@@ -24,8 +24,8 @@ HAAR_FILE = "haarcascade_frontalface_default.xml"
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 GET_A_DETECTOR = (
-    "run `pip install opencv-python` (opencv-python-headless on a server) and `python -m imtalker download`,"
-    ' or set the crop to "none"'
+    "run `pip install opencv-python` (opencv-python-headless on a server) and `python -m imtalker download`, which puts"
+    ' the detector beside the other weights, or set the crop to "none"'
 )
 
 
@@ -55,7 +55,7 @@ CORRECTIONS: dict[str, tuple[float, float]] = {
 def correct_box(box: Box, kind: str) -> Box:
     """The box SFD would have drawn, from one of the detector `kind` (a key of CORRECTIONS)."""
     if kind not in CORRECTIONS:
-        raise InputError(f"unknown kind of face box {kind!r}: choose one of {', '.join(CORRECTIONS)}")
+        raise InputError(f"There is no kind of face box {kind!r}: choose one of {', '.join(CORRECTIONS)}.")
     factor, shift = CORRECTIONS[kind]
     x, y = box.center
     y += shift * box.side
@@ -81,7 +81,7 @@ def choose_face(
     Raises FaceNotFound for no boxes, InputError for an unknown order or an index past the last face.
     """
     if not boxes:
-        raise FaceNotFound("no face found: use a picture with a visible face, or choose the whole picture")
+        raise FaceNotFound("No face was found: use a picture with a visible face, or choose the whole picture.")
     orders: dict[str, Callable[[Box], float]] = {
         "largest": lambda box: -box.area,
         "left to right": lambda box: box.center[0],
@@ -89,9 +89,9 @@ def choose_face(
         "best score": lambda box: -box.score,
     }
     if which not in orders:
-        raise InputError(f"unknown way to choose a face {which!r}: use one of {', '.join(orders)}")
+        raise InputError(f"There is no way {which!r} to choose a face: use one of {', '.join(orders)}.")
     if not 0 <= index < len(boxes):
-        raise InputError(f"face number {index} was asked for but {len(boxes)} found: use 0 to {len(boxes) - 1}")
+        raise InputError(f"Face number {index} was asked for but {len(boxes)} found: use 0 to {len(boxes) - 1}.")
     return sorted(boxes, key=orders[which])[index]
 
 
@@ -115,13 +115,13 @@ def find_crop(
         boxes = detect_faces(image, detector, model_dirs)
         if not boxes:
             raise FaceNotFound(
-                f"no face found in {name}: use a picture with a visible face, or choose the whole picture"
+                f"No face was found in {name}: use a picture with a visible face, or choose the whole picture."
             )
     except (FaceNotFound, DetectorMissing) as error:
         if fallback == "error":
             raise
-        reason = f"no face found in {name}" if isinstance(error, FaceNotFound) else str(error)
-        logger.warning("%s; using the middle square of the whole picture", reason)
+        reason = f"No face was found in {name}." if isinstance(error, FaceNotFound) else str(error)
+        logger.warning("%s Using the middle square of the whole picture.", reason)
         return centre_crop(height, width)
     return square_crop(choose_face(boxes, which, index, (height, width)), height, width, scale)
 
@@ -136,17 +136,28 @@ def follow_face(
 ) -> list[Box | None]:
     """The same face in each frame (H, W, 3) of a video; None where it was not seen, or not looked for.
 
-    Looks at every `every`-th frame. The face is chosen as by `choose_face` where one first appears, then is the one
-    nearest to where it was last, if near enough and of like size. For `steady_box` or `smooth_boxes`.
+    Looks at every `every`-th frame. The face is chosen as by `choose_face` where one first appears, and followed as by
+    `follow_boxes`. For `steady_box` or `smooth_boxes`.
     """
     find = _open_detector(detector, model_dirs)
+    looks = ((find(frame) if number % every == 0 else [], frame.shape[-3:-1]) for number, frame in enumerate(frames))
+    return follow_boxes(looks, which, index)
+
+
+def follow_boxes(
+    looks: Iterable[tuple[Sequence[Box], tuple[int, int]]], which: str = "largest", index: int = 0
+) -> list[Box | None]:
+    """The same face among the boxes of each frame, given with the frame's (H, W); None where it is not among them.
+
+    Chosen as by `choose_face` where one first appears, it then is the one nearest to where it was last, if near enough
+    and of like size.
+    """
     followed: list[Box | None] = []
     last, unseen = None, 0
-    for number, frame in enumerate(frames):
+    for boxes, size in looks:
         box = None
-        boxes = find(frame) if number % every == 0 else []
         if boxes and last is None:
-            box = choose_face(boxes, which, index, tuple(frame.shape[-3:-1]))
+            box = choose_face(boxes, which, index, size)
         elif boxes:
             nearest = min(boxes, key=lambda other: math.dist(other.center, last.center))
             # A false find differs in size, another person is further off; the longer unseen, the further ours may be.
@@ -183,7 +194,7 @@ def _seen(boxes: Sequence[Box | None]) -> list[Box]:
     seen = [box for box in boxes if box]
     if not seen:
         raise FaceNotFound(
-            f"no face found in any of {len(boxes)} frames: use a video with a visible face, or do not crop"
+            f"No face was found in any of {len(boxes)} frames: use a video with a visible face, or do not crop."
         )
     return seen
 
@@ -195,12 +206,12 @@ Detector = Callable[[Tensor], list[Box]]
 
 def _open_detector(detector: str, model_dirs: Sequence[str | Path]) -> Detector:
     if detector not in ("auto", "yunet", "haar"):
-        raise InputError(f"unknown face detector {detector!r}: use auto, yunet or haar")
+        raise InputError(f"There is no face detector {detector!r}: use auto, yunet or haar.")
     try:
         import cv2
         from cv2 import FaceDetectorYN  # noqa: F401  a half removed OpenCV imports as an empty package
     except ImportError as error:
-        raise DetectorMissing(f"OpenCV cannot be loaded ({error}): {GET_A_DETECTOR}") from error
+        raise DetectorMissing(f"OpenCV cannot be loaded ({error}): {GET_A_DETECTOR}.") from error
     model = _find_yunet(model_dirs) if detector != "haar" else None
     if model:
         return _yunet(cv2, model)
@@ -208,7 +219,7 @@ def _open_detector(detector: str, model_dirs: Sequence[str | Path]) -> Detector:
     if detector != "yunet" and hasattr(cv2, "CascadeClassifier") and cascade.is_file():
         return _haar(cv2, cascade)
     missing = {"yunet": YUNET_FILE, "haar": HAAR_FILE}.get(detector, f"{YUNET_FILE} or, with OpenCV 4, {HAAR_FILE}")
-    raise DetectorMissing(f"no face detector is installed (looked for {missing}): {GET_A_DETECTOR}")
+    raise DetectorMissing(f"No face detector is installed (looked for {missing}): {GET_A_DETECTOR}.")
 
 
 def _find_yunet(model_dirs: Sequence[str | Path], sha256: str = YUNET_SHA256) -> Path | None:
@@ -268,7 +279,7 @@ def _haar(cv2, cascade: Path) -> Detector:
 def _shrink(cv2, image: Tensor, side: int) -> tuple[np.ndarray, float, float]:
     """The picture as bytes with its long side at most `side`, and what x and y in it must be multiplied by."""
     if image.ndim == 4 and len(image) != 1:
-        raise InputError(f"one picture is wanted here but {len(image)} were given: pick one of them")
+        raise InputError(f"One picture is wanted here but {len(image)} were given: pick one of them.")
     pixels = image.reshape(image.shape[-3:])[..., :3].float().numpy()
     height, width = pixels.shape[:2]
     ratio = min(1.0, side / max(height, width))

@@ -135,7 +135,7 @@ def _driving_crop(reader: VideoReader, crop: str, model_dirs: Iterable[str | Pat
     try:
         box = steady_box(follow_face(frames, model_dirs=tuple(model_dirs), every=every))
     except DetectorMissing as error:
-        log.warning("%s; using the middle square of the driving video", error)
+        log.warning("%s Using the middle square of the driving video.", error)
         return centre_crop(reader.height, reader.width)
     return square_crop(box, reader.height, reader.width, CROP_SCALE)
 

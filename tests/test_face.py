@@ -71,7 +71,7 @@ def test_steady_box_ignores_a_wild_frame_and_gaps():
     assert 11 <= box.x0 <= 12
     assert box.y0 == 10
     for whole in (face.steady_box, lambda boxes: face.smooth_boxes(boxes, 25)):
-        with pytest.raises(InputError, match="no face found in any of 2 frames"):
+        with pytest.raises(InputError, match="No face was found in any of 2 frames"):
             whole([None, None])
 
 
@@ -204,14 +204,14 @@ def test_without_opencv_the_package_loads_and_says_what_to_do(monkeypatch, caplo
 
 def test_no_face_is_said_and_never_guessed(monkeypatch, caplog):
     monkeypatch.setattr(face, "_open_detector", lambda *args: lambda image: [])
-    with pytest.raises(face.FaceNotFound, match=r"no face found in wall\.png"):
+    with pytest.raises(face.FaceNotFound, match=r"No face was found in wall\.png"):
         face.find_crop(picture(), name="wall.png")
     assert face.find_crop(picture()[None], fallback="centre", name="wall.png").size == 300
-    assert "no face found in wall.png; using the middle square of the whole picture" in caplog.text
+    assert "No face was found in wall.png. Using the middle square of the whole picture" in caplog.text
 
 
 def test_bad_requests_are_sentences():
-    with pytest.raises(InputError, match="unknown face detector"):
+    with pytest.raises(InputError, match="no face detector .*: use auto"):
         face.detect_faces(picture(), "dlib")
     if has_haar():
         with pytest.raises(InputError, match="one picture is wanted here but 2"):

@@ -106,6 +106,11 @@ class Generator(nn.Module):
                 f"The generator's weights are {self.generation} but the source was encoded with {source.generation} "
                 f"weights; use a renderer and a generator of one generation."
             )
+        if audio.features.shape[1] != self.config.audio.hidden_size:
+            raise InputError(
+                f"The audio features have {audio.features.shape[1]} values a frame and this generator takes "
+                f"{self.config.audio.hidden_size}; encode the audio with the same generator."
+            )
         cfg = self.config.cfg if cfg is None else cfg
         check_settings(cfg, nfe)
         noise = self._noise(-(-len(audio) // self.config.window), seed, noise)

@@ -1,0 +1,183 @@
+"""Edits as properties: what they leave alone, what they keep, and how long the result is."""
+
+import logging
+
+import pytest
+import torch
+
+from imtalker import InputError, Motion
+from imtalker.editing import join, loop, mix, reverse, smooth, strengthen, stretch, trim
+
+
+def sway(frames=100, fps=25.0, noise=0.05, seed=0, generation="v2"):
+    """A slow sway in four latents, with a detector's jitter on it."""
+    random = torch.Generator().manual_seed(seed)
+    time = torch.arange(frames)[:, None] / fps
+    rates = torch.tensor([0.2, 0.4, 0.7, 1.1])
+    latents = (6.28 * rates * time + seed).sin() + noise * torch.randn(frames, 4, generator=random)
+    return Motion(latents, fps, generation)
+
+
+def jerk(motion):
+    return motion.latents.diff(n=2, dim=0).square().mean()
+
+
+IDENTITIES = {
+    "strengthen": lambda motion: strengthen(motion, 1.0),
+    "strengthen around a source": lambda motion: strengthen(motion, 1.0, torch.ones(1, 4)),
+    "smooth": lambda motion: smooth(motion, 0.0),
+    "trim": lambda motion: trim(motion, 0.0, None),
+    "trim past the end": lambda motion: trim(motion, 0.0, 99.0),
+    "stretch": lambda motion: stretch(motion, 1.0),
+}
+
+
+@pytest.mark.parametrize("edit", IDENTITIES.values(), ids=IDENTITIES)
+def test_a_setting_that_changes_nothing_gives_the_very_same_motion(edit):
+    motion = sway()
+    assert edit(motion) is motion
+
+
+@pytest.mark.parametrize(
+    "edit", [lambda m: strengthen(m, 2), lambda m: smooth(m, 0.5), lambda m: stretch(m, 2), reverse, loop]
+)
+def test_edits_leave_the_original_and_keep_rate_and_generation(edit):
+    motion = sway(fps=30.0, generation="v1")
+    before = motion.latents.clone()
+    edited = edit(motion)
+    assert torch.equal(motion.latents, before)
+    assert (edited.fps, edited.generation) == (30.0, "v1")
+    assert edited.latents.dtype == motion.latents.dtype
+
+
+@pytest.mark.parametrize("centre", [None, torch.tensor([[1.0, 2, 3, 4]])])
+def test_strength_scales_the_distance_to_its_centre(centre):
+    motion = sway()
+    middle = motion.latents.mean(0) if centre is None else centre[0]
+    assert torch.allclose(strengthen(motion, 0.0, centre).latents, middle.expand(100, -1))
+    twice = strengthen(motion, 2.0, centre).latents
+    assert torch.allclose(twice - middle, 2 * (motion.latents - middle), atol=1e-5)
+    with pytest.raises(InputError, match="7 values and those of the motion 4"):
+        strengthen(motion, 2.0, torch.zeros(1, 7))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 9, 100])
+@pytest.mark.parametrize("amount", [0.1, 0.5, 1.0])
+def test_smoothing_keeps_length_and_mean(frames, amount):
+    motion = sway(frames)
+    calm = smooth(motion, amount)
+    assert len(calm) == frames
+    assert torch.allclose(calm.latents.mean(0), motion.latents.mean(0), atol=1e-6)
+
+
+def test_smoothing_calms_more_with_more_of_it_and_leaves_the_slow():
+    amounts = [sway(), *(smooth(sway(), amount) for amount in (0.1, 0.3, 1.0))]
+    assert all(jerk(more) < 0.8 * jerk(less) for less, more in zip(amounts, amounts[1:], strict=False))
+    slow = sway(noise=0.0).latents[20:-20, 0]
+    assert (smooth(sway(noise=0.0), 0.2).latents[20:-20, 0] - slow).abs().max() < 0.01
+
+
+def test_smoothing_halves_the_documented_frequency_at_every_rate():
+    for fps in (25.0, 60.0):
+        wave = (6.2832 * 0.94 / 0.5 * torch.arange(10 * fps) / fps).sin()[:, None]
+        calm = smooth(Motion(wave, fps), 0.5).latents[50:-50]
+        assert calm.abs().max() == pytest.approx(0.5, abs=0.02)
+
+
+def test_trimming():
+    motion = sway()
+    assert torch.equal(trim(motion, 1.0, 2.0).latents, motion.latents[25:50])
+    assert torch.equal(trim(motion, 3.5).latents, motion.latents[88:])
+    for start, end in ((4.0, None), (2.0, 1.0), (1.0, 1.01)):
+        with pytest.raises(InputError, match=rf"from {start:g} s to .* 4\.00 s long"):
+            trim(motion, start, end)
+
+
+@pytest.mark.parametrize("speed", [0.1, 0.5, 1.3, 2.0, 4.0])
+def test_speed_changes_the_time_not_the_movement(speed):
+    time = Motion(torch.arange(100)[:, None] / 25)
+    fast = stretch(time, speed)
+    assert fast.seconds == pytest.approx(4 / speed, abs=1 / 25)
+    inside = torch.arange(len(fast)) * speed <= 99
+    assert torch.allclose(fast.latents[inside, 0], (torch.arange(len(fast)) * speed / 25)[inside], atol=1e-5)
+    with pytest.raises(InputError, match="above 0"):
+        stretch(time, 0.0)
+
+
+def test_reverse_twice_is_where_it_started():
+    motion = sway()
+    assert torch.equal(reverse(motion).latents[0], motion.latents[-1])
+    assert torch.equal(reverse(reverse(motion)).latents, motion.latents)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 7, 12, 50, 333])
+@pytest.mark.parametrize("kind", ["sway", "noise", "line", "still"])
+def test_the_seam_of_a_loop_is_no_larger_than_steps_inside(frames, kind):
+    latents = {
+        "sway": sway(frames).latents,
+        "noise": torch.randn(frames, 4, generator=torch.Generator().manual_seed(frames)),
+        "line": torch.arange(frames)[:, None] * torch.ones(4),
+        "still": torch.zeros(frames, 4),
+    }[kind]
+    looped = loop(Motion(latents)).latents
+    inside = looped.diff(dim=0).norm(dim=1)
+    seam = (looped[0] - looped[-1]).norm()
+    assert seam <= (inside.max() if len(inside) else 0) + 1e-5
+    assert frames - 15 <= len(looped) <= frames
+
+
+def test_a_loop_crossfades_only_its_beginning():
+    motion = sway()
+    looped = loop(motion)
+    overlap = 100 - len(looped)
+    assert 5 <= overlap <= 15
+    assert torch.equal(looped.latents[overlap:], motion.latents[overlap : 100 - overlap])
+
+
+def test_joining_shortens_by_each_crossfade():
+    parts = [sway(50), sway(30, seed=1), sway(40, seed=2)]
+    whole = join(parts, 0.4)
+    assert len(whole) == 50 + 30 + 40 - 2 * 10
+    assert torch.equal(whole.latents[:40], parts[0].latents[:40])
+    assert torch.equal(whole.latents[50:60], parts[1].latents[10:20])
+    assert torch.equal(whole.latents[70:], parts[2].latents[10:])
+    assert torch.equal(join(parts, 0.0).latents, torch.cat([part.latents for part in parts]))
+    assert torch.equal(join(parts[:1], 0.4).latents, parts[0].latents)
+
+
+def test_a_crossfade_goes_from_one_to_the_other_without_a_jump():
+    fade = join([Motion(torch.zeros(50, 1)), Motion(torch.ones(50, 1))], 0.8).latents[:, 0]
+    assert fade.diff().min() >= 0
+    assert fade.diff().max() < 1.7 / 20
+    assert fade.diff(n=2).abs().max() < 0.012  # it sets out and arrives softly
+    assert torch.allclose(fade + fade.flip(0), torch.ones(80), atol=1e-6)
+
+
+def test_a_crossfade_is_at_most_half_of_the_shorter_one(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert len(join([sway(50), sway(9)], 5.0)) == 50 + 9 - 4
+    assert "motion 2 is 0.16 s, not 5.00 s" in caplog.text
+    assert len(join([sway(50), sway(1), sway(50)], 0.4)) == 101
+
+
+def test_joining_and_mixing_keep_time_at_another_frame_rate():
+    clock = Motion(torch.arange(60)[:, None] / 30, 30.0)
+    whole = join([Motion(torch.zeros(50, 1), 25.0), clock], 0.0)
+    assert (whole.fps, len(whole)) == (25.0, 100)
+    assert torch.allclose(whole.latents[50:99, 0], torch.arange(49) / 25, atol=1e-6)
+    assert torch.allclose(mix(Motion(torch.zeros(40, 1), 25.0), clock, 1.0).latents[:, 0], torch.arange(40) / 25)
+
+
+def test_a_mix_is_as_long_as_the_first():
+    a, b = sway(50), sway(30, seed=1)
+    assert torch.equal(mix(a, b, 0.0).latents, a.latents)
+    assert torch.equal(mix(a, b, 1.0).latents, torch.cat([b.latents, b.latents[-1:].expand(20, -1)]))
+    assert torch.equal(mix(b, a, 1.0).latents, a.latents[:30])
+    assert torch.allclose(mix(a, a, 0.3).latents, a.latents)
+
+
+def test_motions_that_do_not_go_together_are_refused():
+    for other, names in ((sway(generation="v1"), "v2 .* v1"), (Motion(torch.zeros(5, 8)), "4 values .* 8 values")):
+        for put_together in (lambda a, b: join([a, b]), mix):
+            with pytest.raises(InputError, match=names):
+                put_together(sway(), other)
