@@ -1,0 +1,105 @@
+"""Head pose, camera and gaze that steer the sampled motion, from files."""
+
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ..imtalker import Control, InputError
+from ..imtalker.control import load_gaze, load_pose
+from . import host, types
+
+NONE = "none"
+
+
+class LoadControl(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerLoadControl",
+            display_name="IMTalker Load Control",
+            category="IMTalker/control",
+            description="Reads head pose, camera and gaze from files in the input folder, for Sample Motion to follow.",
+            inputs=[
+                io.Combo.Input(
+                    "pose",
+                    options=[NONE, *host.media_files((".pt", ".pth", ".safetensors"))],
+                    tooltip="Head pose (radians) and camera: a SMIRK .pt file as published with IMTalker, or a "
+                    ".safetensors file of IMTalker, which may hold gaze as well. none: left to the model.",
+                ),
+                io.Combo.Input(
+                    "gaze",
+                    options=[NONE, *host.media_files((".npy",))],
+                    tooltip="Direction of the eyes: an L2CS-Net .npy file, two angles in radians a frame. none: left "
+                    "to the model.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of the .pt and .npy files; a .safetensors file knows its own.",
+                ),
+                io.Combo.Input(
+                    "gaze_order",
+                    options=["as published", "swapped"],
+                    tooltip="Order of the two angles in the .npy file. swapped: exchanges them, for files whose up and "
+                    "down moves the eyes sideways.",
+                ),
+                types.Control.Input(
+                    "control", optional=True, tooltip="Another control: gives the parts that the files here do not."
+                ),
+            ],
+            outputs=[types.Control.Output(display_name="control", tooltip="For Sample Motion, or a further control.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, pose: str = NONE, gaze: str = NONE) -> bool | str:
+        return check_files(pose, gaze)
+
+    @classmethod
+    def fingerprint_inputs(cls, pose: str = NONE, gaze: str = NONE, **_) -> tuple:
+        return fingerprint(pose), fingerprint(gaze)
+
+    @classmethod
+    @host.answer
+    def execute(
+        cls, pose: str, gaze: str, fps: float, gaze_order: str, control: Control | None = None
+    ) -> io.NodeOutput:
+        given = [] if control is None else [control]
+        if pose != NONE:
+            path = Path(host.media_path(pose))
+            given.append(Control.load(path) if path.suffix == ".safetensors" else Control(**load_pose(path), fps=fps))
+        if gaze != NONE:
+            rows = load_gaze(host.media_path(gaze))
+            given.append(Control(gaze=rows.flip(-1) if gaze_order == "swapped" else rows, fps=fps))
+        if not given:
+            raise InputError("Load Control has nothing to load: choose a pose or a gaze file, or connect a control.")
+        return io.NodeOutput(together(given))
+
+
+def together(controls: list[Control]) -> Control:
+    """The parts of all, those of later ones first, at the highest of their frame rates."""
+    fps = max(control.fps for control in controls)
+    parts = {name: rows for control in controls for name, rows in control.at_fps(fps).parts().items()}
+    return Control(**parts, fps=fps)
+
+
+def check_files(*names: str | None) -> bool | str:
+    """For validate_inputs: True, or the sentence that says what is wrong; a linked name (None) is checked later."""
+    try:
+        for name in names:
+            if name not in (NONE, None):
+                host.media_path(name)
+    except InputError as error:
+        return str(error)
+    return True
+
+
+def fingerprint(name: str | None) -> tuple:
+    """Changes when the file is replaced."""
+    chosen = name not in (NONE, None) and check_files(name) is True
+    return host.fingerprint(host.media_path(name)) if chosen else (name,)
+
+
+NODES = [LoadControl]

@@ -1,0 +1,191 @@
+"""Pictures, sound and driving video in; what the models make of them out."""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from comfy_api.latest import Input, io
+from torch import Tensor
+
+from ..imtalker import InputError, Motion
+from ..imtalker.audio import Audio, read_audio
+from ..imtalker.crop import Crop, apply_crop, centre_crop, square_crop
+from ..imtalker.face import follow_face, steady_box
+from ..imtalker.image import check_image
+from ..imtalker.video import VideoReader
+from . import host, types
+
+# frames of a driving video in which its face is looked for, and those encoded at once
+LOOKS = 60
+BLOCK = 8
+
+
+class EncodeSource(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerEncodeSource",
+            display_name="IMTalker Encode Source",
+            category="IMTalker/encode",
+            description="Reads a portrait once: its look, its identity and the pose it starts from.",
+            inputs=[
+                types.Renderer.Input("renderer", tooltip="From Load IMTalker Renderer."),
+                io.Image.Input("image", tooltip="One square picture of a face, as Face Crop makes it; any size."),
+            ],
+            outputs=[types.Source.Output(display_name="source", tooltip="For Sample Motion and Render.")],
+        )
+
+    @classmethod
+    @host.answer
+    def execute(cls, renderer: host.Handle, image: Tensor) -> io.NodeOutput:
+        return io.NodeOutput(encode_source(renderer, image))
+
+
+class EncodeAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerEncodeAudio",
+            display_name="IMTalker Encode Audio",
+            category="IMTalker/encode",
+            description="Hears speech: features at 25 frames a second that the motion will follow.",
+            inputs=[
+                types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
+                io.Audio.Input("audio", tooltip="Speech of any length and sample rate; channels are averaged."),
+            ],
+            outputs=[
+                types.AudioFeatures.Output(display_name="audio_features", tooltip="For Sample Motion; sets its length.")
+            ],
+        )
+
+    @classmethod
+    @host.answer
+    def execute(cls, generator: host.Handle, audio: dict | None) -> io.NodeOutput:
+        return io.NodeOutput(encode_audio(generator, types.sound(audio)))
+
+
+class EncodeMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerEncodeMotion",
+            display_name="IMTalker Encode Motion",
+            category="IMTalker/encode",
+            description="Reads the motion of a face from a driving video or from images. Connect one of the two.",
+            inputs=[
+                types.Renderer.Input("renderer", tooltip="From Load IMTalker Renderer."),
+                io.Combo.Input(
+                    "crop",
+                    options=["face", "none"],
+                    tooltip="face: one steady square around the face, for the whole clip. none: the middle square, for "
+                    "frames that are cropped already.",
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=1.6,
+                    min=1.0,
+                    max=4.0,
+                    step=0.05,
+                    tooltip="Side of the square as a multiple of the face's; the models were trained with 1.6.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of images; a video brings its own.",
+                ),
+                io.Image.Input("images", optional=True, tooltip="The driving frames, in order."),
+                io.Video.Input("video", optional=True, tooltip="The driving video; read from its file bit by bit."),
+            ],
+            outputs=[
+                types.Motion.Output(display_name="motion", tooltip="One latent per frame, at the clip's frame rate."),
+                io.Audio.Output(display_name="audio", tooltip="The video's sound; silence of its length without one."),
+            ],
+        )
+
+    @classmethod
+    @host.answer
+    def execute(
+        cls,
+        renderer: host.Handle,
+        crop: str,
+        scale: float,
+        fps: float,
+        images: Tensor | None = None,
+        video: Input.Video | None = None,
+    ) -> io.NodeOutput:
+        if (images is None) == (video is None):
+            raise InputError("Connect either images or video to Encode Motion: it reads one of the two.")
+        clip = Clip(images, fps, len(images), None) if video is None else open_video(video)
+        box = find_face(clip, scale) if crop == "face" else centre_crop(*next(iter(clip.frames)).shape[:2])
+        motion = encode_motion(renderer, clip, box)
+        return io.NodeOutput(motion, types.to_comfy(clip.audio or types.silence(motion.seconds)))
+
+
+def encode_source(renderer: host.Handle, image: Tensor):
+    """The engine's, kept where ComfyUI wants results."""
+    model = host.on_device(renderer, host.encode_memory(renderer.model, 1))
+    source = model.encode_source(image)
+    return source.to(host.result_device(), source.identity.dtype)
+
+
+def encode_audio(generator: host.Handle, audio: Audio):
+    model = host.on_device(generator, host.audio_memory(generator.model, audio.seconds))
+    return model.encode_audio(audio.waveform, audio.sample_rate)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Driving frames (H,W,C), uint8 or 0..1, that can be gone through more than once."""
+
+    frames: Iterable[Tensor]
+    fps: float
+    count: int | None
+    audio: Audio | None
+
+    def pictures(self) -> Iterator[Tensor]:
+        """(1,H,W,3) in 0..1; each is a chance to interrupt."""
+        for frame in self.frames:
+            host.check_interrupted()
+            yield check_image(frame)
+
+
+def open_video(video: Input.Video) -> Clip:
+    """The file behind a video, or its decoded frames where it has none or is only a part of one."""
+    path = video.get_stream_source()
+    trimmed = any(getattr(video, "get_active_trim_window", tuple)())
+    if isinstance(path, str) and not trimmed:
+        reader = VideoReader(path)
+        return Clip(reader, float(reader.fps), reader.frames, read_audio(path) if reader.has_audio else None)
+    parts = video.get_components()
+    audio = parts.audio and Audio(parts.audio["waveform"][0], parts.audio["sample_rate"])
+    return Clip(parts.images, float(parts.frame_rate), len(parts.images), audio)
+
+
+def find_face(clip: Clip, scale: float) -> Crop:
+    """One box around the face for the whole clip."""
+    every = max(1, (clip.count or 0) // LOOKS)
+    frames = (picture[0] for picture in clip.pictures())
+    box = steady_box(follow_face(frames, model_dirs=host.detector_folders(), every=every))
+    return square_crop(box, *next(iter(clip.frames)).shape[:2], scale)
+
+
+def encode_motion(renderer: host.Handle, clip: Clip, crop: Crop) -> Motion:
+    """Block by block, so that a long video is never in memory as a whole."""
+    model = host.on_device(renderer, host.encode_memory(renderer.model, BLOCK))
+    progress = host.Progress(math.ceil((clip.count or 1) / BLOCK))
+    pictures, latents = clip.pictures(), []
+    while block := list(itertools.islice(pictures, BLOCK)):
+        square = apply_crop(torch.cat(block), crop, model.config.input_size)
+        latents.append(model.encode_motion(square).latents)
+        progress.step(1, square[-1])
+    if not latents:
+        raise InputError("The driving clip has no frames: choose another.")
+    return Motion(torch.cat(latents), clip.fps, model.generation)
+
+
+NODES = [EncodeSource, EncodeAudio, EncodeMotion]

@@ -1,0 +1,101 @@
+"""Files of weights in, models on links out."""
+
+from functools import partial
+
+from comfy_api.latest import io
+
+from .. import imtalker
+from . import host, types
+
+PRECISION_TOOLTIP = (
+    "Precision of weights and arithmetic. auto: {auto}; ComfyUI's own flags (--force-fp16, --force-fp32, --bf16-unet) "
+    "decide before it. fp16 and bf16 halve the memory."
+)
+
+
+class LoadRenderer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerLoadRenderer",
+            display_name="Load IMTalker Renderer",
+            category="IMTalker/load",
+            description="Loads the model that turns a portrait and a motion into frames.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=[host.PUBLISHED, *host.model_files()],
+                    tooltip="Weights in models/imtalker. The published ones (2.1 GB) are fetched there on first use. "
+                    "v1 or v2 is found from the file.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=["auto", *host.PRECISIONS],
+                    tooltip=PRECISION_TOOLTIP.format(auto="fp16 on a GPU that is fast at it, else fp32"),
+                ),
+            ],
+            outputs=[types.Renderer.Output(display_name="renderer", tooltip="For the encoders and Render.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        return host.check_choice(model)
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, precision: str) -> tuple:
+        return host.fingerprint(host.local_path(model, "renderer.ckpt"))
+
+    @classmethod
+    @host.answer
+    def execute(cls, model: str, precision: str) -> io.NodeOutput:
+        path = host.weights_path(model, "renderer.ckpt")
+        return io.NodeOutput(host.load(partial(imtalker.load_renderer, path), precision, half=True))
+
+
+class LoadGenerator(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerLoadGenerator",
+            display_name="Load IMTalker Generator",
+            category="IMTalker/load",
+            description="Loads the model that turns speech into motion.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=[host.PUBLISHED, *host.model_files()],
+                    tooltip="Weights in models/imtalker. The published ones (0.6 GB) are fetched there on first use. "
+                    "Must be of the renderer's generation (v1 or v2).",
+                ),
+                io.Combo.Input(
+                    "wav2vec2",
+                    options=["auto", *host.wav2vec2_files()],
+                    tooltip="Audio encoder, read only where the model's file holds none (the published file holds it). "
+                    "auto: the first wav2vec2 folder or file in models/imtalker.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=["auto", *host.PRECISIONS],
+                    tooltip=PRECISION_TOOLTIP.format(auto="fp32, this model is small and its result repeatable"),
+                ),
+            ],
+            outputs=[types.Generator.Output(display_name="generator", tooltip="For Encode Audio and Sample Motion.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        return host.check_choice(model)
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, wav2vec2: str, precision: str) -> tuple:
+        return host.fingerprint(host.local_path(model, "generator.ckpt"))
+
+    @classmethod
+    @host.answer
+    def execute(cls, model: str, wav2vec2: str, precision: str) -> io.NodeOutput:
+        path = host.weights_path(model, "generator.ckpt")
+        build = partial(imtalker.load_generator, path, host.wav2vec2_path(wav2vec2))
+        return io.NodeOutput(host.load(build, precision, half=False))
+
+
+NODES = [LoadRenderer, LoadGenerator]

@@ -1,0 +1,86 @@
+"""The whole way in one node."""
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..imtalker.crop import apply_crop, centre_crop
+from ..imtalker.face import find_crop
+from ..imtalker.image import check_image
+from . import encode, host, render, sample, types
+
+
+class TalkingHead(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerTalkingHead",
+            display_name="IMTalker Talking Head",
+            category="IMTalker",
+            description="A portrait and speech to a talking-head video: crop, encode, sample and render in one node.",
+            inputs=[
+                types.Renderer.Input("renderer", tooltip="From Load IMTalker Renderer."),
+                types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
+                io.Image.Input("image", tooltip="One picture with a face, of any size."),
+                io.Audio.Input("audio", tooltip="Speech of any length and sample rate."),
+                *sample.sampling_inputs(),
+                io.Combo.Input(
+                    "crop",
+                    options=["face", "none"],
+                    tooltip="face: a square around the largest face. none: the middle square, for a picture that is "
+                    "cropped already.",
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=1.6,
+                    min=1.0,
+                    max=4.0,
+                    step=0.05,
+                    tooltip="Side of the square as a multiple of the face's; the models were trained with 1.6.",
+                ),
+                io.Combo.Input(
+                    "no_face",
+                    options=["error", "whole picture"],
+                    tooltip="Where no face is found. error: stop and say so; whole picture: use its middle square.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output(display_name="video", tooltip="25 frames a second with the sound, for Save Video."),
+                io.Image.Output(display_name="preview", tooltip="The square that was cut out of the picture."),
+            ],
+        )
+
+    @classmethod
+    @host.answer
+    def execute(
+        cls,
+        renderer: host.Handle,
+        generator: host.Handle,
+        image: Tensor,
+        audio: dict | None,
+        seed: int,
+        steps: int,
+        cfg: float,
+        crop: str,
+        scale: float,
+        no_face: str,
+    ) -> io.NodeOutput:
+        speech = types.sound(audio)
+        portrait = cut(image, renderer.model.config.input_size, crop, scale, no_face)
+        source = encode.encode_source(renderer, portrait)
+        features = encode.encode_audio(generator, speech)
+        progress = host.Progress(sample.windows(generator, features) + len(features))
+        motion = sample.sample_motion(generator, source, features, seed, steps, cfg, progress)
+        video = render.write(host.render(renderer, source, motion, 0, progress), motion.fps, speech)
+        return io.NodeOutput(video, portrait)
+
+
+def cut(image: Tensor, size: int, crop: str, scale: float, no_face: str) -> Tensor:
+    """The square of the face, or of the middle, (1,size,size,3)."""
+    image = check_image(image)
+    if crop == "none":
+        return apply_crop(image, centre_crop(*image.shape[1:3]), size)
+    fallback = "error" if no_face == "error" else "centre"
+    return apply_crop(image, find_crop(image, scale, model_dirs=host.detector_folders(), fallback=fallback), size)
+
+
+NODES = [TalkingHead]
