@@ -55,11 +55,11 @@ class LoadControl(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, pose: str = NONE, gaze: str = NONE) -> bool | str:
-        return check_files(pose, gaze)
+        return host.check_media(*chosen(pose, gaze))
 
     @classmethod
     def fingerprint_inputs(cls, pose: str = NONE, gaze: str = NONE, **_) -> tuple:
-        return fingerprint(pose), fingerprint(gaze)
+        return host.media_fingerprint(*chosen(pose, gaze))
 
     @classmethod
     @host.answer
@@ -85,21 +85,8 @@ def together(controls: list[Control]) -> Control:
     return Control(**parts, fps=fps)
 
 
-def check_files(*names: str | None) -> bool | str:
-    """For validate_inputs: True, or the sentence that says what is wrong; a linked name (None) is checked later."""
-    try:
-        for name in names:
-            if name not in (NONE, None):
-                host.media_path(name)
-    except InputError as error:
-        return str(error)
-    return True
-
-
-def fingerprint(name: str | None) -> tuple:
-    """Changes when the file is replaced."""
-    chosen = name not in (NONE, None) and check_files(name) is True
-    return host.fingerprint(host.media_path(name)) if chosen else (name,)
+def chosen(*names: str) -> list[str]:
+    return [name for name in names if name != NONE]
 
 
 NODES = [LoadControl]

@@ -321,6 +321,21 @@ def media_path(name: str) -> str:
     return path
 
 
+def check_media(*names: str | None) -> bool | str:
+    """For validate_inputs: True, or the sentence that says what is wrong; a linked name (None) is checked later."""
+    try:
+        for name in filter(None, names):
+            media_path(name)
+    except InputError as error:
+        return str(error)
+    return True
+
+
+def media_fingerprint(*names: str | None) -> list[tuple]:
+    """Changes when one of the files is replaced."""
+    return [fingerprint(media_path(name)) if check_media(name) is True else (name,) for name in filter(None, names)]
+
+
 def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
     """A numbered file that does not exist yet in output/: (path, name, subfolder)."""
     output = folder_paths.get_output_directory()

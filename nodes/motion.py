@@ -4,7 +4,6 @@ from comfy_api.latest import io
 
 from ..imtalker import InputError, Motion, Source, editing
 from . import host, types
-from .control import check_files, fingerprint
 
 SUFFIX = ".safetensors"
 
@@ -58,11 +57,11 @@ class LoadMotion(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, motion_file: str | None = None) -> bool | str:
-        return check_files(motion_file)
+        return host.check_media(motion_file)
 
     @classmethod
     def fingerprint_inputs(cls, motion_file: str | None = None) -> tuple:
-        return fingerprint(motion_file)
+        return host.media_fingerprint(motion_file)
 
     @classmethod
     @host.answer
