@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import generator_config, renderer_config, tiny_renderer
+from tiny import generator_config, renderer_config, tiny_generator, tiny_renderer
 
 from imtalker import InputError, Motion
 from imtalker.models.attention import attend_and_match, from_windows, relative_index, shift_mask, to_windows
@@ -153,3 +153,9 @@ def test_published_sizes():
     v1, v2 = (PUBLISHED["renderer"][name] for name in ("v1", "v2"))
     assert (v1.output_size, v2.output_size) == (512, 512)
     assert (v1.halvings, v2.halvings) == (0, 1)
+
+
+def test_wav2vec2_attends_without_a_map_of_the_whole_clip():
+    transformers = pytest.importorskip("transformers", minversion="4.57")
+    wav2vec2 = tiny_generator().audio_encoder.wav2vec2
+    assert wav2vec2.config._attn_implementation == "sdpa", transformers.__version__

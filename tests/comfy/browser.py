@@ -1,0 +1,111 @@
+"""A ComfyUI page in a real browser."""
+
+import contextlib
+import shutil
+import time
+
+import pytest
+from server import Server
+
+# what the page says without this pack as well: it asks for optional files, and for sites that a test cannot reach
+NOISE = ("Failed to load resource", "ERR_NAME_NOT_RESOLVED", "ERR_INTERNET_DISCONNECTED", "ComfyApp graph accessed")
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasMenu": False,
+    "Comfy.Locale": "en",
+}
+
+
+@contextlib.contextmanager
+def open_page(server: Server, width: int = 1600, height: int = 900):
+    """A `Page`; skips the test, in one line, where there is no browser."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium: apt-get install --no-install-recommends chromium fonts-dejavu-core")
+    server.post("/settings", SETTINGS)
+    with api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=program, headless=True, args=flags)
+        yield Page(server, browser.new_page(viewport={"width": width, "height": height}))
+        browser.close()
+
+
+class Page:
+    def __init__(self, server: Server, page):
+        self.server, self.page = server, page
+        self.errors: list[str] = []
+        page.on("console", lambda message: message.type == "error" and self._note(message.text))
+        page.on("pageerror", lambda error: self._note(str(error)))
+        page.goto(f"http://{server.address}", wait_until="domcontentloaded")
+        page.wait_for_function("() => window.app?.extensionManager && window.app.graph", timeout=60000)
+        page.wait_for_timeout(2500)
+        page.keyboard.press("Escape")  # the dialog with templates that a first visit opens
+        self.errors.clear()
+
+    def _note(self, error: str) -> None:
+        if not any(noise in error for noise in NOISE):
+            self.errors.append(error)
+
+    def has_vue_nodes(self) -> bool:
+        return self.page.evaluate("() => 'Comfy.VueNodes.Enabled' in window.app.ui.settings.settingsLookup")
+
+    def use_vue_nodes(self, value: bool) -> None:
+        self.page.evaluate("v => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', v)", value)
+
+    def load(self, workflow: dict) -> None:
+        self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_timeout(500)
+
+    def graph(self) -> dict:
+        """As the page would save it."""
+        return self.page.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))")
+
+    def prompt(self) -> dict:
+        """In API format."""
+        return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+
+    def unknown_nodes(self) -> list[str]:
+        types = self.page.evaluate("() => window.app.graph.nodes.map(node => node.type)")
+        known = self.page.evaluate("() => Object.keys(window.LiteGraph.registered_node_types)")
+        return sorted(set(types) - set(known))
+
+    def run(self, seconds: float = 60) -> list[dict]:
+        """Presses Run; the files of the node that saves the video."""
+        before = set(self.server.get("/history"))
+        self.page.evaluate("() => window.app.queuePrompt(0, 1)")
+        end = time.monotonic() + seconds
+        while not (new := [run for key, run in self.server.get("/history").items() if key not in before]):
+            if time.monotonic() > end:
+                raise TimeoutError(f"nothing came of the run; errors of the page: {self.errors}")
+            self.page.wait_for_timeout(200)
+        self.page.wait_for_timeout(1000)
+        outputs = new[0]["outputs"].values()
+        return [file for output in outputs for file in output.get("images", []) if file["filename"].endswith(".mp4")]
+
+    def show_all(self, left: int = 130, top: int = 130, right: int = 60, bottom: int = 60) -> dict:
+        """Moves and scales the graph into the window, inside these margins; its rectangle there, for a screenshot."""
+        size = self.page.viewport_size
+        room = [left, top, size["width"] - left - right, size["height"] - top - bottom]
+        found = self.page.evaluate(FIT, room)
+        self.page.wait_for_timeout(1000)
+        return found
+
+
+FIT = """([left, top, width, height]) => {
+    const { graph, canvas } = window.app
+    const title = window.LiteGraph.NODE_TITLE_HEIGHT
+    const boxes = [
+        ...graph.nodes.map(node => [node.pos[0], node.pos[1] - title, node.size[0], node.size[1] + title]),
+        ...graph.groups.map(group => [...group.pos, ...group.size])
+    ]
+    const x = Math.min(...boxes.map(box => box[0])), y = Math.min(...boxes.map(box => box[1]))
+    const wide = Math.max(...boxes.map(box => box[0] + box[2])) - x
+    const high = Math.max(...boxes.map(box => box[1] + box[3])) - y
+    const scale = Math.min(width / wide, height / high, 1.2)
+    canvas.ds.scale = scale
+    canvas.ds.offset = [left / scale - x, top / scale - y]
+    canvas.setDirty(true, true)
+    return { x: left, y: top, width: wide * scale, height: high * scale }
+}"""

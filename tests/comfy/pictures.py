@@ -1,0 +1,102 @@
+"""Takes the pictures of the shipped workflows again, and those in docs/, from the page of a running ComfyUI.
+
+python tests/comfy/pictures.py [workflow ...], after a change of nodes or workflows. Wants Chromium.
+"""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path[1:1] = [str(Path(__file__).resolve().parents[folder]) for folder in (1, 2)]
+
+# below the path that they are found by
+import conftest  # noqa: E402
+import shipped  # noqa: E402
+from browser import Page, open_page  # noqa: E402
+from server import ROOT, Server  # noqa: E402
+
+from imtalker import drawn  # noqa: E402
+from imtalker.video import write_video  # noqa: E402
+
+SIZE = 2800, 1500
+WIDE = 1400  # pixels of a picture, at most
+
+
+def png(pixels: np.ndarray) -> bytes:
+    Image.fromarray((pixels * 255).astype(np.uint8)).save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
+
+
+def upload_all(server: Server) -> None:
+    """Drawn people and a made-up voice, under the names that the workflows have."""
+    portrait = drawn.portrait()[0].numpy()
+    backdrop = np.broadcast_to(portrait[0, 0], (512, 256, 3))
+    another = portrait[:, ::-1] * 0.7 + portrait[:, ::-1, ::-1] * 0.3
+    server.upload("portrait.png", png(np.concatenate([backdrop, portrait, backdrop], axis=1)))
+    server.upload("two_people.png", png(np.concatenate([portrait, another], axis=1)))
+    with tempfile.TemporaryDirectory() as folder:
+        drawn.main(folder)
+        for name in ("speech.wav", "first.wav", "second.wav"):
+            server.upload(name, (Path(folder) / "speech.wav").read_bytes())
+        frames = drawn.portrait(256).repeat(10, 1, 1, 1)
+        write_video(Path(folder) / "driving.mp4", frames, 25, drawn.speech(0.4))
+        server.upload("driving.mp4", (Path(folder) / "driving.mp4").read_bytes())
+
+
+def take(page: Page, path: Path, clip: dict, most: int) -> None:
+    """A JPEG of at most so many bytes."""
+    picture = Image.open(io.BytesIO(page.page.screenshot(clip=clip))).convert("RGB")
+    picture.thumbnail((WIDE, WIDE), Image.Resampling.LANCZOS)
+    for quality in range(88, 40, -6):
+        picture.save(path, quality=quality, optimize=True)
+        if path.stat().st_size < most:
+            break
+
+
+def whole_graph(page: Page, margin: int = 16) -> dict:
+    area = page.show_all()
+    start = {"x": area["x"] - margin, "y": area["y"] - margin}
+    return start | {"width": area["width"] + 2 * margin, "height": area["height"] + 2 * margin}
+
+
+def graph_of(page: Page, name: str, path: Path) -> None:
+    page.load(shipped.read(name))
+    take(page, path, whole_graph(page), 140_000)
+
+
+def finished_run(page: Page, path: Path) -> None:
+    """Made-up models give no face, but all else is as it will be."""
+    names = {name: name for name in ("portrait.png", "speech.wav")}
+    page.load(shipped.tested(shipped.read("talk_simple"), names))
+    page.run()
+    take(page, path, whole_graph(page), 140_000)
+
+
+def main(names: list[str]) -> None:
+    comfy = Path(conftest.VERSIONS["new"][2]).expanduser()
+    with tempfile.TemporaryDirectory() as base:
+        server = Server(comfy, comfy / ".venv/bin/python", Path(base))
+        conftest._fill_models(server.base / "models/imtalker")
+        server.start()
+        try:
+            upload_all(server)
+            with open_page(server, *SIZE) as page:
+                page.use_vue_nodes(False)
+                for name in names or shipped.NAMES:
+                    graph_of(page, name, shipped.picture_of(name))
+                if not names:
+                    graph_of(page, "talk_composed", ROOT / "docs/graph.jpg")
+                    finished_run(page, ROOT / "docs/run.jpg")
+                    page.use_vue_nodes(True)
+                    graph_of(page, "talk_composed", ROOT / "docs/graph_vue.jpg")
+                    page.use_vue_nodes(False)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,164 @@
+"""Every shipped workflow, from the file to a video, through the HTTP API; test_browser.py opens them in the page."""
+
+import itertools
+import wave
+from io import BytesIO
+
+import av
+import numpy as np
+import pytest
+import shipped
+from graphs import node
+from PIL import Image
+from server import Server
+from test_more_nodes import white
+from test_nodes import probe
+
+FILES = {
+    "portrait.png": "wide.png",
+    "two_people.png": "wide.png",
+    "speech.wav": "first.wav",
+    "first.wav": "first.wav",
+    "second.wav": "second.wav",
+    "driving.mp4": "moving.mp4",
+}
+# frames, width and height, frames per second, seconds of sound
+EXPECTED = {
+    "long_video": (10, (160, 120), 25, 0.4),
+    "reenact": (21, (64, 64), 30, 0.7),
+    "talk_composed": (10, (64, 64), 25, 0.4),
+    "talk_paste_back": (10, (160, 120), 25, 0.4),
+    "talk_simple": (10, (64, 64), 25, 0.4),
+    "two_people": (25, (160, 120), 25, 1.0),
+}
+LEFT, RIGHT = (10, 40, 50, 90), (90, 30, 140, 80)  # x0, y0, x1, y1 of two faces in wide.png
+
+
+def tone(seconds: float) -> bytes:
+    with wave.open(buffer := BytesIO(), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((np.sin(np.arange(round(seconds * 16000)) * 0.08) * 8000).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def upload_all(server: Server, inputs) -> None:
+    server.upload("first.wav", tone(0.4))
+    server.upload("second.wav", tone(0.6))
+    server.upload("moving.mp4", (inputs / "driving.mp4").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def filled(server, inputs):
+    """The server with the files that the workflows are tested with."""
+    upload_all(server, inputs)
+    server.upload("left.png", white(*LEFT))
+    server.upload("right.png", white(*RIGHT))
+    return server
+
+
+def saved_file(server: Server, graph: dict) -> dict:
+    (save,) = (number for number, one in graph.items() if one["class_type"] == "SaveVideo")
+    run = server.run(graph)
+    assert run.succeeded, run.error
+    (file,) = run.files(save)
+    return file
+
+
+def test_no_workflow_is_without_expectation_and_picture():
+    assert set(shipped.NAMES) == EXPECTED.keys()
+    for name in shipped.NAMES:
+        with Image.open(shipped.picture_of(name)) as picture:
+            assert (picture.format, picture.width >= 600) == ("JPEG", True)
+        assert shipped.picture_of(name).stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("name", shipped.NAMES)
+class TestFile:
+    def test_links_join_what_they_name(self, name):
+        workflow = shipped.read(name)
+        nodes = {node["id"]: node for node in workflow["nodes"]}
+        assert len(nodes) == len(workflow["nodes"]) == workflow["last_node_id"]
+        for number, source, slot, target, place, kind in workflow["links"]:
+            output, entry = nodes[source]["outputs"][slot], nodes[target]["inputs"][place]
+            assert number in output["links"]
+            assert entry["link"] == number
+            assert kind == output["type"]
+            assert kind in entry["type"].split(",")
+        linked = [e["link"] for node in nodes.values() for e in node["inputs"] if e["link"]]
+        assert sorted(linked) == [link[0] for link in workflow["links"]]
+        # what is run first comes first, as the page orders them
+        assert all(nodes[source]["order"] < nodes[target]["order"] for _, source, _, target, *_ in workflow["links"])
+
+    def test_nodes_lie_apart_each_in_one_group(self, name):
+        workflow = shipped.read(name)
+        title = 30
+        boxes = [(*node["pos"], *node["size"]) for node in workflow["nodes"]]
+        boxes = [(x, y - title, x + width, y + height) for x, y, width, height in boxes]
+        for a, b in itertools.combinations(boxes, 2):
+            assert max(a[0], b[0]) >= min(a[2], b[2]) + 20 or max(a[1], b[1]) >= min(a[3], b[3]) + 20, (a, b)
+        groups = [group["bounding"] for group in workflow["groups"]]
+        groups = [(x, y, x + width, y + height) for x, y, width, height in groups]
+        for one, box in zip(workflow["nodes"], boxes, strict=True):
+            around = [g for g in groups if g[0] < box[0] and g[1] < box[1] and box[2] < g[2] and box[3] < g[3]]
+            assert len(around) == (one["type"] not in shipped.NOTES), one["type"]
+
+    def test_it_says_in_three_lines_what_to_do(self, name):
+        (note,) = (node for node in shipped.read(name)["nodes"] if node["type"] in shipped.NOTES)
+        assert len(note["widgets_values"][0].splitlines()) == 3
+
+    def test_it_knows_the_inputs_and_outputs_of_its_nodes(self, server, name):
+        info = server.get("/object_info")
+        for one in shipped.read(name)["nodes"]:
+            if not one["type"].startswith("IMTalker"):
+                assert one["type"] in {*info, *shipped.NOTES}
+                continue
+            kind = info[one["type"]]
+            order = [*kind["input_order"]["required"], *kind["input_order"].get("optional", [])]
+            widgets = [entry["name"] for entry in one["inputs"] if "widget" in entry]
+            assert sorted(entry["name"] for entry in one["inputs"]) == sorted(order)
+            assert widgets == [name for name in order if name in widgets]
+            assert [output["name"] for output in one["outputs"]] == kind["output_name"]
+            assert [output["type"] for output in one["outputs"]] == kind["output"]
+
+    def test_it_runs_to_a_video(self, filled, name):
+        graph = shipped.to_api(shipped.tested(shipped.read(name), FILES))
+        found = probe(filled, saved_file(filled, graph))
+        frames, size, fps, seconds = EXPECTED[name]
+        assert (found["frames"], found["size"], found["fps"]) == (frames, size, fps)
+        assert found["seconds of sound"] == pytest.approx(seconds, abs=0.1)
+
+
+def test_the_defaults_of_a_workflow_are_those_of_the_nodes(server):
+    info = server.get("/object_info")
+    for name in shipped.NAMES:
+        for one in shipped.to_api(shipped.read(name)).values():
+            if not one["class_type"].startswith("IMTalker"):
+                continue
+            kind = info[one["class_type"]]["input"]["required"]
+            for key, value in one["inputs"].items():
+                if isinstance(value, list) or key in ("seed", "index", "face"):
+                    continue
+                kind_of_input, options = kind[key]
+                assert value == options.get("default", options.get("options", [None])[0]), (name, key, kind_of_input)
+
+
+def test_two_people_are_pasted_into_one_picture(filled):
+    graph = shipped.to_api(shipped.tested(shipped.read("two_people"), FILES))
+    crops = [one for one in graph.values() if one["class_type"] == "IMTalkerFaceCrop"]
+    assert [(one["inputs"]["face"], one["inputs"]["index"]) for one in crops] == [
+        ("left to right", 0),
+        ("left to right", 1),
+    ]
+    for one, side in zip(crops, ("left", "right"), strict=True):  # a mask holds one face
+        graph[side] = node("LoadImageMask", image=f"{side}.png", channel="red")
+        one["inputs"] |= {"mask": [side, 0], "index": 0, "scale": 1.0}
+    file = saved_file(filled, graph)
+    with av.open(filled.base / "output" / file["subfolder"] / file["filename"]) as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+    whole = np.asarray(Image.open(filled.base / "input/wide.png")).astype(int)
+    change = np.abs(frames - whole).mean(axis=(0, 3))
+    for x0, y0, x1, y1 in (LEFT, RIGHT):
+        assert change[(y0 + y1) // 2 - 8 :, (x0 + x1) // 2 - 8 :][:16, :16].mean() > 20
+    assert change[100:].mean() < 8
