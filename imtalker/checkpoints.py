@@ -13,12 +13,23 @@ from .errors import InputError
 from .files import read_tensors, save_safetensors
 from .models.config import PUBLISHED, GeneratorConfig, RendererConfig, from_dict, to_dict
 from .models.generator import Generator
+from .models.l2cs import GazeEncoder
 from .models.names import UNUSED, to_ours, to_published
 from .models.renderer import Renderer
+from .models.smirk import PoseEncoder
 
 CLASSES = {"renderer": Renderer, "generator": Generator}
-KIND_NAMES = {"renderer": "a renderer", "generator": "a motion generator", "wav2vec2": "a wav2vec2 audio encoder"}
+TRACKERS = {"smirk": PoseEncoder, "l2cs": GazeEncoder}
+KIND_NAMES = {
+    "renderer": "a renderer",
+    "generator": "a motion generator",
+    "wav2vec2": "a wav2vec2 audio encoder",
+    "smirk": "a SMIRK encoder",
+    "l2cs": "an L2CS-Net",
+}
 AUDIO_PREFIX = "audio_encoder.wav2vec2."
+SMIRK_PREFIXES = ("smirk_encoder.pose_encoder.", "pose_encoder.")  # the published file, its encoder alone
+L2CS_UNUSED = "fc_finetune."  # left over from an experiment of the authors'
 NAMED_IN_MESSAGES = 4
 
 StateDict = Mapping[str, Tensor]
@@ -30,7 +41,7 @@ class Weights:
 
     label: str  # what messages call them
     tensors: dict[str, Tensor]
-    kind: str | None  # "renderer", "generator", "wav2vec2" or None for something else
+    kind: str | None  # a key of KIND_NAMES, or None for something else
     config: RendererConfig | GeneratorConfig | None
 
     def describe(self) -> str:
@@ -125,6 +136,23 @@ def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
     return {AUDIO_PREFIX + name: weights.tensors[key] for key, name in names.items()}
 
 
+def load_smirk(
+    file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> PoseEncoder:
+    """SMIRK's pose encoder, from its authors' file or a dictionary of tensors, as `load_renderer`.
+
+    The encoders of shape and expression and the image generator that a published file also holds are left out.
+    """
+    return _load_tracker(_expect(read_weights(file), "smirk"), device, dtype)
+
+
+def load_l2cs(
+    file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> GazeEncoder:
+    """L2CS-Net with a ResNet-50 and 90 bins, from its authors' file or a dictionary of tensors, as `load_renderer`."""
+    return _load_tracker(_expect(read_weights(file), "l2cs"), device, dtype)
+
+
 def find_weights(folder: str | Path, kind: str) -> Path:
     """The file of the kind in a folder, by the published name: .safetensors before .ckpt."""
     for suffix in (".safetensors", ".ckpt"):
@@ -216,6 +244,10 @@ def _kind(tensors: StateDict) -> str | None:
         return "generator"
     if "feature_extractor" in starts or any(name.startswith("wav2vec2.") for name in tensors):
         return "wav2vec2"
+    if any("pose_encoder." in name or "pose_cam_layers." in name for name in tensors):
+        return "smirk"
+    if {"fc_yaw_gaze", "fc_pitch_gaze"} & starts:
+        return "l2cs"
     return None
 
 
@@ -254,10 +286,15 @@ def _compare(weights: Weights, model: nn.Module, audio_optional: bool = False) -
     expected = {to_published(weights.kind, name): tensor.shape for name, tensor in model.state_dict().items()}
     names = {name: to_published(weights.kind, to_ours(weights.kind, name)) for name in weights.tensors}
     found = {names[name]: tensor.shape for name, tensor in weights.tensors.items() if not UNUSED.search(name)}
-    optional = AUDIO_PREFIX if audio_optional and not _has_audio(weights) else None
+    if audio_optional and not _has_audio(weights):
+        expected = {name: shape for name, shape in expected.items() if not name.startswith(AUDIO_PREFIX)}
+    return _report(weights, found, expected)
+
+
+def _report(weights: Weights, found: Mapping[str, torch.Size], expected: Mapping[str, torch.Size]) -> Report:
     return Report(
         weights,
-        missing=[name for name in expected if name not in found and not (optional and name.startswith(optional))],
+        missing=[name for name in expected if name not in found],
         unexpected=[name for name in found if name not in expected],
         misshaped=[
             f"{name} {tuple(found[name])} instead of {tuple(shape)}"
@@ -286,6 +323,23 @@ def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | Non
             tensors[to_ours(weights.kind, name)] = tensor.to(device, dtype or torch.float32, copy=True)
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False).to(device)
+
+
+def _load_tracker(weights: Weights, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:
+    with torch.device("meta"):
+        model = TRACKERS[weights.kind]().eval()
+    prefix = next((p for p in SMIRK_PREFIXES if any(name.startswith(p) for name in weights.tensors)), "")
+    tensors = {
+        name.removeprefix(prefix): tensor.to(device, dtype or torch.float32, copy=True)
+        for name, tensor in weights.tensors.items()
+        if name.startswith(prefix) and not (UNUSED.search(name) or name.startswith(L2CS_UNUSED))
+    }
+    found, expected = (
+        {name: tensor.shape for name, tensor in state.items()} for state in (tensors, model.state_dict())
+    )
+    _check(_report(weights, found, expected))
+    model.load_state_dict(tensors, assign=True)
+    return model.requires_grad_(False)
 
 
 def _metadata(kind: str, config: RendererConfig | GeneratorConfig) -> dict[str, str]:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from . import __doc__ as package_doc
-from . import __version__, untrained
+from . import __version__, keyframes, untrained
 from .checkpoints import convert, find_weights, inspect, load_generator, load_renderer
-from .control import Control, load_gaze, load_pose
+from .control import Control, load_gaze, load_pose, merge
 from .download import download, plan
 from .errors import InputError
 from .models.config import PUBLISHED
@@ -73,7 +73,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="another seed, another delivery (%(default)s)")
     command.add_argument("--cfg", type=float, help="weight of the speech (v1 3.0, v2 2.0)")
     command.add_argument("--nfe", type=int, default=10, metavar="N", help="points in time; N-1 steps (%(default)s)")
-    command.add_argument("--control", type=Path, metavar="FILE", help="pose, camera and gaze saved by Control.save")
+    command.add_argument("--control", type=Path, metavar="FILE", help="saved by Control.save, or keyframes in .json")
+    command.add_argument("--allow-more", action="store_true", help="keyframes beyond what the model probably saw")
     command.add_argument("--pose", type=Path, metavar="FILE", help="SMIRK .pt with pose_params and cam, 25 fps")
     command.add_argument("--gaze", type=Path, metavar="FILE", help="L2CS-Net .npy, radians, 25 fps")
     command.set_defaults(run=_talk)
@@ -183,13 +184,16 @@ def _check_output(path: Path) -> None:
 
 
 def _control(options: argparse.Namespace) -> Control | None:
-    control = Control.load(options.control) if options.control else Control()
-    parts = control.parts()
+    given = []
+    if options.control and options.control.suffix.lower() == ".json":
+        given.append(keyframes.to_control(keyframes.load(options.control), allow_more=options.allow_more))
+    elif options.control:
+        given.append(Control.load(options.control))
     if options.pose:
-        parts |= load_pose(options.pose)
+        given.append(Control(**load_pose(options.pose)))
     if options.gaze:
-        parts["gaze"] = load_gaze(options.gaze)
-    return Control(**parts, fps=control.fps) if parts else None
+        given.append(Control(gaze=load_gaze(options.gaze)))
+    return merge(given) if given else None
 
 
 def _models(options: argparse.Namespace, kind: str):

@@ -5,7 +5,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..imtalker import Control, InputError
-from ..imtalker.control import load_gaze, load_pose
+from ..imtalker.control import load_gaze, load_pose, merge
 from . import host, types
 
 NONE = "none"
@@ -75,14 +75,7 @@ class LoadControl(io.ComfyNode):
             given.append(Control(gaze=rows.flip(-1) if gaze_order == "swapped" else rows, fps=fps))
         if not given:
             raise InputError("Load Control has nothing to load: choose a pose or a gaze file, or connect a control.")
-        return io.NodeOutput(together(given))
-
-
-def together(controls: list[Control]) -> Control:
-    """The parts of all, those of later ones first, at the highest of their frame rates."""
-    fps = max(control.fps for control in controls)
-    parts = {name: rows for control in controls for name, rows in control.at_fps(fps).parts().items()}
-    return Control(**parts, fps=fps)
+        return io.NodeOutput(merge(given))
 
 
 def chosen(*names: str) -> list[str]:

@@ -259,6 +259,11 @@ def check_choice(choice: str) -> bool | str:
     return True if choice in (PUBLISHED, *model_files()) else _missing(choice)
 
 
+def check_files(*choices: str | None) -> bool | str:
+    """For validate_inputs of what is only ever read from models/imtalker; a linked name (None) is checked later."""
+    return next((_missing(choice) for choice in choices if choice and choice not in model_files()), True)
+
+
 def _missing(name: str) -> str:
     return f"{name!r} is not in models/{FOLDER}: put it there and press R, or choose another file."
 

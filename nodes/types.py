@@ -14,6 +14,9 @@ Motion = io.Custom("IMTALKER_MOTION")  # imtalker.Motion
 Control = io.Custom("IMTALKER_CONTROL")  # imtalker.Control
 Crop = io.Custom("IMTALKER_CROP")  # imtalker.crop.Crop, or a list with one for each picture
 
+# ComfyUI's own, of its face nodes; an older ComfyUI has nothing that gives it
+FaceLandmarks = io.Custom("FACE_LANDMARKS")
+
 
 def sound(audio: dict | None) -> Audio:
     """ComfyUI's AUDIO, {"waveform": (batch,channels,samples), "sample_rate"}; a video without sound gives None."""

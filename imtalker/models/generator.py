@@ -131,9 +131,13 @@ class Generator(nn.Module):
             yield Motion(latents.float().cpu(), float(FPS), self.generation)
 
     def _project_control(self, control: Control | None, frames: int, padding: str) -> Tensor:
-        """The sum of the projected controls, (frames,condition_size); an absent one adds nothing."""
+        """The sum of the projected controls times their strengths, (frames,condition_size)."""
         total = torch.zeros(frames, self.config.condition_size).to(self._anchor())
-        for name, rows in (control.at_fps(FPS) if control else Control()).parts().items():
+        control = control.at_fps(FPS) if control else Control()
+        strengths = control.strengths()
+        for name, rows in control.parts().items():
+            if not strengths[name]:
+                continue
             if len(rows) != frames:
                 filling = "its last row" if padding == "hold" else "zeros"
                 done = "cut" if len(rows) > frames else f"continued with {filling}"
@@ -141,7 +145,7 @@ class Generator(nn.Module):
             if padding == "zero":
                 rows = F.pad(rows[:frames], (0, 0, 0, max(0, frames - len(rows))))
             project = getattr(self, f"{name}_projection")
-            total = total + project(pad_rows(rows, frames).to(total))
+            total = total + strengths[name] * project(pad_rows(rows, frames).to(total))
         return total
 
     def _noise(self, windows: int, seed: int, noise: Tensor | None) -> Tensor:

@@ -76,15 +76,17 @@ class Blur(nn.Module):
 class BatchNorm2d(nn.Module):
     """torch's batch norm without its counter of batches, which the files need not hold."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels))
         self.bias = nn.Parameter(torch.empty(channels))
         self.register_buffer("running_mean", torch.empty(channels))
         self.register_buffer("running_var", torch.empty(channels))
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training)
+        mean, variance = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
 
 
 def conv3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:

@@ -1,5 +1,9 @@
 """Another pack beside ours in the server's custom_nodes: sources for tests, and package names that could clash."""
 
+import json
+import math
+
+import numpy as np
 import torch
 
 from .imtalker import WHOSE as ENGINE
@@ -38,6 +42,16 @@ class LoadedModels(Output):
         return {"ui": {"text": [type(patcher.model).__name__ for patcher in mm.loaded_models()]}}
 
 
+class ShowControl(Output):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"control": ("IMTALKER_CONTROL", {})}}
+
+    def answer(self, control):
+        rows = {name: part.tolist() for name, part in control.parts().items()}
+        return {"ui": {"text": [json.dumps(rows | {"fps": control.fps})]}}
+
+
 class Maker:
     FUNCTION, CATEGORY = "make", "test"
     INPUTS = ""
@@ -72,6 +86,49 @@ class MadeUpCrop(Maker):
         return (engine().crop.Crop(**sides),)
 
 
+class KeepControl(Output):
+    """Writes the control to a file in output/."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"control": ("IMTALKER_CONTROL", {})}}
+
+    @classmethod
+    def IS_CHANGED(cls, control):
+        return float("nan")
+
+    def answer(self, control):
+        import folder_paths
+
+        control.save(f"{folder_paths.get_output_directory()}/control.safetensors")
+        return {"ui": {"text": ["kept"]}}
+
+
+class MadeUpLandmarks(Maker):
+    """Of a face that turns to the picture's right, by 0.1 a frame; nobody in every fourth."""
+
+    INPUTS = "frames:INT height:INT width:INT"
+    RETURN_TYPES = ("FACE_LANDMARKS",)
+
+    def make(self, frames, height, width):
+        faces = [[turned_face(0.1 * n, height, width)] if n % 4 != 3 else [] for n in range(frames)]
+        return ({"frames": faces, "image_size": (height, width), "connection_sets": {}},)
+
+
+def turned_face(yaw, height, width):
+    matrix = np.eye(4, dtype=np.float32)
+    matrix[[0, 0, 2, 2], [0, 2, 0, 2]] = math.cos(yaw), math.sin(yaw), -math.sin(yaw), math.cos(yaw)
+    box = np.array([0.3 * width, 0.2 * height, 0.7 * width, 0.8 * height], np.float32)
+    points = np.random.default_rng(0).uniform(0, 1, (468, 3)).astype(np.float32)  # no irises
+    return {
+        "landmarks_xy": box[:2] + points[:, :2] * (box[2:] - box[:2]),
+        "landmarks_3d": points * 192,
+        "bbox_xyxy": box,
+        "score": 0.9,
+        "transformation_matrix": matrix,
+    }
+
+
 class TightMemory(Maker):
     """A renderer on a device with memory for so many frames."""
 
@@ -99,6 +156,15 @@ def engine():
     return next(module for name, module in sys.modules.items() if name.endswith("ComfyUI-IMTalker.imtalker"))
 
 
-NODE_CLASS_MAPPINGS = {
-    kind.__name__: kind for kind in (Neighbour, LoadedModels, MadeUpAudio, MadeUpMotion, MadeUpCrop, TightMemory)
-}
+KINDS = [
+    Neighbour,
+    LoadedModels,
+    ShowControl,
+    MadeUpAudio,
+    MadeUpMotion,
+    MadeUpCrop,
+    MadeUpLandmarks,
+    TightMemory,
+    KeepControl,
+]
+NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}

@@ -1,0 +1,398 @@
+"""Pose and gaze drawn in the node: through the API without our JavaScript, and in the page with a real mouse."""
+
+import json
+import math
+import random
+import re
+
+import pytest
+import torch
+from browser import Page, open_page
+from graphs import composed, node
+from server import Server
+from test_nodes import OURS, refusal
+
+from imtalker import Control, Motion, keyframes
+
+POSE, GAZE, BLEND = "IMTalkerPoseControl", "IMTalkerGazeControl", "IMTalkerBlendControl"
+EMPTY = '{"version": 1, "channels": {}}'
+TURN = '{"version": 1, "channels": {"yaw": [[0, 0], [1, 20]], "roll": [[0, 5]]}}'
+LOOK = '{"version": 1, "channels": {"horizontal": [[0, 10]], "vertical": [[0, -5], [0.5, 5]]}}'
+
+
+def drawn(kind: str, text: str, **inputs) -> dict:
+    return node(kind, **({"keyframes": text, "seconds": 0.0, "strength": 1.0, "allow_more": False} | inputs))
+
+
+def kept(graph: dict, control: str = "control") -> dict:
+    return graph | {"keep": node("KeepControl", control=[control, 0])}
+
+
+def control_of(server: Server, graph: dict) -> Control:
+    run = server.run(graph)
+    assert run.succeeded, run.error
+    return loaded(server)
+
+
+def loaded(server: Server) -> Control:
+    return Control.load(server.base / "output/control.safetensors")
+
+
+class TestThroughTheApi:
+    def test_what_is_written_by_hand_steers(self, server):
+        control = control_of(server, kept({"control": drawn(POSE, TURN)}))
+        assert torch.equal(control.pose, keyframes.to_control(TURN).pose)
+        assert (control.cam, control.gaze) == (None, None)
+        graph = {"control": drawn(GAZE, LOOK, control=["pose", 0], strength=0.5), "pose": drawn(POSE, TURN)}
+        control = control_of(server, kept(graph))
+        assert torch.equal(control.gaze, keyframes.to_control(LOOK).gaze)
+        assert torch.equal(control.pose, keyframes.to_control(TURN).pose)
+        assert control.strengths() == {"pose": 1.0, "cam": 1.0, "gaze": 0.5}
+
+    def test_length(self, server):
+        assert len(control_of(server, kept({"control": drawn(POSE, TURN)})).pose) == 26
+        assert len(control_of(server, kept({"control": drawn(POSE, TURN, seconds=3.0)})).pose) == 75
+        graph = {"audio": node("LoadAudio", audio="long.wav"), "control": drawn(POSE, TURN, audio=["audio", 0])}
+        run = server.run(kept(graph))
+        assert run.succeeded, run.error
+        assert len(loaded(server).pose) == 200
+        (waveform,) = run.outputs["control"]["imtalker_waveform"]
+        assert waveform["seconds"] == 8
+        assert len(waveform["peaks"]) == 320
+        assert min(waveform["peaks"]) > 90
+
+    def test_strength_zero_is_as_no_control_at_all(self, server):
+        def latents(strength: float | None) -> torch.Tensor:
+            graph = composed() | {"keep": node("IMTalkerSaveMotion", motion=["motion", 0], filename_prefix="drawn")}
+            if strength is not None:
+                graph["control"] = drawn(POSE, TURN, strength=strength)
+                graph["motion"]["inputs"]["control"] = ["control", 0]
+            (file,) = server.run(graph).files("keep")
+            return Motion.load(server.base / "output" / file["subfolder"] / file["filename"]).latents
+
+        free, none, half, full = (latents(strength) for strength in (None, 0.0, 0.5, 1.0))
+        assert torch.equal(free, none)
+        assert not torch.equal(free, half)
+        assert not torch.equal(half, full)
+
+    def test_blend(self, server):
+        graph = {
+            "a": drawn(POSE, TURN),
+            "b": drawn(GAZE, LOOK),
+            "control": node(BLEND, control_a=["a", 0], control_b=["b", 0], share=0.25),
+        }
+        assert control_of(server, kept(graph)).strengths() == {"pose": 0.75, "cam": 1.0, "gaze": 0.25}
+
+    def test_what_cannot_be(self, server):
+        wrong = {
+            "{": "no JSON",
+            '{"version": 2}': "version 2",
+            '{"version": 1, "channels": {"horizontal": [[0, 1]]}}': "channel 'horizontal'",
+            '{"version": 1, "channels": {"yaw": [[0, 1], ["a", 1]]}}': "Keyframe 2 of channel 'yaw'",
+        }
+        for text, sentence in wrong.items():
+            assert sentence in refusal(server, kept({"control": drawn(POSE, text)}))
+
+    def test_limits(self, server):
+        far = '{"version": 1, "channels": {"yaw": [[0, 50]]}}'
+        before = len(server.log())
+        control = control_of(server, kept({"control": drawn(POSE, far)}))
+        assert control.pose[0, 1] == pytest.approx(math.radians(30))
+        assert "held inside the limits of yaw (-30 to 30)" in server.log()[before:]
+        control = control_of(server, kept({"control": drawn(POSE, far, allow_more=True)}))
+        assert control.pose[0, 1] == pytest.approx(math.radians(50))
+
+    def test_the_order_that_saved_graphs_hold(self, server):
+        info = server.get("/object_info")
+        drawing = "keyframes seconds strength allow_more audio control"
+        for name, order in {POSE: drawing, GAZE: drawing, BLEND: "control_a control_b share"}.items():
+            assert info[name]["python_module"] == OURS
+            parts = info[name]["input_order"]
+            assert [*parts["required"], *parts.get("optional", [])] == order.split()
+
+
+ADD = """([kind, x, y]) => {
+    const node = LiteGraph.createNode(kind)
+    node.pos = [x, y]
+    app.graph.add(node)
+    return String(node.id)
+}"""
+FIND = "const node = app.graph.nodes.find(node => node.type === kind)"
+EDITOR = f"""kind => {{
+    {FIND}
+    const canvas = node.widgets.find(widget => widget.name === 'editor').element.querySelector('canvas')
+    const {{ left, top, width, height }} = canvas.getBoundingClientRect()
+    return {{ left, top, width, height, zoom: width / canvas.clientWidth }}
+}}"""
+MARGIN = 6
+
+
+class Drawing:
+    """The editor of the one node of its kind, in a page."""
+
+    def __init__(self, page: Page, kind: str):
+        self.shown, self.page, self.kind = page, page.page, kind
+        self.channels = keyframes.POSE if kind == POSE else keyframes.GAZE
+
+    def widget(self, name: str):
+        script = f"([kind, name]) => {{ {FIND}; return node.widgets.find(w => w.name === name).value }}"
+        return self.page.evaluate(script, [self.kind, name])
+
+    def write(self, value: object, name: str = "keyframes") -> None:
+        script = f"""([kind, name, value]) => {{
+            {FIND}
+            const widget = node.widgets.find(w => w.name === name)
+            widget.value = value
+            widget.callback?.(value)
+            node.setDirtyCanvas(true, true)
+        }}"""
+        self.page.evaluate(script, [self.kind, name, value])
+        self.page.wait_for_timeout(200)
+
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        return keyframes.parse(self.widget("keyframes"))
+
+    def box(self) -> dict:
+        return self.page.evaluate(EDITOR, self.kind)
+
+    def _on_page(self, x: float, y: float) -> tuple[float, float]:
+        box = self.box()
+        return box["left"] + x * box["zoom"], box["top"] + y * box["zoom"]
+
+    def size(self) -> tuple[float, float]:
+        box = self.box()
+        return box["width"] / box["zoom"], box["height"] / box["zoom"]
+
+    def side(self) -> float:
+        """Of the gizmo."""
+        width, height = self.size()
+        return min(height, width * 0.34)
+
+    def point(self, channel: str, time: float, value: float, seconds: float = 4) -> tuple[float, float]:
+        """On the page, where the editor draws a keyframe."""
+        width, height = self.size()
+        left, right = self.side() + 8 + 96 + 6, width - 10
+        lane = (height - 20) / len(self.channels)
+        limits = self.channels[channel]
+        down = 1 - (value - limits.low) / (limits.high - limits.low)
+        top = 20 + list(self.channels).index(channel) * lane + MARGIN
+        return self._on_page(left + time / seconds * (right - left), top + down * (lane - 2 * MARGIN))
+
+    def gizmo(self, right: float, up: float) -> tuple[float, float]:
+        """On the page, so many half sides from the gizmo's middle."""
+        half = self.side() / 2
+        return self._on_page(half + right * half, self.size()[1] / 2 - up * half)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        mouse = self.page.mouse
+        mouse.move(*start)
+        mouse.down()
+        for step in range(1, 9):
+            mouse.move(*(a + (b - a) * step / 8 for a, b in zip(start, end)))
+        mouse.up()
+        self.page.wait_for_timeout(150)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.page.wait_for_timeout(150)
+
+
+@pytest.fixture(scope="module")
+def page(server):
+    with open_page(server, 1500, 1100) as page:
+        page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        yield page
+
+
+@pytest.fixture(params=["litegraph", "vue"])
+def editors(page, request):
+    """Both editors alone in a graph, in each of the page's ways to draw nodes."""
+    if request.param == "vue" and not page.has_vue_nodes():
+        pytest.skip("this page cannot draw nodes with Vue")
+    if page.has_vue_nodes():
+        page.use_vue_nodes(request.param == "vue")
+    page.page.evaluate("theme => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", "dark")
+    page.load({"nodes": [], "links": [], "version": 0.4})
+    page.page.evaluate(ADD, [POSE, 60, 60])
+    page.page.evaluate(ADD, [GAZE, 60, 560])
+    page.page.evaluate(ADD, ["KeepControl", 860, 560])
+    page.page.evaluate(
+        """([pose, gaze]) => {
+            const find = kind => app.graph.nodes.find(node => node.type === kind)
+            find(pose).connect(0, find(gaze), 'control')
+            find(gaze).connect(0, find('KeepControl'), 'control')
+            app.canvas.ds.scale = 1
+            app.canvas.ds.offset = [40, 40]
+            app.canvas.setDirty(true, true)
+        }""",
+        [POSE, GAZE],
+    )
+    page.page.wait_for_timeout(800)
+    page.errors.clear()
+    yield Drawing(page, POSE), Drawing(page, GAZE)
+    assert page.errors == []
+
+
+class TestInThePage:
+    def test_a_keyframe_dragged_saved_loaded_and_run(self, server, page, editors):
+        pose, gaze = editors
+        pose.write(TURN)
+        pose.drag(pose.point("yaw", 1, 20), pose.point("yaw", 2, -15))
+        curve = pose.curves()["yaw"]
+        assert curve[0] == (0, 0)
+        assert curve[1] == (pytest.approx(2, abs=0.04), pytest.approx(-15, abs=1.5))
+        gaze.write(LOOK)
+        gaze.drag(gaze.point("vertical", 0.5, 5), gaze.point("vertical", 1, 12))
+        assert gaze.curves()["vertical"][1] == (pytest.approx(1, abs=0.04), pytest.approx(12, abs=1))
+
+        texts = pose.widget("keyframes"), gaze.widget("keyframes")
+        workflow = page.graph()
+        saved = next(one for one in workflow["nodes"] if one["type"] == POSE)
+        assert saved["widgets_values"] == [texts[0], 0, 1, False]
+        page.load({"nodes": [], "links": [], "version": 0.4})
+        page.load(json.loads(json.dumps(workflow)))
+        assert (pose.widget("keyframes"), gaze.widget("keyframes")) == texts
+
+        (server.base / "output/control.safetensors").unlink(missing_ok=True)
+        page.run()
+        control = loaded(server)
+        time, yaw = curve[1]
+        angles = control.pose[round(time * 25)]
+        rotation = keyframes.head_pose(*(torch.tensor([a], dtype=torch.float64).numpy() for a in (yaw, 0, 5)))
+        torch.testing.assert_close(angles, torch.from_numpy(rotation[0]).float())
+        # a control edited by hand equals the one drawn
+        by_hand = keyframes.to_control(json.dumps(json.loads(texts[0])))
+        assert torch.equal(control.pose, by_hand.pose)
+        assert torch.equal(control.gaze, keyframes.to_control(texts[1]).gaze)
+
+    def test_the_gizmo_sets_the_values_under_the_playhead(self, editors):
+        pose, gaze = editors
+        pose.write(EMPTY)
+        gaze.write(EMPTY)
+        pose.page.mouse.click(*pose.point("yaw", 1, 0))
+        pose.drag(pose.gizmo(0, 0), pose.gizmo(0.1, 0.05))
+        curves = pose.curves()
+        assert curves.keys() == {"yaw", "pitch"}
+        ((time, yaw),), ((also, pitch),) = curves["yaw"], curves["pitch"]
+        assert time == also == pytest.approx(1, abs=0.03)
+        assert 5 < yaw < 20
+        assert 2 < pitch < 12
+        # clockwise around the ring
+        pose.drag(pose.gizmo(0, 0.72), pose.gizmo(0.15, 0.7))
+        assert 8 < pose.curves()["roll"][0][1] < 15
+        # to the picture's right and up; nearer
+        pose.drag(pose.gizmo(-0.86, -0.86), pose.gizmo(-0.76, -0.81))
+        assert pose.curves()["x"][0][1] == pytest.approx(0.05, abs=0.015)
+        assert pose.curves()["y"][0][1] == pytest.approx(0.025, abs=0.015)
+        pose.drag(pose.gizmo(0.86, -0.86), pose.gizmo(0.86, -0.7))
+        assert pose.curves()["distance"][0][1] == pytest.approx(math.exp(-0.16), abs=0.03)
+        gaze.drag(gaze.gizmo(0, 0), gaze.gizmo(-0.4, 0.4))
+        assert gaze.curves()["horizontal"][0][1] < -5
+        assert gaze.curves()["vertical"][0][1] > 5
+        gaze.drag(gaze.gizmo(0, 0), gaze.gizmo(-3, 0))
+        assert gaze.curves()["horizontal"][0][1] == -17
+
+    def test_keyboard(self, editors):
+        pose, _ = editors
+        pose.write(TURN)
+        pose.page.mouse.click(*pose.point("yaw", 1, 20))
+        pose.press("ArrowRight", "ArrowRight", "ArrowUp", "ArrowUp", "-")
+        assert pose.curves()["yaw"] == [(0, 0), (1.08, 21)]
+        pose.press("Control+c", "Escape", "End", "Control+v")
+        assert pose.curves()["yaw"] == [(0, 0), (1.08, 21), (4, 21)]
+        pose.press("Delete")
+        assert pose.curves()["yaw"] == [(0, 0), (1.08, 21)]
+        pose.press("Home", "PageDown", "ArrowUp")
+        assert pose.curves()["pitch"] == [(0, 1)]
+        pose.press("Control+a", "Delete")
+        assert pose.curves() == {}
+        assert len(pose.shown.graph()["nodes"]) == 3
+
+    def test_presets(self, editors):
+        pose, gaze = editors
+        pose.write(EMPTY)
+        pose.write(3.0, "seconds")
+        for one, presets in ((pose, keyframes.POSE_PRESETS), (gaze, keyframes.GAZE_PRESETS)):
+            seconds = 3 if one is pose else 4
+            select = one.page.locator(".imtalker-editor select").nth(0 if one is pose else 1)
+            for name, preset in presets.items():
+                one.write(EMPTY)
+                select.select_option(name)
+                one.page.wait_for_timeout(100)
+                assert one.curves() == keyframes.expand(preset, seconds), name
+
+    def test_undo_and_redo_are_the_graph_s(self, editors):
+        pose, _ = editors
+        pose.page.mouse.click(*pose.point("roll", 3, 0))
+        pose.page.wait_for_timeout(200)
+        pose.page.mouse.dblclick(*pose.point("yaw", 1, 15))
+        pose.page.wait_for_timeout(300)
+        first = pose.curves()
+        assert first["yaw"] == [(pytest.approx(1, abs=0.03), pytest.approx(15, abs=2))]
+        pose.drag(pose.point("yaw", *first["yaw"][0]), pose.point("yaw", 2, -10))
+        pose.page.wait_for_timeout(300)
+        second = pose.curves()
+        assert second != first
+        pose.press("Control+z")
+        pose.page.wait_for_timeout(800)
+        assert pose.curves() == first
+        pose.press("Control+z")
+        pose.page.wait_for_timeout(800)
+        assert pose.curves() == {}
+        pose.press("Control+y")
+        pose.page.wait_for_timeout(800)
+        assert pose.curves() == first
+
+    def test_zoomed_and_sharp(self, editors):
+        pose, _ = editors
+        pose.write(TURN)
+        pose.page.evaluate(
+            "() => { app.canvas.ds.scale = 1.5; app.canvas.ds.offset = [-20, 0]; app.canvas.setDirty(true, true) }"
+        )
+        pose.page.wait_for_timeout(500)
+        pose.drag(pose.point("yaw", 1, 20), pose.point("yaw", 3, 10))
+        assert pose.curves()["yaw"][1] == (pytest.approx(3, abs=0.04), pytest.approx(10, abs=1.5))
+        width, _ = pose.size()
+        drawn_with = pose.page.evaluate("() => document.querySelector('.imtalker-editor canvas').width")
+        assert drawn_with == pytest.approx(1.5 * width, abs=2)
+
+    def test_a_text_that_cannot_be_read_is_left_alone(self, editors):
+        pose, _ = editors
+        pose.write('{"version": 7}')
+        pose.page.mouse.dblclick(*pose.point("yaw", 1, 10))
+        pose.page.wait_for_timeout(150)
+        assert pose.widget("keyframes") == '{"version": 7}'
+        pose.page.locator(".imtalker-editor button").nth(2).click()
+        pose.page.wait_for_timeout(150)
+        assert pose.curves() == {}
+
+
+def test_the_prompt_holds_the_text_and_no_widget_of_ours(page, editors):
+    pose, _ = editors
+    pose.write(TURN)
+    inputs = next(one["inputs"] for one in page.prompt().values() if one["class_type"] == POSE)
+    assert inputs == {"keyframes": TURN, "seconds": 0, "strength": 1, "allow_more": False}
+
+
+def test_the_waveform_comes_with_a_run(page, editors):
+    pose, _ = editors
+    page.page.evaluate(ADD, ["LoadAudio", 860, 60])
+    page.page.evaluate(
+        """kind => {
+            const find = kind => app.graph.nodes.find(node => node.type === kind)
+            find('LoadAudio').widgets[0].value = 'long.wav'
+            find('LoadAudio').connect(0, find(kind), 'audio')
+        }""",
+        POSE,
+    )
+    # a node that need not run again does not tell an older page its waveform again
+    pose.write(keyframes.to_json({"yaw": [(0.0, random.uniform(0, 20))]}))
+    before = page.page.screenshot()
+    page.run()
+    assert page.page.screenshot() != before
+    # the timeline is now as long as the sound
+    pose.page.mouse.click(*pose.point("yaw", 6, 0, seconds=8))
+    pose.page.wait_for_timeout(200)
+    shown = pose.page.locator(".imtalker-editor .time").first.text_content()
+    assert float(re.match(r"[\d.]+", shown)[0]) == pytest.approx(6, abs=0.05)

@@ -1,0 +1,225 @@
+// The mathematics of the editors, without a page: imtalker/keyframes.py defines it, and the tests hold both equal.
+// Curves are {channel: [[seconds, value], ...]}, sorted by time; functions return new ones and change none.
+
+export const VERSION = 1
+export const FPS = 25
+const MAX_SECONDS = 3600
+const MAX_KEYFRAMES = 5000
+const MAX_TEXT = 2_000_000
+
+export const round = (value, parts) => Math.floor(value * parts + 0.5) / parts
+export const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
+export const snap = (time) => round(Math.round(time * FPS) / FPS, 1000)
+
+/** Keyframes of the channels wanted; throws an Error whose message is a sentence. */
+export function parse(text, channels) {
+  if (text.length > MAX_TEXT) throw new Error("The keyframes are too much text.")
+  if (!text.trim()) return {}
+  let content
+  try {
+    content = JSON.parse(text)
+  } catch (error) {
+    throw new Error(`The keyframes are no JSON: ${error.message}`, { cause: error })
+  }
+  const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value)
+  if (!isTable(content) || !isTable(content.channels ?? {}) || content.channels === null) {
+    throw new Error('Keyframes must be JSON of the form {"version": 1, "channels": {"yaw": [[0, 10]]}}.')
+  }
+  if (content.version !== VERSION) throw new Error(`These keyframes have version ${content.version}, not ${VERSION}.`)
+  const unknown = [
+    ...Object.keys(content).filter((name) => name !== "version" && name !== "channels"),
+    ...Object.keys(content.channels ?? {}).filter((name) => !channels.includes(name)),
+  ]
+  if (unknown.length) throw new Error(`The keyframes hold "${unknown[0].slice(0, 40)}", which is not known here.`)
+  const curves = {}
+  for (const name of channels) {
+    if (!Object.hasOwn(content.channels ?? {}, name)) continue
+    const curve = readCurve(name, content.channels[name])
+    if (curve.length) curves[name] = curve
+  }
+  return curves
+}
+
+function readCurve(name, values) {
+  if (!Array.isArray(values)) throw new Error(`Channel "${name}" must be a list of keyframes [seconds, value].`)
+  if (values.length > MAX_KEYFRAMES) throw new Error(`Channel "${name}" has more than ${MAX_KEYFRAMES} keyframes.`)
+  const found = new Map()
+  values.forEach((keyframe, index) => {
+    const where = `Keyframe ${index + 1} of channel "${name}"`
+    if (!Array.isArray(keyframe) || keyframe.length !== 2 || !keyframe.every(Number.isFinite)) {
+      throw new Error(`${where} must be [seconds, value], two numbers.`)
+    }
+    const [time, value] = keyframe
+    if (time < 0 || time > MAX_SECONDS) throw new Error(`${where} must lie between 0 and ${MAX_SECONDS} s.`)
+    found.set(round(time, 1000), value)
+  })
+  return sorted(found)
+}
+
+const sorted = (found) => [...found].sort((a, b) => a[0] - b[0])
+
+export function serialise(curves) {
+  const lines = Object.entries(curves)
+    .filter(([, curve]) => curve.length)
+    .map(([name, curve]) => `\n  ${JSON.stringify(name)}: [${curve.map(([t, v]) => `[${t}, ${v}]`).join(", ")}]`)
+  return `{"version": ${VERSION}, "channels": {${lines.join(",")}}}`
+}
+
+/** Fritsch and Carlson's slopes at the keyframes, as scipy's PchipInterpolator has them. */
+export function slopes(curve) {
+  const count = curve.length
+  if (count < 2) return [0]
+  const h = [], m = []
+  for (let i = 0; i < count - 1; i++) {
+    h.push(curve[i + 1][0] - curve[i][0])
+    m.push((curve[i + 1][1] - curve[i][1]) / h[i])
+  }
+  if (count === 2) return [m[0], m[0]]
+  const found = [endSlope(h[0], h[1], m[0], m[1])]
+  for (let i = 1; i < count - 1; i++) {
+    const before = 2 * h[i] + h[i - 1], after = h[i] + 2 * h[i - 1]
+    const turns = Math.sign(m[i - 1]) !== Math.sign(m[i]) || m[i] === 0
+    found.push(turns ? 0 : (before + after) / (before / m[i - 1] + after / m[i]))
+  }
+  found.push(endSlope(h[count - 2], h[count - 3], m[count - 2], m[count - 3]))
+  return found
+}
+
+function endSlope(h0, h1, m0, m1) {
+  const slope = ((2 * h0 + h1) * m0 - h0 * m1) / (h0 + h1)
+  if (Math.sign(slope) !== Math.sign(m0)) return 0
+  return Math.sign(m0) !== Math.sign(m1) && Math.abs(slope) > 3 * Math.abs(m0) ? 3 * m0 : slope
+}
+
+/** The curve at one time; its slopes may be given where it is asked often. */
+export function valueAt(curve, time, d = slopes(curve)) {
+  const last = curve.length - 1
+  if (time <= curve[0][0]) return curve[0][1]
+  if (time >= curve[last][0]) return curve[last][1]
+  let low = 0, high = last
+  while (high - low > 1) {
+    const middle = (low + high) >> 1
+    if (curve[middle][0] <= time) low = middle
+    else high = middle
+  }
+  const [t0, v0] = curve[low], [t1, v1] = curve[high]
+  const h = t1 - t0, s = time - t0, m = (v1 - v0) / h
+  const c2 = (3 * m - 2 * d[low] - d[high]) / h, c3 = (d[low] + d[high] - 2 * m) / (h * h)
+  return v0 + s * (d[low] + s * (c2 + s * c3))
+}
+
+export const range = (channel, more) => (more ? [channel.wide_low, channel.wide_high] : [channel.low, channel.high])
+
+/** Angles to a tenth of a degree, the others to a hundredth. */
+export const tidy = (channel, value) => round(value, channel.step < 1 ? 100 : 10)
+export const written = (channel, value) => value.toFixed(channel.step < 1 ? 2 : 1) + channel.unit
+
+export const lastTime = (curves) => Math.max(0, ...Object.values(curves).map((curve) => curve.at(-1)?.[0] ?? 0))
+
+/** With a keyframe there, in place of one that was within half a frame. */
+export function withKeyframe(curves, name, time, value) {
+  const kept = (curves[name] ?? []).filter(([t]) => Math.abs(t - time) >= 0.5 / FPS)
+  return { ...curves, [name]: sorted([...kept, [round(time, 1000), value]]) }
+}
+
+export function without(curves, selected) {
+  const kept = {}
+  for (const [name, curve] of Object.entries(curves)) {
+    const rest = curve.filter((keyframe) => !selected.has(keyframe))
+    if (rest.length) kept[name] = rest
+  }
+  return kept
+}
+
+/**
+ * The selected keyframes (a Set of them) moved in time and, by channel, in value; what they land on gives way.
+ * Returns {curves, selected}. Together they stop at time 0; each alone stops at its channel's limits.
+ */
+export function moved(curves, selected, seconds, changes, channels, more) {
+  const first = Math.min(...[...selected].map(([time]) => time))
+  const shift = Math.max(seconds, -first)
+  const found = {}, chosen = new Set()
+  for (const [name, curve] of Object.entries(curves)) {
+    const [low, high] = range(channels[name], more)
+    const moving = curve
+      .filter((keyframe) => selected.has(keyframe))
+      .map(([time, value]) => {
+        const change = changes[name] ?? 0
+        const target = change ? tidy(channels[name], clamp(value + change, low, high)) : value
+        return [Math.min(round(time + shift, 1000), MAX_SECONDS), target]
+      })
+    const taken = new Map(moving.map((keyframe) => [keyframe[0], keyframe]))
+    const kept = curve.filter((keyframe) => !selected.has(keyframe) && !taken.has(keyframe[0]))
+    found[name] = sorted([...kept, ...taken.values()])
+    for (const keyframe of taken.values()) chosen.add(keyframe)
+  }
+  return { curves: found, selected: chosen }
+}
+
+/** The selected keyframes as a document of their own that starts at 0. */
+export function clip(curves, selected) {
+  const first = Math.min(...[...selected].map(([time]) => time))
+  const found = {}
+  for (const [name, curve] of Object.entries(curves)) {
+    const part = curve.filter((keyframe) => selected.has(keyframe))
+    if (part.length) found[name] = part.map(([time, value]) => [round(time - first, 1000), value])
+  }
+  return serialise(found)
+}
+
+/** Keyframes put in from `time` on; returns {curves, selected}, the new ones selected. */
+export function pasted(curves, part, time) {
+  const found = { ...curves }, selected = new Set()
+  for (const [name, curve] of Object.entries(part)) {
+    const added = new Map(curve.map(([t, v]) => [round(t + time, 1000), [round(t + time, 1000), v]]))
+    found[name] = sorted([...(found[name] ?? []).filter(([t]) => !added.has(t)), ...added.values()])
+    for (const keyframe of added.values()) selected.add(keyframe)
+  }
+  return { curves: found, selected }
+}
+
+/** A preset over so many seconds: see `expand` in keyframes.py. */
+export function expand(preset, seconds, amount, channels) {
+  const times = preset.period ? Math.max(1, Math.floor(seconds / preset.period + 0.5)) : 1
+  const period = seconds / times
+  const curves = {}
+  for (const [name, pattern] of Object.entries(preset.channels)) {
+    const found = new Map()
+    for (let repeat = 0; repeat < times; repeat++) {
+      for (const [share, value] of pattern) {
+        found.set(round((repeat + share) * period, 1000), round(channels[name].rest + value * amount, 100))
+      }
+    }
+    curves[name] = sorted(found)
+  }
+  return curves
+}
+
+/** Every value inside its channel's limits. */
+export function limited(curves, channels, more) {
+  const inside = (name) => ([time, value]) => [time, clamp(value, ...range(channels[name], more))]
+  return Object.fromEntries(Object.entries(curves).map(([name, curve]) => [name, curve.map(inside(name))]))
+}
+
+/** The point nearest to x, y and at most `radius` away, or null; points are {x, y, ...}. */
+export function nearest(points, x, y, radius) {
+  let best = null, least = radius
+  for (const point of points) {
+    const distance = Math.hypot(point.x - x, point.y - y)
+    if (distance <= least) [best, least] = [point, distance]
+  }
+  return best
+}
+
+/** Seconds between two marks of a ruler on which a second is so many pixels wide. */
+export function tickStep(pixels) {
+  return [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600].find((step) => step * pixels >= 44) ?? 1200
+}
+
+/** A point (x right, y up, z to the camera) of a head turned by degrees, as `head_pose` in keyframes.py has it. */
+export function turned([x, y, z], yaw, pitch, roll) {
+  const [a, b, c] = [yaw, -pitch, -roll].map((degrees) => (degrees * Math.PI) / 180)
+  const x1 = x * Math.cos(c) - y * Math.sin(c), y1 = x * Math.sin(c) + y * Math.cos(c)
+  const y2 = y1 * Math.cos(b) - z * Math.sin(b), z2 = y1 * Math.sin(b) + z * Math.cos(b)
+  return [x1 * Math.cos(a) + z2 * Math.sin(a), y2, -x1 * Math.sin(a) + z2 * Math.cos(a)]
+}
