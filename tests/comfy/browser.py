@@ -9,6 +9,7 @@ from server import Server
 
 # what the page says without this pack as well: it asks for optional files, and for sites that a test cannot reach
 NOISE = ("Failed to load resource", "ERR_NAME_NOT_RESOLVED", "ERR_INTERNET_DISCONNECTED", "ComfyApp graph accessed")
+VUE_NODES = "Comfy.VueNodes.Enabled"
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Minimap.Visible": False,
@@ -48,19 +49,29 @@ class Page:
         if not any(noise in error for noise in NOISE):
             self.errors.append(error)
 
+    def version(self) -> str:
+        return self.page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
+
     def has_vue_nodes(self) -> bool:
-        return self.page.evaluate("() => 'Comfy.VueNodes.Enabled' in window.app.ui.settings.settingsLookup")
+        return self.page.evaluate(f"() => '{VUE_NODES}' in window.app.ui.settings.settingsLookup")
 
-    def use_vue_nodes(self, value: bool) -> None:
-        self.page.evaluate("v => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', v)", value)
-
-    def load(self, workflow: dict) -> None:
+    def load(self, workflow: dict, vue: bool = False) -> None:
+        """vue: nodes drawn as elements of the page, "Nodes 2.0", rather than on a canvas."""
+        # switched on afterwards: with them on, 1.27 goes on to show the nodes of the graph before
+        self._use_vue_nodes(False)
         self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
+        self._use_vue_nodes(vue)
         self.page.wait_for_timeout(500)
 
-    def graph(self) -> dict:
-        """As the page would save it."""
-        return self.page.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))")
+    def _use_vue_nodes(self, value: bool) -> None:
+        if self.has_vue_nodes():
+            self.page.evaluate(
+                "([key, value]) => window.app.extensionManager.setting.set(key, value)", [VUE_NODES, value]
+            )
+
+    def drawn_titles(self) -> list[str]:
+        """Of the nodes that are elements of the page."""
+        return [text.strip().split("\n")[0] for text in self.page.locator("[data-node-id]").all_inner_texts()]
 
     def prompt(self) -> dict:
         """In API format."""
@@ -83,6 +94,23 @@ class Page:
         self.page.wait_for_timeout(1000)
         outputs = new[0]["outputs"].values()
         return [file for output in outputs for file in output.get("images", []) if file["filename"].endswith(".mp4")]
+
+    def plays_video(self) -> dict:
+        """Waits for a video in the page that can be played; its seconds and size."""
+        playable = "[...document.querySelectorAll('video')].find(one => one.readyState >= 2 && one.duration > 0)"
+        self.page.wait_for_function(f"() => {playable}", timeout=20000)
+        video = self.page.evaluate_handle(f"() => {playable}")
+        return video.evaluate("one => ({ seconds: one.duration, size: [one.videoWidth, one.videoHeight] })")
+
+    def open_help(self, kind: str) -> str:
+        """Selects a node and presses the button for help; the text of the page that opens."""
+        self.page.evaluate(
+            "kind => window.app.canvas.selectItems(window.app.graph.nodes.filter(node => node.type === kind))", kind
+        )
+        self.page.locator("[data-testid=info-button]").click()
+        text = self.page.locator(".node-help-content")
+        text.get_by_role("table").first.wait_for()
+        return text.inner_text()
 
     def show_all(self, left: int = 130, top: int = 130, right: int = 60, bottom: int = 60) -> dict:
         """Moves and scales the graph into the window, inside these margins; its rectangle there, for a screenshot."""

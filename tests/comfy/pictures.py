@@ -63,8 +63,8 @@ def whole_graph(page: Page, margin: int = 16) -> dict:
     return start | {"width": area["width"] + 2 * margin, "height": area["height"] + 2 * margin}
 
 
-def graph_of(page: Page, name: str, path: Path) -> None:
-    page.load(shipped.read(name))
+def graph_of(page: Page, name: str, path: Path, vue: bool = False) -> None:
+    page.load(shipped.read(name), vue)
     take(page, path, whole_graph(page), 140_000)
 
 
@@ -85,15 +85,11 @@ def main(names: list[str]) -> None:
         try:
             upload_all(server)
             with open_page(server, *SIZE) as page:
-                page.use_vue_nodes(False)
                 for name in names or shipped.NAMES:
                     graph_of(page, name, shipped.picture_of(name))
                 if not names:
-                    graph_of(page, "talk_composed", ROOT / "docs/graph.jpg")
                     finished_run(page, ROOT / "docs/run.jpg")
-                    page.use_vue_nodes(True)
-                    graph_of(page, "talk_composed", ROOT / "docs/graph_vue.jpg")
-                    page.use_vue_nodes(False)
+                    graph_of(page, "talk_composed", ROOT / "docs/graph_vue.jpg", vue=True)
         finally:
             server.stop()
 
