@@ -1,19 +1,24 @@
 """Motion edited as an animator would: made stronger, calmer, faster, cut, turned round, looped and joined.
 
-Each function takes a `Motion` and gives another; where a setting changes nothing it gives the very same one. Latents
-are blended linearly, as `Motion.at_fps` does.
+Each function but `idle`, which makes one, takes a `Motion` and gives another; where a setting changes nothing it gives
+the very same one. Latents are blended linearly, as `Motion.at_fps` does.
 """
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from .audio import FPS, SAMPLE_RATE
+from .control import Control, merge
 from .errors import InputError
+from .keyframes import POSE_PRESETS, expand, to_control
+from .models.generator import Generator
+from .models.renderer import Source
 from .motion import Motion
 from .sequence import resample_rows
 
@@ -96,8 +101,11 @@ def loop(motion: Motion) -> Motion:
     if longest < 1:
         return motion
     shortest = min(max(1, round(LOOP_SECONDS[0] * motion.fps)), (longest + 1) // 2)
-    loops = [_overlapped(motion.latents, overlap) for overlap in range(shortest, longest + 1)]
-    return replace(motion, latents=min(loops, key=_seam))
+    return replace(motion, latents=_calmest(_overlapped(motion.latents, o) for o in range(shortest, longest + 1)))
+
+
+def _calmest(loops: Iterable[Tensor]) -> Tensor:
+    return min(loops, key=_seam)
 
 
 def _overlapped(rows: Tensor, overlap: int) -> Tensor:
@@ -135,6 +143,64 @@ def join(motions: Sequence[Motion], crossfade_seconds: float = 0.4) -> Motion:
         whole = torch.cat([whole[:kept], _crossfade(whole[kept:], rows[:overlap]), rows[overlap:]])
         before = len(rows)
     return replace(first, latents=whole)
+
+
+IDLE_SECONDS = (0.4, 600.0)  # shortest and longest
+
+
+def idle(
+    generator: Generator,
+    source: Source,
+    seconds: float = 4.0,
+    sway: float = 0.5,
+    looped: bool = True,
+    seed: int = 0,
+    control: Control | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Motion:
+    """A portrait that is alive and says nothing: what the generator makes of silence, so with its own blinks.
+
+    seconds: 0.4 to 600, rounded to whole frames; looped or not, the motion is as long. sway: 0..1, how far the head
+    goes to and fro about facing the camera; 0 leaves its pose to the generator. control: wins over the sway in the
+    parts it has. looped: the last frame leads back to the first, as in `loop`. progress: called after each window.
+    InputError for other values, and where source and generator do not go together.
+    """
+    low, high = IDLE_SECONDS
+    if not low <= seconds <= high:
+        raise InputError(f"An idle motion can be {low:g} to {high:g} seconds long, not {seconds:g}.")
+    if not 0 <= sway <= 1:
+        raise InputError(f"The sway must be between 0 and 1, not {sway:g}.")
+    frames, sampled = round(seconds * FPS), idle_frames(seconds, looped)
+    swaying = [head_sway(frames, sampled, sway)] if sway else []
+    steering = swaying + ([] if control is None else [control])
+    silence = generator.encode_audio(torch.zeros(1, sampled * SAMPLE_RATE // FPS), SAMPLE_RATE)
+    blocks = []
+    for block in generator.stream(silence, source, merge(steering) if steering else None, seed=seed):
+        blocks.append(block.latents)
+        if progress:
+            progress()
+    motion = replace(block, latents=torch.cat(blocks))
+    if not looped:
+        return motion
+    shortest, longest = round(LOOP_SECONDS[0] * FPS), min(sampled - frames, frames - 1)
+    ends = range(shortest, longest + 1)
+    return replace(motion, latents=_calmest(_overlapped(motion.latents[: frames + end], end) for end in ends))
+
+
+def idle_frames(seconds: float, looped: bool) -> int:
+    """How many frames `idle` samples: a loop needs some more, which it crossfades into its beginning."""
+    return round(seconds * FPS) + (round(LOOP_SECONDS[1] * FPS) if looped else 0)
+
+
+def head_sway(period: int, frames: int, amount: float) -> Control:
+    """The preset "Idle sway" over `period` frames, over and over for `frames`, `amount` times as large, 0..1.
+
+    Where its time is too short for it, it is smaller rather than faster.
+    """
+    preset, seconds = POSE_PRESETS["idle_sway"], period / FPS
+    curves = expand(preset, seconds, amount * min(1, seconds / preset.period))
+    once = to_control({"version": 1, "channels": curves}, seconds).pose
+    return Control(pose=once[torch.arange(frames) % period], fps=float(FPS))
 
 
 def mix(first: Motion, second: Motion, share: float = 0.5) -> Motion:

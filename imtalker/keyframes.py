@@ -32,7 +32,7 @@ FPS = 25.0
 
 # An estimate: SMIRK's camera scale for a face in a crop of 1.6 times its size. It was never published which crop the
 # authors measured on; figures from 6.4 to 7.7 are plausible, and training probably saw 6.5 to 10.
-SMIRK_SCALE = 7.7
+REST_SCALE = 7.7
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def head_pose(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarra
 
 def camera(distance: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """-> SMIRK's weak-perspective cam (T,3): scale, and shifts that move the face by scale * shift / 2 crop sides."""
-    scale = SMIRK_SCALE / distance
+    scale = REST_SCALE / distance
     return np.stack([scale, 2 * x / scale, 2 * y / scale], axis=-1)
 
 

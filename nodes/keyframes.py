@@ -16,14 +16,15 @@ PEAKS_PER_SECOND, MOST_PEAKS = 40, 2000
 SHOWN_AGAIN = {"has_intermediate_output": True} if hasattr(io.Schema, "has_intermediate_output") else {}
 
 
-def drawing(channels: dict, presets: dict, example: str) -> list:
+def drawing(channels: dict, presets: dict) -> list:
     """The inputs of a node whose keyframes are drawn; the browser's editor learns channels and presets from here."""
     keyframes = io.String.Input(
         "keyframes",
         default=EMPTY,
         multiline=True,
         socketless=True,
-        tooltip=f"What the editor draws, as JSON: for each channel keyframes [seconds, value], like {example}.",
+        tooltip="What the editor draws, as JSON: for each channel keyframes [seconds, value]; the help page shows the "
+        "format.",
     )
     keyframes.extra_dict["imtalker"] = {
         "version": VERSION,
@@ -103,7 +104,7 @@ class PoseControl(io.ComfyNode):
             category="IMTalker/control",
             description="Head pose over time, drawn as keyframes: yaw, pitch and roll in degrees (zero faces the "
             "camera), distance and offset of the head. What has no keyframes is left to the model.",
-            inputs=drawing(POSE, POSE_PRESETS, '{"version": 1, "channels": {"yaw": [[0, 0], [1, 20]]}}'),
+            inputs=drawing(POSE, POSE_PRESETS),
             outputs=[types.Control.Output(display_name="control", tooltip="For Sample Motion, or a further control.")],
             **SHOWN_AGAIN,
         )
@@ -131,7 +132,7 @@ class GazeControl(io.ComfyNode):
             category="IMTalker/control",
             description="Direction of the eyes over time, drawn as keyframes: horizontal and vertical in degrees; zero "
             "looks at the camera.",
-            inputs=drawing(GAZE, GAZE_PRESETS, '{"version": 1, "channels": {"horizontal": [[0, 0], [1, 10]]}}'),
+            inputs=drawing(GAZE, GAZE_PRESETS),
             outputs=[types.Control.Output(display_name="control", tooltip="For Sample Motion, or a further control.")],
             **SHOWN_AGAIN,
         )

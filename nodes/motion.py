@@ -1,11 +1,30 @@
 """Motion kept in files, edited and joined."""
 
+import torch
 from comfy_api.latest import io
 
 from ..imtalker import InputError, Motion, Source, editing
 from . import host, types
+from .keyframes import SHOWN_AGAIN
 
 SUFFIX = ".safetensors"
+CURVES, POINTS = 3, 240
+
+
+def shown(motion: Motion) -> io.NodeOutput:
+    """With the curves of its strongest movements, for the picture in the node."""
+    return io.NodeOutput(motion, ui={"imtalker_motion": [curves(motion)]})
+
+
+def curves(motion: Motion) -> dict:
+    """Its principal components over time, strongest first, as -100..100 of the largest value in any of them."""
+    moved = motion.latents.double().cpu()
+    moved = moved - moved.mean(0)
+    directions = torch.linalg.eigh(moved.T @ moved).eigenvectors.flip(1)[:, :CURVES]
+    some = torch.linspace(0, len(moved) - 1, min(len(moved), POINTS)).round().long()
+    values = moved[some] @ directions
+    values = 100 * values / values.abs().max().clamp_min(1e-9)
+    return {"frames": len(motion), "seconds": motion.seconds, "curves": values.round().int().T.tolist()}
 
 
 class SaveMotion(io.ComfyNode):
@@ -146,6 +165,7 @@ class EditMotion(io.ComfyNode):
                 ),
             ],
             outputs=[types.Motion.Output(display_name="motion", tooltip="For Render or a further edit.")],
+            **SHOWN_AGAIN,
         )
 
     @classmethod
@@ -173,7 +193,7 @@ class EditMotion(io.ComfyNode):
         motion = editing.stretch(motion, speed)
         motion = editing.strengthen(motion, strength, source and source.motion)
         motion = editing.smooth(motion, smoothing).at_fps(fps or motion.fps)
-        return io.NodeOutput(editing.loop(motion) if loop else motion)
+        return shown(editing.loop(motion) if loop else motion)
 
 
 class JoinMotion(io.ComfyNode):
@@ -214,6 +234,7 @@ class JoinMotion(io.ComfyNode):
                 types.Motion.Input("motion_d", optional=True, tooltip="The fourth, one after the other only."),
             ],
             outputs=[types.Motion.Output(display_name="motion", tooltip="For Render or a further edit.")],
+            **SHOWN_AGAIN,
         )
 
     @classmethod
@@ -230,10 +251,10 @@ class JoinMotion(io.ComfyNode):
     ) -> io.NodeOutput:
         others = [motion for motion in (motion_c, motion_d) if motion is not None]
         if mode != "mix":
-            return io.NodeOutput(editing.join([motion_a, motion_b, *others], crossfade))
+            return shown(editing.join([motion_a, motion_b, *others], crossfade))
         if others:
             raise InputError("A mix takes motion_a and motion_b only: disconnect the others, or mix in two nodes.")
-        return io.NodeOutput(editing.mix(motion_a, motion_b, share))
+        return shown(editing.mix(motion_a, motion_b, share))
 
 
 NODES = [SaveMotion, LoadMotion, EditMotion, JoinMotion]

@@ -1,4 +1,4 @@
-"""Speech to motion."""
+"""Speech to motion, and silence."""
 
 import math
 from dataclasses import replace
@@ -6,21 +6,14 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
-from ..imtalker import AudioFeatures, Control, Motion, Source
+from ..imtalker import AudioFeatures, Control, Motion, Source, editing
 from . import host, types
 
 
 def sampling_inputs() -> list:
     """The widgets that Sample Motion and Talking Head share."""
     return [
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="Another seed gives another motion for the same speech; the same one repeats it.",
-        ),
+        seed_input("Another seed gives another motion for the same speech; the same one repeats it."),
         io.Int.Input(
             "steps",
             default=10,
@@ -38,6 +31,10 @@ def sampling_inputs() -> list:
             "twice as fast.",
         ),
     ]
+
+
+def seed_input(tooltip: str) -> io.Int.Input:
+    return io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=tooltip)
 
 
 class SampleMotion(io.ComfyNode):
@@ -79,15 +76,15 @@ class SampleMotion(io.ComfyNode):
         control_end: str,
         control: Control | None = None,
     ) -> io.NodeOutput:
-        progress = host.Progress(windows(generator, audio_features))
+        progress = host.Progress(windows(generator, len(audio_features)))
         motion = sample_motion(
             generator, source, audio_features, seed, steps, cfg, progress, control=control, padding=control_end
         )
         return io.NodeOutput(motion)
 
 
-def windows(generator: host.Handle, audio_features: AudioFeatures) -> int:
-    return math.ceil(len(audio_features) / generator.model.config.window)
+def windows(generator: host.Handle, frames: int) -> int:
+    return math.ceil(frames / generator.model.config.window)
 
 
 def sample_motion(
@@ -109,4 +106,63 @@ def sample_motion(
     return replace(block, latents=torch.cat(latents))
 
 
-NODES = [SampleMotion]
+class IdleMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        low, high = editing.IDLE_SECONDS
+        return io.Schema(
+            node_id="IMTalkerIdleMotion",
+            display_name="IMTalker Idle Motion",
+            category="IMTalker/motion",
+            description="Makes a portrait alive while nobody speaks: what the generator makes of silence, with a "
+            "gentle sway of the head.",
+            inputs=[
+                types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
+                types.Source.Input("source", tooltip="The motion starts from this portrait's pose."),
+                io.Float.Input(
+                    "seconds", default=4.0, min=low, max=high, step=0.1, tooltip="Length of the motion in seconds."
+                ),
+                io.Float.Input(
+                    "sway",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How far the head sways about facing the camera. 0: its pose is left to the model; 1: "
+                    "about 3 degrees, less where seconds is below 7.",
+                ),
+                io.Boolean.Input(
+                    "loop",
+                    default=True,
+                    tooltip="Makes the last frame lead back to the first, for endless playing; it lasts as long.",
+                ),
+                seed_input("Another seed gives another motion; the same one repeats it."),
+                types.Control.Input(
+                    "control",
+                    optional=True,
+                    tooltip="Head pose, camera and gaze to follow; a head pose wins over sway.",
+                ),
+            ],
+            outputs=[
+                types.Motion.Output(display_name="motion", tooltip="25 latents a second, for Render and Join Motion.")
+            ],
+        )
+
+    @classmethod
+    @host.answer
+    def execute(
+        cls,
+        generator: host.Handle,
+        source: Source,
+        seconds: float,
+        sway: float,
+        loop: bool,
+        seed: int,
+        control: Control | None = None,
+    ) -> io.NodeOutput:
+        progress = host.Progress(windows(generator, editing.idle_frames(seconds, loop)))
+        model = host.on_device(generator, host.audio_memory(generator.model, seconds))
+        return io.NodeOutput(editing.idle(model, source, seconds, sway, loop, seed, control, progress.step))
+
+
+NODES = [SampleMotion, IdleMotion]

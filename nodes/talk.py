@@ -68,7 +68,7 @@ class TalkingHead(io.ComfyNode):
         portrait = cut(image, renderer.model.config.input_size, crop, scale, no_face)
         source = encode.encode_source(renderer, portrait)
         features = encode.encode_audio(generator, speech)
-        progress = host.Progress(sample.windows(generator, features) + len(features))
+        progress = host.Progress(sample.windows(generator, len(features)) + len(features))
         motion = sample.sample_motion(generator, source, features, seed, steps, cfg, progress)
         video = render.write(host.render(renderer, source, motion, 0, progress), motion.fps, speech)
         return io.NodeOutput(video, portrait)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from imtalker import Control, cli
 from imtalker.cli import main
+from imtalker.keyframes import to_control
 from imtalker.video import VideoReader
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +69,25 @@ def test_controls_reach_the_motion(inputs, models, tmp_path):
     assert not torch.equal(*videos)
 
 
+def test_the_editors_keyframes_are_a_control(inputs, models, tmp_path):
+    (tmp_path / "k.json").write_text('{"version": 1, "channels": {"yaw": [[0, -50], [1, 20]], "vertical": [[0, 5]]}}')
+    Control(gaze=torch.ones(3, 2), gaze_strength=0.5).save(tmp_path / "c.safetensors")
+    torch.save({"pose_params": torch.ones(50, 3)}, tmp_path / "p.pt")
+
+    def control(*extra):
+        return cli._control(cli.parser().parse_args([*map(str, talk_arguments(inputs, models, "o.mp4") + list(extra))]))
+
+    text = (tmp_path / "k.json").read_text()
+    for extra, more in (([], False), (["--allow-more"], True)):
+        found = control("--control", tmp_path / "k.json", *extra)
+        assert torch.equal(found.pose, to_control(text, allow_more=more).pose)
+        assert torch.equal(found.gaze, to_control(text).gaze)
+    # a file of its own comes before what the control holds of that part, the rest stays with its strength
+    found = control("--control", tmp_path / "c.safetensors", "--pose", tmp_path / "p.pt")
+    assert torch.equal(found.pose, torch.ones(50, 3))
+    assert found.strengths() == {"pose": 1, "cam": 1, "gaze": 0.5}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -78,6 +99,7 @@ def test_controls_reach_the_motion(inputs, models, tmp_path):
         ({"--device": "abacus"}, "abacus cannot be used"),
         ({"--pose": "none.pt"}, "none.pt"),
         ({"--control": "none.safetensors"}, "none.safetensors"),
+        ({"--control": "none.json"}, "none.json"),
         ({"--nfe": "1"}, "at least 2 points"),
     ],
 )

@@ -4,9 +4,10 @@ import logging
 
 import pytest
 import torch
+from tiny import tiny_generator
 
-from imtalker import InputError, Motion
-from imtalker.editing import join, loop, mix, reverse, smooth, strengthen, stretch, trim
+from imtalker import Control, InputError, Motion, Source
+from imtalker.editing import head_sway, idle, idle_frames, join, loop, mix, reverse, smooth, strengthen, stretch, trim
 
 
 def sway(frames=100, fps=25.0, noise=0.05, seed=0, generation="v2"):
@@ -181,3 +182,67 @@ def test_motions_that_do_not_go_together_are_refused():
         for put_together in (lambda a, b: join([a, b]), mix):
             with pytest.raises(InputError, match=names):
                 put_together(sway(), other)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return tiny_generator().eval()
+
+
+@pytest.fixture
+def source():
+    return Source((), torch.zeros(1, 32), torch.zeros(1, 8), None, "v2")
+
+
+class TestIdle:
+    @pytest.mark.parametrize("seconds", [0.4, 1.3, 4.0])
+    @pytest.mark.parametrize("looped", [True, False])
+    def test_it_is_as_long_as_asked_for_and_tells_of_each_window(self, generator, source, seconds, looped):
+        steps = []
+        motion = idle(generator, source, seconds, looped=looped, progress=lambda: steps.append(1))
+        assert (len(motion), motion.fps, motion.generation) == (round(seconds * 25), 25.0, "v2")
+        assert len(steps) == -(-idle_frames(seconds, looped) // 50)
+
+    def test_without_sway_it_is_what_the_generator_makes_of_silence(self, generator, source):
+        silence = generator.encode_audio(torch.zeros(1, 48000), 48000)
+        expected = generator.sample(silence, source, seed=3)
+        motion = idle(generator, source, 1.0, sway=0.0, looped=False, seed=3)
+        assert torch.equal(motion.latents, expected.latents)
+        assert not torch.equal(idle(generator, source, 1.0, 0.0, False, seed=4).latents, expected.latents)
+        swaying = idle(generator, source, 1.0, sway=1.0, looped=False, seed=3)
+        assert not torch.allclose(swaying.latents, expected.latents, atol=1e-4)
+
+    def test_a_loop_goes_on_where_it_began_and_keeps_the_rest(self, generator, source):
+        for seed in range(3):
+            once = idle(generator, source, 4.0, looped=True, seed=seed)
+            plain = idle(generator, source, 4.6, 0.0, looped=False, seed=seed).latents
+            calm = idle(generator, source, 4.0, 0.0, looped=True, seed=seed).latents
+            assert torch.equal(calm[15:], plain[15:100])
+            steps = once.latents.diff(dim=0).norm(dim=1)
+            assert (once.latents[0] - once.latents[-1]).norm() <= steps.max()
+
+    def test_a_control_wins_over_the_sway(self, generator, source):
+        def made(sway, **parts):
+            control = Control(**{name: torch.full((100, width), 0.2) for name, width in parts.items()})
+            return idle(generator, source, 1.0, sway, looped=False, control=control).latents
+
+        assert torch.equal(made(0.0, pose=3), made(1.0, pose=3))
+        assert not torch.equal(made(0.0, gaze=2), made(1.0, gaze=2))
+
+    def test_the_sway_comes_back_to_where_it_began_and_grows_with_its_amount(self):
+        sway = head_sway(175, 190, 1.0).pose
+        assert sway.shape == (190, 3)
+        assert torch.equal(sway[175:], sway[:15])
+        assert 2 < sway.abs().max().rad2deg() < 3.5
+        assert (sway[174] - sway[175]).norm() <= sway.diff(dim=0).norm(dim=1).max()
+        assert head_sway(175, 175, 0.5).pose.abs().max() < 0.6 * sway.abs().max()
+        # in less time it is smaller, no faster
+        assert head_sway(50, 50, 1.0).pose.diff(dim=0).abs().max() < 1.2 * sway.diff(dim=0).abs().max()
+
+    def test_what_cannot_be(self, generator, source):
+        for seconds in (0.3, 601, float("nan")):
+            with pytest.raises(InputError, match=r"0\.4 to 600 seconds"):
+                idle(generator, source, seconds)
+        for sway in (-0.1, 1.1):
+            with pytest.raises(InputError, match="between 0 and 1"):
+                idle(generator, source, 1.0, sway)

@@ -67,7 +67,7 @@ class TestSigns:
     def test_camera(self):
         """SMIRK's projection: scale * (point + shift), in half sides of the crop, y up."""
         scale, x, y = to_control(document(distance=[[0, 1.2]], x=[[0, 0.05]], y=[[0, -0.1]])).cam[0]
-        assert scale == pytest.approx(keyframes.SMIRK_SCALE / 1.2)
+        assert scale == pytest.approx(keyframes.REST_SCALE / 1.2)
         assert scale * x / 2 == pytest.approx(0.05)
         assert scale * y / 2 == pytest.approx(-0.1)
 
@@ -96,7 +96,7 @@ class TestCurves:
         assert control.pose[0, 0] == control.pose[0, 2] == 0
         control = to_control(document(x=[[0, 0.05]]))
         assert control.parts().keys() == {"cam"}
-        assert control.cam[0, 0] == pytest.approx(keyframes.SMIRK_SCALE)
+        assert control.cam[0, 0] == pytest.approx(keyframes.REST_SCALE)
 
     def test_length(self):
         text = document(yaw=[[0, 0], [2, 10]])

@@ -198,6 +198,18 @@ class Drawing:
         self.page.wait_for_timeout(150)
 
 
+def serialised(page: Page) -> dict:
+    """The graph as the page saves it."""
+    return page.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+
+
+def look_at(page: Page, scale: float, x: float, y: float) -> None:
+    page.page.evaluate(
+        "([scale, ...offset]) => { Object.assign(app.canvas.ds, { scale, offset }); app.canvas.setDirty(true, true) }",
+        [scale, x, y],
+    )
+
+
 @pytest.fixture(scope="module")
 def page(server):
     with open_page(server, 1500, 1100) as page:
@@ -210,8 +222,8 @@ def editors(page, request):
     """Both editors alone in a graph, in each of the page's ways to draw nodes."""
     if request.param == "vue" and not page.has_vue_nodes():
         pytest.skip("this page cannot draw nodes with Vue")
-    if page.has_vue_nodes():
-        page.use_vue_nodes(request.param == "vue")
+    if request.param == "vue" and page.version().startswith("1.27."):
+        pytest.skip("the first Vue nodes show no element of any pack: see TestFirstVueNodes")
     page.page.evaluate("theme => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", "dark")
     page.load({"nodes": [], "links": [], "version": 0.4})
     page.page.evaluate(ADD, [POSE, 60, 60])
@@ -222,13 +234,12 @@ def editors(page, request):
             const find = kind => app.graph.nodes.find(node => node.type === kind)
             find(pose).connect(0, find(gaze), 'control')
             find(gaze).connect(0, find('KeepControl'), 'control')
-            app.canvas.ds.scale = 1
-            app.canvas.ds.offset = [40, 40]
-            app.canvas.setDirty(true, true)
         }""",
         [POSE, GAZE],
     )
-    page.page.wait_for_timeout(800)
+    page.load(serialised(page), request.param == "vue")
+    look_at(page, 1, 40, 40)
+    page.page.wait_for_timeout(500)
     page.errors.clear()
     yield Drawing(page, POSE), Drawing(page, GAZE)
     assert page.errors == []
@@ -247,7 +258,7 @@ class TestInThePage:
         assert gaze.curves()["vertical"][1] == (pytest.approx(1, abs=0.04), pytest.approx(12, abs=1))
 
         texts = pose.widget("keyframes"), gaze.widget("keyframes")
-        workflow = page.graph()
+        workflow = serialised(page)
         saved = next(one for one in workflow["nodes"] if one["type"] == POSE)
         assert saved["widgets_values"] == [texts[0], 0, 1, False]
         page.load({"nodes": [], "links": [], "version": 0.4})
@@ -307,7 +318,7 @@ class TestInThePage:
         assert pose.curves()["pitch"] == [(0, 1)]
         pose.press("Control+a", "Delete")
         assert pose.curves() == {}
-        assert len(pose.shown.graph()["nodes"]) == 3
+        assert len(serialised(pose.shown)["nodes"]) == 3
 
     def test_presets(self, editors):
         pose, gaze = editors
@@ -347,9 +358,7 @@ class TestInThePage:
     def test_zoomed_and_sharp(self, editors):
         pose, _ = editors
         pose.write(TURN)
-        pose.page.evaluate(
-            "() => { app.canvas.ds.scale = 1.5; app.canvas.ds.offset = [-20, 0]; app.canvas.setDirty(true, true) }"
-        )
+        look_at(pose.shown, 1.5, -20, 0)
         pose.page.wait_for_timeout(500)
         pose.drag(pose.point("yaw", 1, 20), pose.point("yaw", 3, 10))
         assert pose.curves()["yaw"][1] == (pytest.approx(3, abs=0.04), pytest.approx(10, abs=1.5))
@@ -366,6 +375,23 @@ class TestInThePage:
         pose.page.locator(".imtalker-editor button").nth(2).click()
         pose.page.wait_for_timeout(150)
         assert pose.curves() == {}
+
+
+class TestFirstVueNodes:
+    def test_there_the_text_itself_is_edited(self, page):
+        if not page.version().startswith("1.27."):
+            pytest.skip("this page's Vue nodes show the editor")
+        page.load({"nodes": [], "links": [], "version": 0.4})
+        page.page.evaluate(ADD, [POSE, 60, 60])
+        page.load(serialised(page), vue=True)
+        look_at(page, 1, 40, 40)
+        area = page.page.locator("[data-node-id] textarea").first
+        area.fill(TURN)
+        area.blur()
+        page.page.wait_for_timeout(300)
+        assert Drawing(page, POSE).curves() == keyframes.parse(TURN)
+        page.load(serialised(page))
+        assert Drawing(page, POSE).curves() == keyframes.parse(TURN)
 
 
 def test_the_prompt_holds_the_text_and_no_widget_of_ours(page, editors):

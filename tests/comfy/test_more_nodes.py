@@ -21,6 +21,7 @@ CROP = {"face": "largest", "index": 0, "scale": 1.6, "tracking": "steady", "padd
 PASTE = {"feather": 0.15, "shape": "ellipse", "colour_match": 0.0, "even_size": True}
 EDIT = {"strength": 1.0, "smoothing": 0.0, "start": 0.0, "end": 0.0, "speed": 1.0}
 EDIT |= {"reverse": False, "loop": False, "fps": 0.0}
+IDLE = {"seconds": 1.2, "sway": 0.5, "loop": True, "seed": 0}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -270,6 +271,37 @@ class TestMotion:
         a, b, mixed = (motion_of(server, kept(graph, name)).latents for name in ("motion", "other", "joined"))
         assert torch.allclose(mixed, 0.75 * a + 0.25 * b, atol=1e-5)
 
+    def test_idle_motion_is_a_loop_and_joins_speech(self, server):
+        inputs = {"generator": ["generator", 0], "source": ["source", 0]} | IDLE
+        graph = composed() | {"idle": node("IMTalkerIdleMotion", **inputs)}
+        looped = motion_of(server, kept(graph, "idle"))
+        assert (len(looped), looped.fps, looped.generation) == (30, 25.0, "v2")
+        assert torch.equal(motion_of(server, kept(graph, "idle")).latents, looped.latents)
+        for change in ({"seed": 1}, {"sway": 1.0}, {"loop": False}, {"control": ["turn", 0]}):
+            turn = '{"version": 1, "channels": {"yaw": [[0, 20]]}}'
+            settings = {"keyframes": turn, "seconds": 0.0, "strength": 1.0, "allow_more": False}
+            changed = graph | {"turn": node("IMTalkerPoseControl", **settings)}
+            changed["idle"] = node("IMTalkerIdleMotion", **(inputs | change))
+            run = run_all(server, kept(changed, "idle"))
+            assert run.of("progress")[-1]["value"] == run.of("progress")[-1]["max"] == 1, change
+            other = motion_of(server, kept(changed, "idle"))
+            assert len(other) == 30
+            assert not torch.allclose(other.latents, looped.latents, atol=1e-4), change
+        join = {"mode": "one after the other", "crossfade": 0.4, "share": 0.5}
+        graph["joined"] = node("IMTalkerJoinMotion", motion_a=["idle", 0], motion_b=["motion", 0], **join)
+        joined = motion_of(server, kept(graph, "joined")).latents
+        assert len(joined) == 30 + 25 - 10
+        assert torch.equal(joined[:20], looped.latents[:20])
+
+    def test_an_idle_motion_out_of_range_is_refused(self, server):
+        inputs = {"generator": ["generator", 0], "source": ["source", 0]} | IDLE
+        for change in ({"seconds": 0.1}, {"seconds": 601.0}, {"sway": 2.0}):
+            with pytest.raises(Refusal, match=r"value_(smaller|bigger)|maller than min|igger than max"):
+                server.run(kept(composed() | {"motion": node("IMTalkerIdleMotion", **(inputs | change))}))
+        graph = composed(image="square.png", renderer="renderer_v1.safetensors")
+        graph["motion"] = node("IMTalkerIdleMotion", **inputs)
+        assert re.search("v2 .* v1", refusal(server, kept(graph)))
+
     def test_what_cannot_be(self, server):
         assert "1.00 s long" in refusal(server, kept(speech_and({"start": 3.0})))
         graph = speech_and({"strength": 0.5, "source": ["other", 0]})
@@ -352,6 +384,7 @@ class TestSchema:
             "IMTalkerFaceCrop": "image face index scale tracking padding no_face size mask box",
             "IMTalkerPasteBack": "images background crop feather shape colour_match even_size mask",
             "IMTalkerLoadControl": "pose gaze fps gaze_order control",
+            "IMTalkerIdleMotion": "generator source seconds sway loop seed control",
             "IMTalkerSaveMotion": "motion filename_prefix",
             "IMTalkerLoadMotion": "motion_file",
             "IMTalkerEditMotion": "motion strength smoothing start end speed reverse loop fps source",

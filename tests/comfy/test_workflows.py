@@ -8,11 +8,15 @@ import av
 import numpy as np
 import pytest
 import shipped
+import torch
 from graphs import node
 from PIL import Image
 from server import Server
 from test_more_nodes import white
 from test_nodes import probe
+from trackers import made_up_tracker
+
+from imtalker import Motion
 
 FILES = {
     "portrait.png": "wide.png",
@@ -24,7 +28,11 @@ FILES = {
 }
 # frames, width and height, frames per second, seconds of sound
 EXPECTED = {
+    "gaze_keyframes": (10, (64, 64), 25, 0.4),
+    "idle_then_talk": (105, (64, 64), 25, 4.2),
     "long_video": (10, (160, 120), 25, 0.4),
+    "pose_from_video": (10, (64, 64), 25, 0.4),
+    "pose_keyframes": (10, (64, 64), 25, 0.4),
     "reenact": (21, (64, 64), 30, 0.7),
     "talk_composed": (10, (64, 64), 25, 0.4),
     "talk_paste_back": (10, (160, 120), 25, 0.4),
@@ -47,6 +55,7 @@ def upload_all(server: Server, inputs) -> None:
     server.upload("first.wav", tone(0.4))
     server.upload("second.wav", tone(0.6))
     server.upload("moving.mp4", (inputs / "driving.mp4").read_bytes())
+    torch.save(made_up_tracker("smirk"), server.base / "models/imtalker/SMIRK_em1.pt")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +65,15 @@ def filled(server, inputs):
     server.upload("left.png", white(*LEFT))
     server.upload("right.png", white(*RIGHT))
     return server
+
+
+def with_landmarks(graph: dict) -> dict:
+    """The driving video shows no face: it is told where one would be."""
+    graph["landmarks"] = node("MadeUpLandmarks", frames=21, height=60, width=80)
+    for one in graph.values():
+        if one["class_type"] == "IMTalkerControlFromVideo":
+            one["inputs"]["landmarks"] = ["landmarks", 0]
+    return graph
 
 
 def saved_file(server: Server, graph: dict) -> dict:
@@ -123,7 +141,7 @@ class TestFile:
             assert [output["type"] for output in one["outputs"]] == kind["output"]
 
     def test_it_runs_to_a_video(self, filled, name):
-        graph = shipped.to_api(shipped.tested(shipped.read(name), FILES))
+        graph = with_landmarks(shipped.to_api(shipped.tested(shipped.read(name), FILES)))
         found = probe(filled, saved_file(filled, graph))
         frames, size, fps, seconds = EXPECTED[name]
         assert (found["frames"], found["size"], found["fps"]) == (frames, size, fps)
@@ -138,10 +156,38 @@ def test_the_defaults_of_a_workflow_are_those_of_the_nodes(server):
                 continue
             kind = info[one["class_type"]]["input"]["required"]
             for key, value in one["inputs"].items():
-                if isinstance(value, list) or key in ("seed", "index", "face"):
+                if isinstance(value, list) or key in ("seed", "index", "face", "keyframes", "smirk"):
                     continue
                 kind_of_input, options = kind[key]
                 assert value == options.get("default", options.get("options", [None])[0]), (name, key, kind_of_input)
+
+
+def motion_in(server: Server, graph: dict, kind: str) -> Motion:
+    """That the node of this kind gives in a workflow."""
+    (number,) = (number for number, one in graph.items() if one["class_type"] == kind)
+    run = server.run(graph | {"keep": node("IMTalkerSaveMotion", motion=[number, 0], filename_prefix="shipped")})
+    assert run.succeeded, run.error
+    (file,) = run.files("keep")
+    return Motion.load(server.base / "output" / file["subfolder"] / file["filename"])
+
+
+@pytest.mark.parametrize("name", ["gaze_keyframes", "pose_from_video", "pose_keyframes"])
+def test_the_motion_follows_the_control(filled, name):
+    graph = with_landmarks(shipped.to_api(shipped.tested(shipped.read(name), FILES)))
+    (sampling,) = (one for one in graph.values() if one["class_type"] == "IMTalkerSampleMotion")
+    steered = motion_in(filled, graph, "IMTalkerSampleMotion")
+    del sampling["inputs"]["control"]
+    assert not torch.allclose(motion_in(filled, graph, "IMTalkerSampleMotion").latents, steered.latents, atol=1e-4)
+
+
+def test_after_the_wait_sound_and_motion_begin_together(filled):
+    graph = shipped.to_api(shipped.tested(shipped.read("idle_then_talk"), FILES))
+    inputs = {one["class_type"]: one["inputs"] for one in graph.values()}
+    wait = inputs["IMTalkerIdleMotion"]["seconds"] - inputs["IMTalkerJoinMotion"]["crossfade"]
+    assert inputs["EmptyAudio"]["duration"] == pytest.approx(wait)
+    inputs["IMTalkerJoinMotion"]["crossfade"] = 0.0
+    joined, spoken = (motion_in(filled, graph, f"IMTalker{kind}Motion").latents for kind in ("Join", "Sample"))
+    assert torch.equal(joined[100:], spoken)
 
 
 def test_two_people_are_pasted_into_one_picture(filled):

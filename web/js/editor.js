@@ -88,8 +88,7 @@ export class KeyframeEditor {
     Object.assign(this, { curves: {}, selected: new Set(), text: null, error: "", playing: false, gesture: null })
     Object.assign(this, { playhead: 0, active: this.names[0], waveform: null, size: "", frame: 0, used: null })
     this.source = this.find("keyframes")
-    this.source.hidden = true
-    ;(this.source.options ??= {}).hidden = true
+    this.hideSource()
     this.build()
     const least = 52 + this.leastHeight()
     this.widget = node.addDOMWidget("editor", "IMTALKER_KEYFRAMES", this.root, {
@@ -103,6 +102,14 @@ export class KeyframeEditor {
     this.listen()
     node.setSize([Math.max(node.size[0], 680), Math.max(node.size[1], node.computeSize()[1])])
     this.redraw()
+  }
+
+  hideSource() {
+    this.source.hidden = true
+    this.source.computeSize = () => [0, -4] // no room either
+    // The first Vue nodes, an experiment in 1.27, show no element of any pack: there the text itself is edited.
+    const { options = {} } = this.source
+    this.source.options = Object.assign(options, { hidden: !window.__COMFYUI_FRONTEND_VERSION__?.startsWith("1.27.") })
   }
 
   find(name) {
@@ -620,7 +627,7 @@ export class KeyframeEditor {
     const [r, g, b] = style.backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0]
     const dark = 0.3 * r + 0.59 * g + 0.11 * b < 140
     const hues = [210, 145, 30, 280, 340, 180]
-    const channel = (name) => `hsl(${hues[this.names.indexOf(name) % 6]} ${dark ? "75% 68%" : "75% 38%"})`
+    const channel = (name) => `hsl(${hues[this.names.indexOf(name) % 6]} ${dark ? "75% 68%" : "80% 32%"})`
     return { text: style.color, back: style.backgroundColor, line: style.outlineColor, dark, channel, font: style.fontFamily }
   }
 

@@ -4,7 +4,7 @@ import { install, KeyframeEditor } from "./editor.js"
 import { turned } from "./keyframes.js"
 
 const HEAD = [0.72, 0.95, 0.84] // half axes of the skull; its height is 1.9 of them
-const SHARE = 0.52 // of the frame's half side that one of these units has at distance 1
+const SHARE = 0.58 // of the frame's half side that one of these units has at distance 1
 const DEGREES = Math.PI / 180
 
 class PoseEditor extends KeyframeEditor {
