@@ -3,64 +3,13 @@
 
 import { app } from "../../../scripts/app.js"
 import * as k from "./keyframes.js"
+import { HELP, ICONS, STYLE } from "./looks.js"
+import { GAP, RULER, Timeline } from "./timeline.js"
 
-const RULER = 20
-const LABELS = 96
-const GAP = 8
 const GRAB = 9 // pixels around a keyframe
 const DEFAULT_SECONDS = 4
 const waveforms = new Map() // of nodes by id, so that an undo, which makes all nodes anew, loses none
 const views = new Map() // playhead and active channel, likewise
-
-const STYLE = `
-.imtalker-editor { display: flex; flex-direction: column; gap: 6px; width: 100%; height: 100%; min-height: 0;
-  box-sizing: border-box; padding: 6px; border-radius: 6px; position: relative; overflow: hidden; user-select: none;
-  font: 12px/1.2 Inter, Arial, sans-serif; color: var(--input-text); background-color: var(--comfy-input-bg);
-  outline-color: var(--border-color); border: 1px solid var(--border-color); pointer-events: auto;
-  transition: color 1ms, background-color 1ms; }
-.imtalker-editor canvas { flex: 1 1 0; min-height: 0; width: 100%; display: block; outline: none; touch-action: none; }
-.imtalker-editor .bar { display: flex; gap: 6px; align-items: center; flex: none; height: 24px; white-space: nowrap; }
-.imtalker-editor button, .imtalker-editor select, .imtalker-editor input { font: inherit; color: inherit; height: 24px;
-  box-sizing: border-box; margin: 0; border-radius: 4px; border: 1px solid var(--border-color);
-  background: var(--comfy-menu-bg); padding: 0 6px; }
-.imtalker-editor button { display: grid; place-items: center; width: 26px; padding: 0; cursor: pointer; flex: none; }
-.imtalker-editor button:hover, .imtalker-editor select:hover { border-color: currentColor; }
-.imtalker-editor :focus-visible { outline: 2px solid var(--p-primary-color, currentColor); outline-offset: -1px; }
-.imtalker-editor canvas:focus-visible { outline: none; }
-.imtalker-editor select { min-width: 0; flex: 0 1 118px; }
-.imtalker-editor input[type=number] { width: 68px; flex: none; text-align: right; }
-.imtalker-editor input[type=range] { width: 70px; min-width: 30px; flex: 0 1 70px; padding: 0; border: 0;
-  background: none; accent-color: var(--p-primary-color, currentColor); }
-.imtalker-editor .time { font-variant-numeric: tabular-nums; min-width: 52px; text-align: right; }
-.imtalker-editor .grow { flex: 1 1 0; }
-.imtalker-editor .name { color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; min-width: 0; }
-.imtalker-editor .sheet { position: absolute; inset: 38px 6px 6px; padding: 10px 12px; overflow: auto; border-radius: 4px;
-  background: var(--comfy-menu-bg); border: 1px solid var(--border-color); line-height: 1.6; }
-.imtalker-editor .sheet[hidden] { display: none; }
-.imtalker-editor .sheet dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 14px; margin: 0; }
-.imtalker-editor .sheet dd { margin: 0; color: var(--descrip-text); }
-`
-
-const ICONS = {
-  play: '<path d="M3 2v10l9-5z"/>',
-  pause: '<path d="M3 2h3v10H3zM8 2h3v10H8z"/>',
-  add: '<path d="M7 1l6 6-6 6-6-6z"/>',
-  remove: '<path d="M3 5h8l-.7 8H3.7zM2 3h3l.6-1.5h2.8L9 3h3v1H2z"/>',
-  help: '<path d="M5.9 9.3h1.8v-.5c0-.7.4-1 1-1.500C9.600 6.700 10.400 6 10.400 4.600 10.400 2.700 9 1.500 7 1.500 4.900 1.500 3.600 2.800 3.500 4.800h1.900c0-1 .6-1.700 1.600-1.700.9 0 1.500.6 1.500 1.500 0 .7-.4 1.100-1 1.600C6.500 6.900 5.900 7.500 5.900 8.800zM5.800 10.500h2v2h-2z"/>',
-}
-
-const HELP = [
-  ["Drag a keyframe", "moves it; with Shift slowly, with Alt off the frames"],
-  ["Double click", "adds a keyframe"],
-  ["Drag over empty space", "selects keyframes; Shift adds to them"],
-  ["← → / Shift", "playhead or selected keyframes by 1 / 10 frames"],
-  ["↑ ↓ + − / Shift", "value by a step / five steps"],
-  ["Page ↑ ↓, Home, End", "channel; start and end"],
-  ["Enter, Delete", "adds, removes a keyframe"],
-  ["Ctrl C X V A", "copy, cut, paste at the playhead (text that can be edited), select all"],
-  ["Space, Esc", "plays; selects nothing"],
-  ["Ctrl Z, Ctrl Y", "ComfyUI's own undo and redo"],
-]
 
 /** Of the graph, which scales our canvas as well: it is drawn with as many pixels as are seen. */
 const zoom = () => app.canvas?.ds?.scale ?? 1
@@ -79,11 +28,12 @@ export function install(comfyClass, Editor) {
   })
 }
 
-export class KeyframeEditor {
+export class KeyframeEditor extends Timeline {
   /** Subclasses: the gizmo's share of the least height, and the hooks drawGizmo and grabGizmo. */
   static laneHeight = 34
 
   constructor(node, spec) {
+    super()
     Object.assign(this, { node, channels: spec.channels, presets: spec.presets, names: Object.keys(spec.channels) })
     Object.assign(this, { curves: {}, selected: new Set(), text: null, error: "", playing: false, gesture: null })
     Object.assign(this, { playhead: 0, active: this.names[0], waveform: null, size: "", frame: 0, used: null })
@@ -361,45 +311,6 @@ export class KeyframeEditor {
     return { x: (event.clientX - box.left) / zoom, y: (event.clientY - box.top) / zoom }
   }
 
-  layout() {
-    const width = this.canvas.clientWidth, height = this.canvas.clientHeight
-    const side = Math.max(60, Math.min(height, width * 0.34))
-    const left = side + GAP + LABELS
-    const lane = (height - RULER) / this.names.length
-    return { width, height, side, left, right: width - 10, lane, seconds: this.shown() }
-  }
-
-  x(layout, time) {
-    return layout.left + 6 + (time / layout.seconds) * (layout.right - layout.left - 6)
-  }
-
-  timeAt(layout, x) {
-    return ((x - layout.left - 6) / (layout.right - layout.left - 6)) * layout.seconds
-  }
-
-  y(layout, name, value) {
-    const [low, high] = k.range(this.channels[name], this.more())
-    const top = RULER + this.names.indexOf(name) * layout.lane + 6
-    return top + (1 - (k.clamp(value, low, high) - low) / (high - low)) * (layout.lane - 12)
-  }
-
-  valueOf(layout, name, y) {
-    const [low, high] = k.range(this.channels[name], this.more())
-    const top = RULER + this.names.indexOf(name) * layout.lane + 6
-    return high - ((y - top) / (layout.lane - 12)) * (high - low)
-  }
-
-  laneAt(layout, y) {
-    return y < RULER ? null : (this.names[Math.floor((y - RULER) / layout.lane)] ?? null)
-  }
-
-  /** Every keyframe as a point of the canvas. */
-  points(layout) {
-    return Object.entries(this.curves).flatMap(([name, curve]) =>
-      curve.map((keyframe) => ({ x: this.x(layout, keyframe[0]), y: this.y(layout, name, keyframe[1]), name, keyframe })),
-    )
-  }
-
   grab(event) {
     if (event.button !== 0) return
     this.canvas.focus({ preventScroll: true })
@@ -621,16 +532,6 @@ export class KeyframeEditor {
     })
   }
 
-  /** The theme's colours as the page has them now, and a colour for each channel that can be seen on them. */
-  colours() {
-    const style = getComputedStyle(this.root)
-    const [r, g, b] = style.backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0]
-    const dark = 0.3 * r + 0.59 * g + 0.11 * b < 140
-    const hues = [210, 145, 30, 280, 340, 180]
-    const channel = (name) => `hsl(${hues[this.names.indexOf(name) % 6]} ${dark ? "75% 68%" : "80% 32%"})`
-    return { text: style.color, back: style.backgroundColor, line: style.outlineColor, dark, channel, font: style.fontFamily }
-  }
-
   draw() {
     this.sync()
     const { canvas } = this
@@ -667,172 +568,5 @@ export class KeyframeEditor {
     if (document.activeElement !== this.number) this.number.value = k.tidy(channel, this.value(this.active))
     if (!this.used) this.preset.value = ""
     else this.preset.value = this.used.name
-  }
-
-  drawError(context, colours) {
-    context.fillStyle = colours.text
-    const words = `${this.error} The remove button clears them.`.split(" ")
-    let line = "", y = 30
-    for (const word of words) {
-      if (context.measureText(`${line} ${word}`).width > this.canvas.clientWidth - 24) {
-        context.fillText(line, 12, y)
-        ;[line, y] = ["", y + 18]
-      }
-      line += (line && " ") + word
-    }
-    context.fillText(line, 12, y)
-  }
-
-  drawTimeline(context, colours, layout) {
-    const { left, right, height, width, lane } = layout
-    const end = this.x(layout, this.duration())
-    this.drawLanes(context, colours, layout)
-    this.drawWaveform(context, colours, layout)
-    this.drawRuler(context, colours, layout)
-    context.save()
-    context.beginPath()
-    context.rect(left, RULER, width - left, height - RULER)
-    context.clip()
-    for (const name of this.names) this.drawCurve(context, colours, layout, name)
-    if (end < right - 1) {
-      context.globalAlpha = 0.55 // past the end of the control
-      context.fillStyle = colours.back
-      context.fillRect(end, RULER, width - end, height - RULER)
-    }
-    context.restore()
-    const box = this.gesture?.box?.()
-    if (box) {
-      context.strokeStyle = context.fillStyle = colours.text
-      context.globalAlpha = 0.1
-      context.fillRect(...box)
-      context.globalAlpha = 0.6
-      context.strokeRect(...box)
-      context.globalAlpha = 1
-    }
-    const x = this.x(layout, this.playhead)
-    context.strokeStyle = context.fillStyle = colours.text
-    context.lineWidth = 1
-    context.beginPath()
-    context.moveTo(x, 8)
-    context.lineTo(x, RULER + lane * this.names.length)
-    context.stroke()
-    context.beginPath()
-    context.moveTo(x - 5, 2)
-    context.lineTo(x + 5, 2)
-    context.lineTo(x + 5, 8)
-    context.lineTo(x, 14)
-    context.lineTo(x - 5, 8)
-    context.fill()
-  }
-
-  drawLanes(context, colours, layout) {
-    const { left, width, side, lane } = layout
-    const focused = document.activeElement === this.canvas
-    this.names.forEach((name, index) => {
-      const channel = this.channels[name]
-      const top = RULER + index * lane
-      context.fillStyle = colours.text
-      context.globalAlpha = name === this.active ? 0.1 : index % 2 ? 0 : 0.03
-      context.fillRect(side + GAP, top, width - side - GAP, lane)
-      context.globalAlpha = 0.16
-      const rest = Math.round(this.y(layout, name, channel.rest)) + 0.5
-      context.fillRect(left, rest - 0.5, width - left, 1)
-      context.globalAlpha = 1
-      if (name === this.active) {
-        context.fillStyle = colours.channel(name)
-        context.globalAlpha = focused ? 1 : 0.5
-        context.fillRect(side + GAP, top, 3, lane)
-        context.globalAlpha = 1
-      }
-      const middle = top + lane / 2
-      const used = this.curves[name]?.length
-      context.textBaseline = "middle"
-      context.textAlign = "left"
-      context.fillStyle = used ? colours.channel(name) : colours.text
-      context.globalAlpha = used || name === this.active ? 1 : 0.6
-      context.fillText(channel.label, side + GAP + 9, middle)
-      context.textAlign = "right"
-      context.fillStyle = colours.text
-      context.fillText(used ? k.written(channel, this.value(name)) : "–", left - 6, middle)
-      context.globalAlpha = 1
-    })
-  }
-
-  drawWaveform(context, colours, layout) {
-    if (!this.waveform || !this.hasAudio()) return
-    const { peaks, seconds } = this.waveform
-    const middle = (RULER + layout.height) / 2, reach = (layout.height - RULER) / 2 - 4
-    const at = (index) => this.x(layout, (index / peaks.length) * seconds)
-    context.beginPath()
-    peaks.forEach((peak, index) => context.lineTo(at(index + 0.5), middle - 0.5 - (peak / 100) * reach))
-    for (let i = peaks.length - 1; i >= 0; i--) context.lineTo(at(i + 0.5), middle + 0.5 + (peaks[i] / 100) * reach)
-    context.globalAlpha = 0.13
-    context.fillStyle = colours.text
-    context.fill()
-    context.globalAlpha = 1
-  }
-
-  drawRuler(context, colours, layout) {
-    const { left, right, seconds } = layout
-    const pixels = (right - left) / seconds
-    const step = k.tickStep(pixels)
-    context.fillStyle = colours.text
-    context.textBaseline = "middle"
-    context.textAlign = "center"
-    for (let index = 0; index * step <= seconds + 1e-6; index++) {
-      const x = Math.round(this.x(layout, index * step))
-      context.globalAlpha = 0.12
-      context.fillRect(x, RULER, 1, layout.height - RULER)
-      context.globalAlpha = 0.7
-      context.fillText(`${k.round(index * step, 10)}`, Math.min(x, layout.width - 8), 10)
-    }
-    context.globalAlpha = 1
-  }
-
-  drawCurve(context, colours, layout, name) {
-    const curve = this.curves[name]
-    if (!curve?.length) return
-    const { left, width } = layout
-    const slopes = k.slopes(curve)
-    context.strokeStyle = colours.channel(name)
-    context.lineWidth = name === this.active ? 2 : 1.5
-    context.lineJoin = "round"
-    context.beginPath()
-    for (let x = left; x <= width; x += 1.5) {
-      context.lineTo(x, this.y(layout, name, k.valueAt(curve, this.timeAt(layout, x), slopes)))
-    }
-    context.stroke()
-    for (const keyframe of curve) {
-      const x = this.x(layout, keyframe[0]), y = this.y(layout, name, keyframe[1])
-      const chosen = this.selected.has(keyframe)
-      const size = chosen ? 6 : 4.5
-      context.beginPath()
-      context.moveTo(x, y - size)
-      context.lineTo(x + size, y)
-      context.lineTo(x, y + size)
-      context.lineTo(x - size, y)
-      context.closePath()
-      context.fillStyle = chosen ? colours.text : colours.channel(name)
-      context.fill()
-      context.lineWidth = 1.5
-      context.strokeStyle = chosen ? colours.channel(name) : colours.back
-      context.stroke()
-    }
-  }
-
-  /** The frame of a gizmo: a square with its side as wide as `layout.side`; returns its middle and half side. */
-  drawFrame(context, colours, layout) {
-    const half = layout.side / 2 - 1
-    const middle = { x: half + 1, y: layout.height / 2 }
-    context.fillStyle = colours.text
-    context.globalAlpha = 0.04
-    context.beginPath()
-    context.roundRect(middle.x - half, middle.y - half, 2 * half, 2 * half, 6)
-    context.fill()
-    context.globalAlpha = 1
-    context.strokeStyle = colours.line
-    context.lineWidth = 1
-    context.stroke()
-    return { ...middle, half }
   }
 }
