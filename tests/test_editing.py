@@ -214,12 +214,11 @@ class TestIdle:
 
     def test_a_loop_goes_on_where_it_began_and_keeps_the_rest(self, generator, source):
         for seed in range(3):
-            once = idle(generator, source, 4.0, looped=True, seed=seed)
             plain = idle(generator, source, 4.6, 0.0, looped=False, seed=seed).latents
             calm = idle(generator, source, 4.0, 0.0, looped=True, seed=seed).latents
             assert torch.equal(calm[15:], plain[15:100])
-            steps = once.latents.diff(dim=0).norm(dim=1)
-            assert (once.latents[0] - once.latents[-1]).norm() <= steps.max()
+            # what follows the last frame is, but for the start of the crossfade, what followed it before
+            assert (calm[0] - plain[100]).norm() < 0.1 * (plain[0] - plain[100]).norm()
 
     def test_a_control_wins_over_the_sway(self, generator, source):
         def made(sway, **parts):
