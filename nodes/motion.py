@@ -2,6 +2,7 @@
 
 import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..imtalker import InputError, Motion, Source, editing
 from . import host, types
@@ -114,8 +115,8 @@ class EditMotion(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Takes quick movements out. 0: none; 0.1: jitter only; 0.3: speech too; 1: all but the "
-                    "slow sway of the head (a Gaussian of 0.2 s times this).",
+                    tooltip="Takes quick movements out. 0: none; up to 0.5: jitter only, lips are spared; 1: all but "
+                    "the slow sway of the head (what is quicker than 12 - 11 x this, in Hz, goes).",
                 ),
                 io.Float.Input(
                     "start",
@@ -232,6 +233,12 @@ class JoinMotion(io.ComfyNode):
                 ),
                 types.Motion.Input("motion_c", optional=True, tooltip="The third, one after the other only."),
                 types.Motion.Input("motion_d", optional=True, tooltip="The fourth, one after the other only."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="How the share of b changes along a mix: a MASK batch, one picture a moment, spread over "
+                    "the length; white is the share above, black none of b.",
+                ),
             ],
             outputs=[types.Motion.Output(display_name="motion", tooltip="For Render or a further edit.")],
             **SHOWN_AGAIN,
@@ -248,13 +255,17 @@ class JoinMotion(io.ComfyNode):
         share: float,
         motion_c: Motion | None = None,
         motion_d: Motion | None = None,
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
         others = [motion for motion in (motion_c, motion_d) if motion is not None]
         if mode != "mix":
             return shown(editing.join([motion_a, motion_b, *others], crossfade))
         if others:
             raise InputError("A mix takes motion_a and motion_b only: disconnect the others, or mix in two nodes.")
-        return shown(editing.mix(motion_a, motion_b, share))
+        if mask is None:
+            return shown(editing.mix(motion_a, motion_b, share))
+        curve = mask.reshape(len(mask), -1).mean(1).clamp(0, 1).cpu()
+        return shown(editing.mix(motion_a, motion_b, share * curve))
 
 
 NODES = [SaveMotion, LoadMotion, EditMotion, JoinMotion]

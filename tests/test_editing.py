@@ -72,17 +72,27 @@ def test_smoothing_keeps_length_and_mean(frames, amount):
 
 
 def test_smoothing_calms_more_with_more_of_it_and_leaves_the_slow():
-    amounts = [sway(), *(smooth(sway(), amount) for amount in (0.1, 0.3, 1.0))]
+    amounts = [sway(), *(smooth(sway(), amount) for amount in (0.2, 0.6, 1.0))]
     assert all(jerk(more) < 0.8 * jerk(less) for less, more in zip(amounts, amounts[1:], strict=False))
     slow = sway(noise=0.0).latents[20:-20, 0]
     assert (smooth(sway(noise=0.0), 0.2).latents[20:-20, 0] - slow).abs().max() < 0.01
 
 
-def test_smoothing_halves_the_documented_frequency_at_every_rate():
-    for fps in (25.0, 60.0):
-        wave = (6.2832 * 0.94 / 0.5 * torch.arange(10 * fps) / fps).sin()[:, None]
-        calm = smooth(Motion(wave, fps), 0.5).latents[50:-50]
-        assert calm.abs().max() == pytest.approx(0.5, abs=0.02)
+def wave(hertz, fps=25.0):
+    return Motion((6.2832 * hertz * torch.arange(10 * fps) / fps).sin()[:, None], fps)
+
+
+@pytest.mark.parametrize("fps", [25.0, 60.0])
+def test_smoothing_halves_the_documented_frequency_at_every_rate(fps):
+    calm = smooth(wave(12 - 11 * 0.6, fps), 0.6).latents[50:-50]
+    assert calm.abs().max() == pytest.approx(0.5, abs=0.03)
+
+
+def test_smoothing_to_one_half_spares_the_lips_and_takes_the_jitter():
+    lips = wave(4.5)
+    assert (smooth(lips, 0.5).latents - lips.latents)[20:-20].abs().max() < 0.06
+    assert smooth(wave(11), 0.5).latents[20:-20].abs().max() < 0.05
+    assert smooth(lips, 1.0).latents[20:-20].abs().max() < 0.02
 
 
 def test_trimming():
@@ -175,6 +185,14 @@ def test_a_mix_is_as_long_as_the_first():
     assert torch.equal(mix(a, b, 1.0).latents, torch.cat([b.latents, b.latents[-1:].expand(20, -1)]))
     assert torch.equal(mix(b, a, 1.0).latents, a.latents[:30])
     assert torch.allclose(mix(a, a, 0.3).latents, a.latents)
+
+
+def test_a_mix_along_a_curve():
+    a, b = Motion(torch.zeros(50, 2)), Motion(torch.ones(50, 2))
+    mixed = mix(a, b, torch.tensor([0.0, 1.0, 1.0])).latents[:, 0]
+    assert torch.allclose(mixed[:25], torch.arange(25) / 24.5, atol=1e-5)
+    assert (mixed[25:] == 1).all()
+    assert torch.allclose(mix(a, b, torch.full((9,), 0.3)).latents, mix(a, b, 0.3).latents)
 
 
 def test_motions_that_do_not_go_together_are_refused():

@@ -270,6 +270,10 @@ class TestMotion:
         del graph["joined"]["inputs"]["motion_c"], graph["joined"]["inputs"]["motion_d"]
         a, b, mixed = (motion_of(server, kept(graph, name)).latents for name in ("motion", "other", "joined"))
         assert torch.allclose(mixed, 0.75 * a + 0.25 * b, atol=1e-5)
+        graph["joined"]["inputs"]["mask"] = ["curve", 0]
+        graph["curve"] = node("SolidMask", value=0.5, width=8, height=8)
+        masked = motion_of(server, kept(graph, "joined")).latents
+        assert torch.allclose(masked, 0.875 * a + 0.125 * b, atol=1e-5)
 
     def test_idle_motion_is_a_loop_and_joins_speech(self, server):
         inputs = {"generator": ["generator", 0], "source": ["source", 0]} | IDLE
