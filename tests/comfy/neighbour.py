@@ -72,6 +72,16 @@ class MadeUpCrop(Maker):
         return (engine().crop.Crop(**sides),)
 
 
+class MadeUpBox(Maker):
+    """As packs with a BBOX of their own give it: one (x, y, width, height)."""
+
+    INPUTS = "x:INT y:INT width:INT height:INT"
+    RETURN_TYPES = ("BBOX",)
+
+    def make(self, x, y, width, height):
+        return ((x, y, width, height),)
+
+
 class TightMemory(Maker):
     """A renderer on a device with memory for so many frames."""
 
@@ -100,5 +110,6 @@ def engine():
 
 
 NODE_CLASS_MAPPINGS = {
-    kind.__name__: kind for kind in (Neighbour, LoadedModels, MadeUpAudio, MadeUpMotion, MadeUpCrop, TightMemory)
+    kind.__name__: kind
+    for kind in (Neighbour, LoadedModels, MadeUpAudio, MadeUpMotion, MadeUpCrop, MadeUpBox, TightMemory)
 }
