@@ -129,6 +129,16 @@ def turned_face(yaw, height, width):
     }
 
 
+class MadeUpBox(Maker):
+    """As packs with a BBOX of their own give it: one (x, y, width, height)."""
+
+    INPUTS = "x:INT y:INT width:INT height:INT"
+    RETURN_TYPES = ("BBOX",)
+
+    def make(self, x, y, width, height):
+        return ((x, y, width, height),)
+
+
 class TightMemory(Maker):
     """A renderer on a device with memory for so many frames."""
 
@@ -163,6 +173,7 @@ KINDS = [
     MadeUpAudio,
     MadeUpMotion,
     MadeUpCrop,
+    MadeUpBox,
     MadeUpLandmarks,
     TightMemory,
     KeepControl,

@@ -163,14 +163,15 @@ class TestFace:
         graph["paste"]["inputs"]["even_size"] = False
         assert pictures(server, run_all(server, graph), "save").shape == (1, 61, 81, 3)
 
-    def test_a_box_of_another_node(self, server):
+    @pytest.mark.parametrize("giver", ["PrimitiveBoundingBox", "MadeUpBox"])
+    def test_a_box_of_another_node(self, server, giver):
         assert server.get("/object_info/IMTalkerFaceCrop")["IMTalkerFaceCrop"]["input"]["optional"]["box"][0] == (
             "BOUNDING_BOX,BBOX"
         )
-        if "PrimitiveBoundingBox" not in server.get("/object_info"):
-            pytest.skip("this ComfyUI has no node that gives a box")
+        if giver not in server.get("/object_info"):
+            pytest.skip("this ComfyUI has no node that gives a BOUNDING_BOX")
         graph = cropped(80) | {"out": node("PreviewImage", images=["crop", 0])}
-        graph["box"] = node("PrimitiveBoundingBox", x=60, y=30, width=40, height=50)
+        graph["box"] = node(giver, x=60, y=30, width=40, height=50)
         by_mask = pictures(server, run_all(server, graph), "out")
         graph["crop"]["inputs"]["box"] = ["box", 0]
         assert "not both" in refusal(server, graph)
