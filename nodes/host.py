@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import math
 import os
 import re
 import sys
@@ -22,8 +23,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..imtalker import Generator, InputError, Motion, Renderer, Source
+from ..imtalker.audio import FPS
 from ..imtalker.download import download
 from ..imtalker.face import YUNET_FILE
+from ..imtalker.models.audio_encoder import encoding_memory, longest_window
 from ..imtalker.models.renderer import BATCH_SIZE, DEFAULT_BATCH_SIZE
 
 log = logging.getLogger("imtalker")
@@ -153,8 +156,9 @@ def encode_memory(renderer: Renderer, pictures: int) -> float:
 
 
 def audio_memory(generator: Generator, seconds: float) -> float:
-    """Bytes to encode a sound: the first convolution makes of 16000 samples a second 3200 with many channels."""
-    return seconds * 3200 * generator.config.audio.conv_dim[0] * 4 * _number_size(generator)
+    """Bytes to encode a sound: the frames that attend to each other, which are no more in an hour than in minutes."""
+    config, size = generator.config.audio, _number_size(generator)
+    return encoding_memory(config, min(math.ceil(seconds * FPS), longest_window(config)), size)
 
 
 def _number_size(model: nn.Module) -> int:
@@ -201,8 +205,8 @@ class Progress:
         self.bar = comfy.utils.ProgressBar(total)
         self.shown = 0.0
 
-    def step(self, count: int = 1, picture: Tensor | None = None) -> None:
-        """`count` more are done; picture (H,W,3) in 0..1 may be shown in the node."""
+    def step(self, count: float = 1, picture: Tensor | None = None) -> None:
+        """`count` more are done, fractions counting; picture (H,W,3) in 0..1 may be shown in the node."""
         check_interrupted()
         self.done += count
         preview = None
@@ -210,7 +214,7 @@ class Progress:
             pixels = picture.mul(255).to("cpu", torch.uint8).numpy()
             preview = ("JPEG", Image.fromarray(pixels), self.SIDE)
             self.shown = time.monotonic()
-        self.bar.update_absolute(self.done, self.total, preview)
+        self.bar.update_absolute(round(self.done), self.total, preview)
 
 
 # Files

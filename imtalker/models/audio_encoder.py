@@ -1,8 +1,8 @@
 """wav2vec2 (transformers' own modules) over a sound of any length, with its features brought to the frame rate.
 
-What the whole clip decides is found in a first pass over it (`measure`): mean and variance of the waveform, and those of
-the first layer's group norm, which follow from sums of products of samples. The rest is computed block by block with
-the values that the whole clip would give. Only the transformer's attention, from every frame to every other, is cut
+What the whole clip decides is found in a first pass over it (`measure`): mean and variance of the waveform, and those
+of the first layer's group norm, which follow from sums of products of samples. The rest is computed block by block
+with the values that the whole clip would give. Only the attention of every frame to every other is cut
 where a clip is longer than `window_frames` allows: into overlapping windows of equal length, faded into each other.
 On made-up weights of full size (`python -m benchmarks.audio`) windows of 37 s differ from a whole of 150 s by ERR.
 """
@@ -23,8 +23,8 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 # Frames whose samples go through the convolutions at once, and frames that attend to all others at once.
 CONVOLVED = 100
 ATTENDING = 256
-# A window is at most so long that attention costs this many times what the rest of the transformer does (12 minutes with
-# wav2vec2-base, whose time per frame is then that of rendering a hundredth of one) ...
+# A window is at most so long that attention costs this many times what the rest of the transformer does: 12 minutes
+# with wav2vec2-base, which then computes a hundredth of what rendering does ...
 ATTENTION_SHARE = 4
 # ... and is halved until it takes no more than this share of the free memory, which is guessed where nothing tells it.
 MEMORY_SHARE = 0.5
@@ -135,7 +135,7 @@ class AudioEncoder(nn.Module):
         config = self.config
         anchor = self.wav2vec2.feature_projection.projection.weight
         memory = MEMORY_SHARE * free_memory(anchor.device) if memory is None else memory
-        frames = ATTENTION_SHARE * (2 * config.hidden_size + config.intermediate_size)
+        frames = longest_window(config)
         while encoding_memory(config, frames, anchor.element_size()) > memory and frames > 4 * ATTENDING:
             frames //= 2
         return frames
@@ -206,6 +206,11 @@ def windows(frames: int, window: int) -> list[int]:
     overlap = window // OVERLAP
     count = max(1, math.ceil((frames - overlap) / max(1, window - overlap)))
     return [number * (frames - window) // max(1, count - 1) for number in range(count)]
+
+
+def longest_window(config: AudioConfig) -> int:
+    """Frames at which attention has reached its share of the time (ATTENTION_SHARE)."""
+    return ATTENTION_SHARE * (2 * config.hidden_size + config.intermediate_size)
 
 
 def encoding_memory(config: AudioConfig, frames: int, number_size: int) -> int:

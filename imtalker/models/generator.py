@@ -47,6 +47,8 @@ class Listening:
     """
 
     def __init__(self, encoder: AudioEncoder, sound: Audio | AudioFile, memory: float | None, progress: Callable):
+        if isinstance(sound, Audio):
+            sound = Audio(check_waveform(sound.waveform, sound.sample_rate), sound.sample_rate)
         self._encoder, self._sound, self._memory, self._progress = encoder, sound, memory, progress
         self._measures = encoder.measure(mono_16k(sound))
 
@@ -92,7 +94,7 @@ class Generator(nn.Module):
 
         Empty sound and values that are not numbers raise InputError; silence and any length work.
         """
-        speech = self.listen(Audio(check_waveform(waveform, sample_rate), sample_rate), progress=progress)
+        speech = self.listen(Audio(waveform, sample_rate), progress=progress)
         features, done = torch.empty(len(speech), speech.size), 0
         for block in speech.blocks():
             features[done : done + len(block)] = block
