@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .errors import InputError
 from .files import read_tensors, save_safetensors
 from .models.config import PUBLISHED, GeneratorConfig, RendererConfig, from_dict, to_dict
+from .models.folding import fold
 from .models.generator import Generator
 from .models.l2cs import GazeEncoder
 from .models.names import UNUSED, to_ours, to_published
@@ -320,9 +321,10 @@ def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | Non
         tensor = weights.tensors.pop(name)  # the file's copy goes as ours is made
         if not UNUSED.search(name):
             # a copy, not the mapped file: the file may be replaced while the model lives
-            tensors[to_ours(weights.kind, name)] = tensor.to(device, dtype or torch.float32, copy=True)
+            tensors[to_ours(weights.kind, name)] = tensor.to(device, torch.float32, copy=True)
     model.load_state_dict(tensors, assign=True)
-    return model.requires_grad_(False).to(device)
+    # folded in float32, whatever precision the device then computes in
+    return fold(model.requires_grad_(False)).to(device, dtype or torch.float32)
 
 
 def _load_tracker(weights: Weights, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 from tiny import generator_config, renderer_config, tiny_generator, tiny_renderer
 
 from imtalker import InputError, Motion
-from imtalker.models.attention import attend_and_match, from_windows, relative_index, shift_mask, to_windows
+from imtalker.models.attention import from_windows, relative_index, shift_mask, to_windows
 from imtalker.models.config import PUBLISHED, from_dict, to_dict
 
 

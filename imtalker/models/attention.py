@@ -1,4 +1,4 @@
-"""Attention between feature maps: global, windowed, and the one that also says where it looked.
+"""Attention between feature maps: global and windowed.
 
 Maps (B,C,S,S) become tokens (B,S*S,C), row-major; heads are contiguous channel slices.
 """
@@ -6,6 +6,9 @@ Maps (B,C,S,S) become tokens (B,S*S,C), row-major; heads are contiguous channel 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .backend import working_set
+from .folding import Folded
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -27,25 +30,6 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 def join_heads(x: Tensor) -> Tensor:
     """(B,heads,N,C/heads) -> (B,N,C)"""
     return x.transpose(1, 2).flatten(2)
-
-
-def attend_and_match(q: Tensor, k: Tensor, v: Tensor, chunk: int = 512) -> tuple[Tensor, Tensor]:
-    """Attention of q (B,h,N,d) over k, v (1,h,M,d), and for each query the key with the largest head-averaged weight.
-
-    Returns the output (B,h,N,d) and indices (B,N). The N x M map exists only `chunk` queries at a time.
-    """
-    batch, _, count, width = q.shape
-    output = torch.empty_like(q)
-    match = torch.empty(batch, count, dtype=torch.long, device=q.device)
-    keys = k.transpose(2, 3) * width**-0.5
-    for b in range(batch):
-        for start in range(0, count, chunk):
-            part = slice(start, start + chunk)
-            # float32: sums over thousands of keys decide the match
-            weights = (q[b, :, part] @ keys[0]).float().softmax(dim=-1)
-            match[b, part] = weights.mean(dim=0).argmax(dim=-1)
-            output[b, :, part] = weights.to(v.dtype) @ v[0]
-    return output, match
 
 
 class Attention(nn.Module):
@@ -125,44 +109,80 @@ def relative_index(window: int) -> Tensor:
     return (dy + window - 1) * (2 * window - 1) + dx + window - 1
 
 
-class WindowAttention(nn.Module):
-    """Multi-head attention inside windows with a learned bias by relative position; some windows may be masked."""
+class WindowAttention(Folded):
+    """Multi-head attention inside windows, with a learned bias by relative position; with `shifted`, the map is rolled
+    by half a window first and cells that only the roll brought together do not see each other.
 
-    def __init__(self, width: int, heads: int, window: int, mask: Tensor | None):
-        """mask: (W,window**2,window**2), added to the logits of each of the W windows."""
+    Heads are as narrow as 4 channels, too few for fused kernels. Here the keys of all heads of a window stand in one
+    block-diagonal matrix, likewise the values: two well-formed products and one softmax for as many windows as fit the
+    device's working set, and the heads are side by side again at the end.
+    """
+
+    def __init__(self, side: int, width: int, heads: int, window: int, shifted: bool):
         super().__init__()
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         self.q = nn.Linear(width, width)
         self.k = nn.Linear(width, width)
         self.v = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
-        self.heads = heads
+        self.heads, self.window = heads, window
         self.register_buffer("index", relative_index(window), persistent=False)
-        # few windows are masked: they are done again with their mask, so that no map of all windows is needed
-        masked = None if mask is None else mask.flatten(1).any(dim=1).nonzero().squeeze(1)
-        self.register_buffer("masked", masked, persistent=False)
-        self.register_buffer("mask", None if mask is None else mask[masked], persistent=False)
+        # only the last window of a row and the last row of windows are torn by the roll
+        mask = shift_mask(side, window).unflatten(0, (side // window, -1))[[0, -1]] if shifted else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def derive(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight and bias of q, k, v together, q scaled; bias and mask of the logits (1 or 2,windows,n,heads*n), the
+        second for the last row of windows."""
+        scale = (self.q.weight.shape[0] // self.heads) ** -0.5
+        weight = torch.cat([self.q.weight * scale, self.k.weight, self.v.weight])
+        bias = torch.cat([self.q.bias * scale, self.k.bias, self.v.bias])
+        position = self.relative_position_bias_table[self.index].transpose(1, 2)[None, None]
+        if self.mask is not None:
+            position = position + self.mask[..., None, :].to(position.dtype)
+        return weight, bias, position.flatten(3)
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
-        """q, kv (B,W,n,C) -> (B,W,n,C)"""
-        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]
-        q, k, v = (
-            layer(x).unflatten(3, (self.heads, -1)).transpose(2, 3)
-            for layer, x in ((self.q, q), (self.k, kv), (self.v, kv))
-        )
-        x = self._attend(q, k, v, bias)
-        if self.mask is not None:
-            bias = bias + self.mask[:, None].to(bias.dtype)
-            x[:, self.masked] = self._attend(q[:, self.masked], k[:, self.masked], v[:, self.masked], bias)
-        return self.proj(x.transpose(2, 3).flatten(3))
+        """q, kv (B,R,W,n,C), R rows of W windows -> (B,R,W,n,C)"""
+        weight, bias, logit_bias = self.derived()
+        width = q.shape[-1]
+        q = F.linear(q, weight[:width], bias[:width])
+        k, v = F.linear(kv, weight[width:], bias[width:]).chunk(2, dim=-1)
+        output = torch.empty_like(q)
+        rows = q.shape[1] - len(logit_bias) + 1
+        for part, extra in zip((slice(0, rows), slice(rows, None)), logit_bias):
+            self._attend(q[:, part], k[:, part], v[:, part], extra, output[:, part])
+        return self.proj(output)
 
-    @staticmethod
-    def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """(B,W,h,n,d) each, bias (1 or W,h,n,n); in four dimensions, for which there are fused kernels."""
-        batch, windows = q.shape[:2]
-        bias = bias.expand(batch * windows, -1, -1, -1) if len(bias) == 1 else bias.repeat(batch, 1, 1, 1)
-        x = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=bias)
-        return x.unflatten(0, (batch, windows))
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, output: Tensor) -> None:
+        """(B,R,W,n,C) each, bias (1 or W,n,heads*n); writes into output."""
+        batch, rows, windows, cells, width = q.shape
+        heads, depth = self.heads, width // self.heads
+        per_row = windows * cells * heads * cells * q.element_size()
+        training = torch.is_grad_enabled()
+        step = rows if training else max(1, min(rows, working_set(q.device) // per_row))
+        # the zeros outside the blocks are written once
+        all_keys = q.new_zeros(step, windows, heads, depth, heads, cells)
+        all_values = q.new_zeros(step, windows, heads, cells, heads, depth)
+        logits = None if training else q.new_empty(step * windows, cells, heads * cells)
+        for b in range(batch):
+            for start in range(0, rows, step):
+                part = slice(start, min(start + step, rows))
+                count = part.stop - part.start
+                keys, values = (x[:count] if not training else x.clone() for x in (all_keys, all_values))
+                split = (x[b, part].unflatten(-1, (heads, depth)) for x in (k, v))
+                # diagonals come last: (R,W,depth,n,heads) and (R,W,n,depth,heads)
+                for block, x, order in zip((keys, values), split, ((0, 1, 4, 2, 3), (0, 1, 2, 4, 3))):
+                    block.diagonal(dim1=2, dim2=4).copy_(x.permute(order))
+                x = torch.baddbmm(
+                    bias.repeat(count, 1, 1) if len(bias) > 1 else bias,
+                    q[b, part].flatten(0, 1),
+                    keys.view(count * windows, width, heads * cells),
+                    out=None if training else logits[: count * windows],
+                )
+                x = x.unflatten(-1, (heads, cells)).softmax(dim=-1).flatten(2)
+                x = x @ values.view(count * windows, heads * cells, width)
+                output[b, part] = x.view(count, windows, cells, width)
 
 
 class SwinBlock(nn.Module):
@@ -172,7 +192,7 @@ class SwinBlock(nn.Module):
         super().__init__()
         self.norm_q = nn.LayerNorm(width)
         self.norm_kv = nn.LayerNorm(width)
-        self.attn = WindowAttention(width, heads, window, shift_mask(side, window) if shifted else None)
+        self.attn = WindowAttention(side, width, heads, window, shifted)
         self.norm_ffn = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.side, self.window, self.shift = side, window, window // 2 if shifted else 0
@@ -180,10 +200,10 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B,S*S,C) -> (B,S*S,C)"""
         q, kv = (self._windows(norm(x)) for norm in (self.norm_q, self.norm_kv))
-        attended = from_windows(self.attn(q, kv), self.window, self.side)
+        attended = from_windows(self.attn(q, kv).flatten(1, 2), self.window, self.side)
         x = x + attended.roll((self.shift, self.shift), dims=(1, 2)).flatten(1, 2)
         return x + self.mlp(self.norm_ffn(x))
 
     def _windows(self, x: Tensor) -> Tensor:
         x = x.unflatten(1, (self.side, self.side)).roll((-self.shift, -self.shift), dims=(1, 2))
-        return to_windows(x, self.window)
+        return to_windows(x, self.window).unflatten(1, (self.side // self.window, -1))
