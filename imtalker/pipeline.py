@@ -17,6 +17,7 @@ from .crop import Crop, apply_crop, centre_crop, square_crop
 from .errors import InputError
 from .face import DetectorMissing, find_crop, follow_face, steady_box
 from .image import check_image, read_image
+from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
 from .motion import Motion, stream_at_fps
@@ -154,5 +155,5 @@ def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop) -> Iter
 
 
 def _render(renderer: Renderer, source: Source, blocks: Iterable[Motion], batch_size: int | None) -> Iterator[Tensor]:
-    for motion in blocks:
-        yield from renderer.stream(source, motion, batch_size)
+    frames = (block for motion in blocks for block in renderer.stream(source, motion, batch_size))
+    return backend.fetch(frames)

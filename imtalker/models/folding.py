@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class Folded(nn.Module):
     """A layer that computes with tensors derived from its parameters.
 
-    `fold` keeps them beside the parameters, which stay as they are in files; without it, as in training, they are
-    derived at every call.
+    `fold` keeps them beside the parameters, which stay as they are in files. Training, and loading other weights, drop
+    them, and without them they are derived at every call; whoever changes a parameter in place folds again.
     """
 
     def __init__(self):
@@ -49,10 +49,8 @@ def channels_last(x: Tensor | None) -> Tensor | None:
 
 @torch.no_grad()
 def fold(model: nn.Module) -> nn.Module:
-    """Folds every layer of a model whose weights are final, and lays out its plain convolutions; returns the model."""
+    """Folds every layer of a model whose weights are final; returns the model."""
     for module in model.modules():
         if isinstance(module, Folded):
             module.fold()
-        elif isinstance(module, nn.Conv2d):
-            module.weight.data = channels_last(module.weight.data)
     return model

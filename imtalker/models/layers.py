@@ -129,6 +129,20 @@ def conv3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
 
 
+class Conv3(Folded):
+    """3x3 convolution without bias, whose kernel is kept channels last; the parameter stays as files have it."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3))
+
+    def derive(self) -> tuple[Tensor]:
+        return (self.weight,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, *self.derived(), padding=1)
+
+
 class ConvNorm(Folded):
     """Convolution without bias and batch norm."""
 
@@ -186,7 +200,7 @@ class StyleRes(nn.Module):
         self.skip = EqualConvAct(inputs, outputs, halve=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x)).add_(self.skip(x))
+        return self.conv2(self.conv1(x)) + self.skip(x)
 
 
 class ModulatedConv2d(nn.Module):

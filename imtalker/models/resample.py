@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .folding import Folded
-from .layers import BatchNorm2d, FeatRes, conv3
+from .layers import BatchNorm2d, Conv3, FeatRes, conv3
 
 
 class Resample(Folded):
@@ -15,7 +15,7 @@ class Resample(Folded):
         super().__init__()
         self.conv1 = conv3(inputs, outputs)
         self.norm = BatchNorm2d(outputs)
-        self.conv2 = conv3(outputs, outputs)
+        self.conv2 = Conv3(outputs)
         self.res1 = FeatRes(outputs)
         self.res2 = FeatRes(outputs)
 

@@ -3,10 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import SelfAttentionBlock, SwinBlock, to_map, to_tokens
+from .attention import SelfAttentionBlock, to_map, to_tokens
 from .config import RendererConfig
 from .layers import conv3
 from .resample import Merge, Up
+from .windows import SwinBlock
 
 
 class Refine(nn.Module):
