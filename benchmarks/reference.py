@@ -86,6 +86,17 @@ class Published:
         """(1,3,S,S) -> latent (1,32)."""
         return self.renderer.mot_encode(picture)
 
+    @torch.no_grad()
+    def sample(self, features: Tensor, motion: Tensor, cfg: float, nfe: int = 10) -> Tensor:
+        """Audio features (1,T,768) and the source's motion (1,32) -> motion latents.
+
+        The features are given: the published audio encoder does not run on transformers of 2025 and later.
+        """
+        self.generator.audio_encoder.inference = lambda audio, seq_len: features
+        data = {"a": features.new_zeros(1, 640 * features.shape[1]), "ref_x": motion}
+        data |= {"pose": None, "cam": None, "gaze": None}
+        return self.generator.sample(data, a_cfg_scale=cfg, nfe=nfe, seed=1)
+
 
 def fill(model: nn.Module, seed: int = 1) -> None:
     """Made-up weights under the published names; constants and unused weights stay as the code makes them."""
