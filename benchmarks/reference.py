@@ -35,7 +35,6 @@ class Published:
                 raise InputError(f"{path} is no checkout of the published code: it has no {file}.")
         if str(self.path) not in sys.path:
             sys.path.insert(0, str(self.path))
-            sys.meta_path.append(_Absent())
         self.options = self._options()
         self.renderer = self._import("renderer.models").IMTRenderer(self.options)
         found = "v2" if any("down_block_0" in name for name in self.renderer.state_dict()) else "v1"
@@ -45,10 +44,17 @@ class Published:
         self.renderer.to(device).eval()
 
     def _import(self, name: str) -> types.ModuleType:
+        absent = _Absent()
+        sys.meta_path.append(absent)
         try:
             return importlib.import_module(name)
         except ImportError as error:
             raise InputError(f"The published code cannot be imported: {error}. See benchmarks/reference.py.") from error
+        finally:
+            # transformers, for one, must not take a stand-in for the real package
+            sys.meta_path.remove(absent)
+            for stand_in in [n for n, m in sys.modules.items() if getattr(m, "__loader__", None) is absent]:
+                del sys.modules[stand_in]
 
     def _options(self) -> argparse.Namespace:
         parser = self._import("generator.options.base_options").BaseOptions().initialize(argparse.ArgumentParser())
