@@ -111,7 +111,7 @@ class Session:
 
     @property
     def latency(self) -> float:
-        """Seconds of sound after a frame's own time that must be fed before it comes, at most; computing not included."""
+        """Seconds of sound, from a frame's own time on, that bring it at the latest; computing comes on top."""
         return (self._chunk + self._lookahead) / FPS + self._hearing.resampler.delay
 
     def feed(self, samples: Tensor) -> Iterator[Tensor]:
@@ -155,7 +155,7 @@ class Session:
         first = start - start % self._window  # of the window
         last = min(start + self._chunk, first + self._window)
         heard = self._hearing.frames
-        if not self._hearing.finished and last + self._lookahead > heard or start >= heard:
+        if start >= heard or (not self._hearing.finished and last + self._lookahead > heard):
             return False
         if start == first:
             self._window_context = self._past

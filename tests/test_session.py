@@ -8,8 +8,9 @@ import torch
 from tiny import tiny_generator, tiny_renderer
 
 from imtalker import Control, InputError, Motion, Session
-from imtalker.audio import resample
+from imtalker.audio import normalise, resample
 from imtalker.resampling_stream import StreamResampler
+from imtalker.session import Hearing
 
 RATE = 16000
 EXACT = 1e-5  # frames in 0..1, streamed against offline, float32
@@ -248,7 +249,7 @@ def test_models_stay_as_they_are(models):
 
 
 def test_control_is_followed_by_frame(mute):
-    renderer, generator, source = mute
+    _, generator, source = mute
     sound = speech(4.4)
     control = Control(pose=torch.randn(75, 3), gaze=torch.randn(60, 2), gaze_strength=0.5)
     wanted = offline(generator, source, sound, control=control)
@@ -266,6 +267,15 @@ def test_control_is_followed_by_frame(mute):
     difference = (results[0] - results[1]).abs().amax(dim=1)
     assert difference[:40].max() == 0  # 8 frames were said before: rows 8 to 47
     assert difference[52:].max() > 1e-3
+
+
+def test_the_waveform_is_normalised_over_what_was_heard():
+    sound = torch.cat([speech(1), 3 * speech(1, seed=2)], dim=1)
+    hearing = Hearing(RATE)
+    hearing.feed(sound)
+    for begin, end in ((0, 25), (10, 40), (20, 50)):
+        heard = normalise(sound[0, : end * 640])
+        torch.testing.assert_close(hearing.window(begin, end), heard[begin * 640 :], rtol=0, atol=1e-5)
 
 
 def test_streamed_resampling():
@@ -306,11 +316,11 @@ def test_unusable_settings(mute, settings, words):
 
 
 def test_models_of_two_generations(mute):
-    renderer, generator, source = mute
+    _, generator, source = mute
+    other = SimpleNamespace(motion=source.motion, generation="v1")
     with pytest.raises(InputError, match="renderer's weights are v1"):
         Session(Latents("v1"), generator, source, sample_rate=RATE)
     with pytest.raises(InputError, match="generator's weights are v2"):
-        other = SimpleNamespace(motion=source.motion, generation="v1")
         Session(Latents("v1"), generator, other, sample_rate=RATE)
 
 
