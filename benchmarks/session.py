@@ -32,6 +32,13 @@ class Recorder:
         yield motion.latents
 
 
+class SameFeatures(imtalker.Session):
+    """A session that hears, up to its look-ahead, what the whole clip says: what chunks alone cost."""
+
+    def _encode(self, first: int, end: int) -> Tensor:
+        return self.rows[first:end]
+
+
 class Standardised(nn.Module):
     """What the made-up projection says, at zero mean and unit deviation over one clip."""
 
@@ -90,9 +97,8 @@ def time_rendering(renderer, source, latents: Tensor, device: torch.device, roun
     return statistics.median(first[1:]), statistics.median(each[1:])
 
 
-def live(settings: dict, models: tuple, audio: Audio, device: torch.device) -> tuple[imtalker.Session, Tensor, list]:
+def live(session: imtalker.Session, audio: Audio, device: torch.device) -> tuple[Tensor, list[float]]:
     """The session's latents, and for every chunk the seconds from feeding its last samples to its motion."""
-    session = imtalker.Session(*models, sample_rate=audio.sample_rate, **settings)
     latents, seconds = [], []
     for samples in audio.waveform.split(audio.sample_rate // 25, dim=1):
         start = time.perf_counter()
@@ -101,7 +107,7 @@ def live(settings: dict, models: tuple, audio: Audio, device: torch.device) -> t
         if blocks:
             latents += blocks
             seconds.append((time.perf_counter() - start) / len(blocks))
-    return session, torch.cat(latents + list(session.finish())), seconds
+    return torch.cat(latents + list(session.finish())), seconds
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -136,10 +142,11 @@ def main(arguments: list[str] | None = None) -> None:
     source = renderer.encode_source(image)
 
     features = generator.encode_audio(audio.waveform, audio.sample_rate)
-    if options.stress:
-        with torch.inference_mode():
+    with torch.inference_mode():
+        rows = generator.audio_projection(features.features.to(device, dtype))
+        if options.stress:
+            generator.audio_projection = nn.Sequential(*generator.audio_projection, Standardised(rows))
             rows = generator.audio_projection(features.features.to(device, dtype))
-        generator.audio_projection = nn.Sequential(*generator.audio_projection, Standardised(rows))
     offline = generator.sample(features, source, nfe=options.nfe).latents
     steps = (offline[1:] - offline[:-1]).norm(dim=1)
     seams = torch.arange(len(steps)) % 50 == 49
@@ -158,13 +165,20 @@ def main(arguments: list[str] | None = None) -> None:
         other = generator.sample(source=source, nfe=options.nfe, **settings).latents
         print(f"for scale, {label} differs by rms {rms(other - offline):.5f}")
     print()
-    print("chunk  ahead  latency  motion  first frame  real time  step at joins  inside  offline there  rms to offline")
+    print(
+        "chunk  ahead  latency  motion  first frame  real time"
+        "  step at joins  inside  offline there  rms to offline  same features"
+    )
     print("    s      s        s      ms           ms          x")
     for chunk in options.chunk:
         for lookahead in options.lookahead:
             settings = {"chunk": chunk, "lookahead": lookahead, "history": options.history, "nfe": options.nfe}
             models = Recorder(renderer.generation), generator, source
-            session, latents, seconds = live(settings, models, audio, device)
+            session = imtalker.Session(*models, sample_rate=audio.sample_rate, **settings)
+            latents, seconds = live(session, audio, device)
+            same = SameFeatures(*models, sample_rate=audio.sample_rate, **settings)
+            same.rows = rows
+            same_latents, _ = live(same, audio, device)
             motion = statistics.median(seconds[len(seconds) // 2 :])
             frames = round(chunk * 25)
             moves = (latents[1:] - latents[:-1]).norm(dim=1)
@@ -175,7 +189,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(
                 f"{chunk:5.2f}  {lookahead:5.2f}  {session.latency:7.3f}  {motion * 1000:6.0f}"
                 f"  {(motion + first) * 1000:11.0f}  {chunk / (motion + frames * each):9.2f}"
-                f"  {at:>13}  {moves[inside].mean():6.3f}  {there:>13}  {rms(latents - offline):14.5f}",
+                f"  {at:>13}  {moves[inside].mean():6.3f}  {there:>13}"
+                f"  {rms(latents - offline):14.5f}  {rms(same_latents - offline):13.5f}",
                 flush=True,
             )
 

@@ -16,12 +16,13 @@ from torch import Tensor
 from .audio import FPS, SAMPLE_RATE, check_waveform, frame_count
 from .control import Control
 from .errors import InputError
-from .models.generator import SAMPLES_PER_FRAME, Generator
+from .models.generator import Generator
 from .models.renderer import Renderer, Source
 from .motion import Motion
 from .resampling_stream import StreamResampler
 from .sampling import check_settings, integrate, pad_rows
 
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 FADE = 10  # frames, as many as a window sees of the one before
 
 
@@ -42,11 +43,12 @@ class Session:
     Frames are a function of the sound and the settings alone: how it was cut into pieces does not matter. They are
     those of `imtalker.talk` at 25 fps with the same seed, up to rounding, where all is heard before anything is said
     (lookahead=math.inf: every frame comes from `finish`). With a bounded look-ahead three things differ: speech after
-    the look-ahead is unknown (within a window its last row is held, as at the end of a clip), wav2vec2 attends to
-    `history` instead of the whole clip, and the waveform is normalised with the statistics of what was heard so far
-    unless `mean` and `std` are given. The last matters little: wav2vec2's first norm removes scale and offset again.
+    the look-ahead is unknown (within a window its last row is held, as at the end of a clip), wav2vec2 attends to the
+    window and `history` before it instead of the whole clip, and loudness is normalised over the same (the waveform's,
+    and that of wav2vec2's first norm): faint noise that lasts longer than `history` is heard as loud as speech. Feed
+    zeros for silence that should stay still.
 
-    No sound, no frames: feed zeros to go on through silence. Memory is bounded by history + chunk + lookahead, for
+    No sound, no frames: feed zeros to go on through silence. Memory is bounded by history + window + lookahead, for
     hours, as long as the frames are asked for: `feed` takes the sound at once, but renders only while its result is
     gone through; what is left over comes first next time. Not for several threads at once; sessions may share models.
 
@@ -56,7 +58,6 @@ class Session:
     chunk: seconds sampled at once, in whole frames (0.04 to 2); shorter is sooner, and costs a whole window each.
     lookahead: seconds of sound heard after a chunk before it is sampled, in whole frames, or math.inf.
     history: seconds of sound heard again before each window, in whole frames, or math.inf (unbounded memory).
-    mean, std: of the 16 kHz waveform of this speaker, where they are known.
     batch_size: frames rendered at once, as for `Renderer.stream`.
     """
 
@@ -74,8 +75,6 @@ class Session:
         chunk: float = 0.4,
         lookahead: float = 0.2,
         history: float = 8.0,
-        mean: float | None = None,
-        std: float | None = None,
         batch_size: int | None = None,
     ):
         for name, model in (("renderer", renderer), ("generator", generator)):
@@ -94,7 +93,7 @@ class Session:
         self._lookahead = _in_frames("lookahead", lookahead, 0)
         # all that is heard before the first frame may as well be remembered: it is encoded once
         self._history = math.inf if self._lookahead == math.inf else _in_frames("history", history, 0)
-        self._hearing = Hearing(sample_rate, mean, std)
+        self._hearing = Hearing(sample_rate)
         self._anchor = generator.audio_projection[0].weight
         self._reference = source.motion.to(self._anchor)
         self._steering = self._project(control)
@@ -191,9 +190,9 @@ class Session:
         """Projected speech of the frames from `first` on to `end`, (end-first,condition_size)."""
         begin = max(0, first - self._history)
         if self._span != (begin, end):
-            samples = self._hearing.window(begin, end)
-            features = self._generator.audio_encoder(samples[None].to(self._anchor), end - begin)[0]
-            self._span, self._speech = (begin, end), self._generator.audio_projection(features)
+            audio = self._generator.encode_audio(self._hearing.window(begin, end)[None], SAMPLE_RATE)
+            self._span = begin, end
+            self._speech = self._generator.audio_projection(audio.features.to(self._anchor))
         return self._speech[first - begin :]
 
     def _draw(self, window: int) -> Tensor:
@@ -205,29 +204,28 @@ class Session:
 
     @torch.inference_mode()
     def _project(self, control: Control | None) -> Tensor:
-        """The projected control, (frames,condition_size); its last row goes on for ever."""
-        parts = control.at_fps(FPS).parts() if control else {}
-        frames = max(map(len, parts.values()), default=1)
-        return self._generator._project_control(control, frames, "hold")
+        """The sum of the projected controls, (frames,condition_size); its last row goes on for ever."""
+        control = control.at_fps(FPS) if control else Control()
+        frames = max(map(len, control.parts().values()), default=1)
+        total = self._anchor.new_zeros(frames, self._generator.config.condition_size)
+        for name, strength in control.strengths().items():
+            if strength and name in control.parts():
+                rows = pad_rows(control.parts()[name], frames).to(self._anchor)
+                total = total + strength * getattr(self._generator, f"{name}_projection")(rows)
+        return total
 
 
 class Hearing:
-    """Sound at any rate, heard in pieces, as windows of normalised 16 kHz waveform (1 frame = 640 samples)."""
+    """Sound at any rate, heard in pieces, as windows of 16 kHz waveform (1 frame = 640 samples)."""
 
-    def __init__(self, sample_rate: int, mean: float | None = None, std: float | None = None):
+    def __init__(self, sample_rate: int):
         if not sample_rate > 0 or sample_rate % 1:
             raise InputError(f"The sample rate must be a whole number of Hz above 0, not {sample_rate}.")
-        if (mean is None) != (std is None):
-            raise InputError("Give both mean and std of the waveform, or neither.")
-        if mean is not None and not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
-            raise InputError(f"mean and std must be numbers, std not below 0, not {mean} and {std}.")
         self.sample_rate = int(sample_rate)  # sound cards say 48000.0
         self.finished = False
         self.resampler = StreamResampler(self.sample_rate, SAMPLE_RATE)
-        self._given = None if mean is None else (mean, std**2)
         self._samples = torch.zeros(0)  # at 16 kHz
         self._first = 0  # which sample of all is the first of them
-        self._count, self._sum, self._squares = 0, 0.0, 0.0
 
     @property
     def frames(self) -> int:
@@ -260,22 +258,15 @@ class Hearing:
             self.resampler.finish()
 
     def window(self, begin: int, end: int) -> Tensor:
-        """The normalised samples (640*(end-begin),) of frames from `begin` to `end`. Earlier ones are forgotten."""
-        # Resampled and counted up to `end` and no further, though more may be there: the numbers must not depend on
-        # how far ahead the sound came.
+        """The samples (640*(end-begin),) of frames from `begin` to `end`, fewer at the very end of the sound.
+
+        Earlier ones are forgotten.
+        """
+        # No further than `end`, though more may be there: the numbers must not depend on how far ahead the sound came.
         new = self.resampler.take(min(end * SAMPLES_PER_FRAME - self._end, self.resampler.ready))
-        self._count += len(new)
-        self._sum += new.double().sum().item()
-        self._squares += new.double().square().sum().item()
         self._samples = torch.cat([self._samples, new])[begin * SAMPLES_PER_FRAME - self._first :]
         self._first = begin * SAMPLES_PER_FRAME
-        mean, variance = self._given or self._statistics()
-        samples = (self._samples - mean) / math.sqrt(variance + 1e-7)
-        return torch.cat([samples, samples[-1:].expand(end * SAMPLES_PER_FRAME - self._end)])
-
-    def _statistics(self) -> tuple[float, float]:
-        mean = self._sum / self._count
-        return mean, max(0.0, self._squares / self._count - mean**2)
+        return self._samples
 
 
 def _in_frames(name: str, seconds: float, least: int, most: int | None = None) -> float:

@@ -7,10 +7,9 @@ import pytest
 import torch
 from tiny import tiny_generator, tiny_renderer
 
-from imtalker import Control, InputError, Motion, Session
-from imtalker.audio import normalise, resample
+from imtalker import AudioFeatures, Control, InputError, Motion, Session
+from imtalker.audio import resample
 from imtalker.resampling_stream import StreamResampler
-from imtalker.session import Hearing
 
 RATE = 16000
 EXACT = 1e-5  # frames in 0..1, streamed against offline, float32
@@ -42,13 +41,14 @@ class Latents:
             yield rows[:, :, None, None]
 
 
-class Near(torch.nn.Module):
+def near(waveform: torch.Tensor, sample_rate: int) -> AudioFeatures:
     """In wav2vec2's place: it hears 0.12 s, so that a bounded look-ahead and history are enough."""
-
-    def forward(self, waveform, frames):
-        loudness = waveform.unfold(1, 640, 640).square().mean(dim=2)
-        around = torch.nn.functional.pad(loudness, (1, 1)).unfold(1, 3, 1)
-        return (around @ torch.linspace(-1, 1, 3 * 16).reshape(3, 16)).sin()
+    frames = -(-waveform.shape[1] // 640)
+    loudness = (
+        torch.nn.functional.pad(waveform[0], (0, frames * 640 - waveform.shape[1])).unfold(0, 640, 640).std(dim=1)
+    )
+    around = torch.nn.functional.pad(loudness, (1, 1)).unfold(0, 3, 1)
+    return AudioFeatures((100 * around @ torch.linspace(-1, 1, 3 * 16).reshape(3, 16)).sin())
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -92,22 +92,22 @@ def test_frames_are_those_of_the_whole_clip_where_all_is_heard_first(models, rat
 
 @pytest.mark.parametrize("chunk", [0.2, 2])
 def test_a_bounded_session_is_the_whole_clip_where_nothing_beyond_is_heard(chunk):
-    # an encoder and a flow that hear a few frames only, and one normalisation: look-ahead and history cover all
+    # an encoder that hears three frames: a look-ahead over the window and a history of a frame cover all
     generator = tiny_generator("v1")
-    generator.audio_encoder = Near()
+    generator.encode_audio = near
     source = SimpleNamespace(motion=torch.randn(1, 8), generation="v1")
     sound = speech(6.5)
     wanted = offline(generator, source, sound)
-    deviation = sound.std(correction=0).item()
-    settings = {"sample_rate": RATE, "nfe": 3, "mean": sound.mean().item(), "std": deviation, "history": 0.04}
-    session = Session(Latents("v1"), generator, source, chunk=chunk, lookahead=2 if chunk < 2 else 0.04, **settings)
+    settings = {"sample_rate": RATE, "nfe": 3, "chunk": chunk, "history": 0.04}
+    session = Session(Latents("v1"), generator, source, lookahead=2.04 - chunk if chunk < 2 else 0.04, **settings)
     first = torch.cat(list(session.feed(sound))).flatten(1)
     assert len(first) > 80
     got = torch.cat([first, *(block.flatten(1) for block in session.finish())])
     torch.testing.assert_close(got, wanted, rtol=0, atol=EXACT)
-    settings["mean"] = sound.mean().item() + 1
-    far = latents(Session(Latents("v1"), generator, source, chunk=chunk, lookahead=2, **settings), [sound])
-    assert (far - wanted).abs().max() > 1e-3
+    # and less history is too little
+    settings["history"] = 0
+    deaf = latents(Session(Latents("v1"), generator, source, lookahead=2, **settings), [sound])
+    assert (deaf - wanted).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("rate", [16000, 22050])
@@ -186,7 +186,7 @@ def test_interruption(mute):
     assert not list(one.feed(torch.zeros(0)))
     rest = latents(one, pieces(speech(2, seed=9), 3))
     assert len(rest) == 50
-    # the same as if the forgotten sound had never been, but for the statistics
+    # what is fed next is what is said
     other = session()
     frames = other.feed(speech(4))
     again = torch.cat([next(frames) for _ in range(4)]).flatten(1)
@@ -269,15 +269,6 @@ def test_control_is_followed_by_frame(mute):
     assert difference[52:].max() > 1e-3
 
 
-def test_the_waveform_is_normalised_over_what_was_heard():
-    sound = torch.cat([speech(1), 3 * speech(1, seed=2)], dim=1)
-    hearing = Hearing(RATE)
-    hearing.feed(sound)
-    for begin, end in ((0, 25), (10, 40), (20, 50)):
-        heard = normalise(sound[0, : end * 640])
-        torch.testing.assert_close(hearing.window(begin, end), heard[begin * 640 :], rtol=0, atol=1e-5)
-
-
 def test_streamed_resampling():
     for rate, to in ((44100, 16000), (8000, 16000), (16000, 16000), (44099, 16000), (192000, 16000)):
         sound = speech(0.3, rate)[0]
@@ -304,8 +295,6 @@ def test_streamed_resampling():
         ({"history": math.nan}, "history"),
         ({"sample_rate": 0}, "whole number of Hz"),
         ({"sample_rate": 44100.5}, "whole number of Hz"),
-        ({"mean": 0.1}, "both mean and std"),
-        ({"mean": 0.1, "std": -1}, "mean and std"),
         ({"nfe": 1}, "2 points"),
         ({"cfg": math.nan}, "cfg"),
     ],
