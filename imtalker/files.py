@@ -1,7 +1,6 @@
 """Files of tensors, read safely: no class or function that a file names is ever imported or called."""
 
 import logging
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import InputError
+from .partial import whole_file
 
 log = logging.getLogger("imtalker")
 
@@ -57,17 +57,11 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
 
 def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes a .safetensors file whole or not at all."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist; create it first.")
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, str(partial), metadata)
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, str(partial), metadata)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_pickle(path: str | Path) -> object:

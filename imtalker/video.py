@@ -1,7 +1,6 @@
 """Video in at a constant rate and out as H.264 with sound, one frame at a time in constant memory."""
 
 import contextlib
-import errno
 import itertools
 import math
 import os
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from .audio import Audio, check_waveform, decoded_frames, open_media, resample, video_stream
 from .errors import InputError
+from .partial import whole_file
 
 if TYPE_CHECKING:
     from typing import Self
@@ -176,24 +176,8 @@ def write_video(
     first = next(pictures, None)
     if first is None:
         raise InputError(f"There are no frames to write to {path}: check the length of the motion.")
-    # In the same folder, so that the move at the end is one step; the suffix tells the muxer.
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
-    try:
-        count = _encode(partial, itertools.chain([first], pictures), rate, sound, dict(metadata or {}), crf, preset)
-        os.replace(partial, path)
-        return count
-    except BaseException as problem:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if getattr(problem, "errno", None) == errno.ENOSPC:
-            raise InputError(
-                f"The disk is full, {path} was not written: make room or choose another folder."
-            ) from problem
-        if isinstance(problem, PermissionError) and partial.name in str(problem.filename):
-            raise InputError(
-                f"{path} may not be written: close the program that uses it or choose another."
-            ) from problem
-        raise
+    with whole_file(path) as partial:
+        return _encode(partial, itertools.chain([first], pictures), rate, sound, dict(metadata or {}), crf, preset)
 
 
 def _encode(
