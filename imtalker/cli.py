@@ -1,4 +1,4 @@
-"""The command line: talk, reenact, download, convert, info."""
+"""The command line: talk, reenact, batch, download, convert, info."""
 
 import argparse
 import logging
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import __doc__ as package_doc
-from . import __version__, resume
+from . import __version__, batch, resume
 from .checkpoints import convert, inspect
 from .download import download, plan
 from .errors import InputError
@@ -58,19 +58,21 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--verbose", action="store_true", help="say more about what is done")
     models = argparse.ArgumentParser(add_help=False)
     models.add_argument("--models", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="weights (%(default)s)")
-    video = argparse.ArgumentParser(add_help=False)
-    video.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
-    video.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
-    video.add_argument("--resume", action="store_true", help="go on where an earlier run of the same was stopped")
-    video.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
-    video.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")
-    video.add_argument("--batch-size", type=_positive(int), metavar="N", help="frames rendered at once")
-    video.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
-    video.add_argument("--fps", type=_positive(float), help="frames a second (25, or the driving video's own)")
-    video.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
-    video.add_argument("--untrained", choices=("v1", "v2"), help="made-up weights: checks an installation, no face")
+    engine = argparse.ArgumentParser(add_help=False)
+    engine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
+    engine.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")
+    engine.add_argument("--batch-size", type=_positive(int), metavar="N", help="frames rendered at once")
+    engine.add_argument("--untrained", choices=("v1", "v2"), help="made-up weights: checks an installation, no face")
+    single = argparse.ArgumentParser(add_help=False)
+    single.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
+    single.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
+    single.add_argument("--resume", action="store_true", help="go on where an earlier run of the same was stopped")
+    single.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
+    single.add_argument("--fps", type=_positive(float), help="frames a second (25, or the driving video's own)")
+    single.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
 
-    command = commands.add_parser("talk", parents=[common, models, video], help="portrait + speech -> video with sound")
+    video = [common, models, engine, single]
+    command = commands.add_parser("talk", parents=video, help="portrait + speech -> video with sound")
     command.add_argument("--audio", type=Path, required=True, help="speech: a sound file, or a video with sound")
     command.add_argument("--seed", type=int, default=0, help="another seed, another delivery (%(default)s)")
     command.add_argument("--cfg", type=float, help="weight of the speech (v1 3.0, v2 2.0)")
@@ -81,9 +83,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--gaze", type=Path, metavar="FILE", help="L2CS-Net .npy, radians, 25 fps")
     command.set_defaults(run=_talk)
 
-    command = commands.add_parser("reenact", parents=[common, models, video], help="portrait + driving video -> video")
+    command = commands.add_parser("reenact", parents=video, help="portrait + driving video -> video")
     command.add_argument("--driving", type=Path, required=True, metavar="VIDEO", help="whose motion and sound to take")
     command.set_defaults(run=_reenact)
+
+    command = commands.add_parser("batch", parents=[common, models, engine], help="many videos, from a table")
+    command.add_argument("table", type=Path, metavar="JOBS.csv", help="source, audio or driving, output, settings")
+    command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster: auto, host:port, or local")
+    command.set_defaults(run=_batch)
 
     command = commands.add_parser("download", parents=[common], help="fetch the published weights")
     command.add_argument("--to", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="folder (%(default)s)")
@@ -144,6 +151,19 @@ def _make(job: Job, options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace) -> Models:
     return Models(options.models, options.device, options.dtype, options.untrained, options.batch_size)
+
+
+def _batch(options: argparse.Namespace) -> None:
+    def tell(row: batch.Row) -> None:
+        outcome = f"{row.frames} frames in {row.seconds:.1f} s" if row.status == batch.DONE else "failed"
+        print(f"row {row.number}, {row.output}: {outcome}{row.message and f' ({row.message})'}", flush=True)
+
+    rows = batch.run(options.table, _models(options), ray=options.ray, told=tell)
+    failed = sum(row.status == batch.FAILED for row in rows)
+    report = f"{options.table}.report.csv"
+    print(f"{len(rows) - failed} of {len(rows)} rows are done; {report} tells of each.")
+    if failed:
+        raise InputError(f"{failed} of {len(rows)} rows failed: mend them and run this again; the others are kept.")
 
 
 def _download(options: argparse.Namespace) -> None:

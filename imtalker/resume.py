@@ -189,13 +189,19 @@ def _encode_sound(folder: Path, count: int, clip: Clip) -> Path:
 
 
 def _pictures(files: Iterable[Path], fps: Fraction, stream) -> Iterator:
+    """The packets of all segments, one after the other, at their times in the whole."""
     import av
 
+    index, ahead = 0, None
     for number, file in enumerate(files):
         with av.open(str(file)) as container:
             for packet in _packets(container, "video", stream):
-                start = round(number * SEGMENT_FRAMES / fps / packet.time_base)
-                packet.pts, packet.dts = packet.pts + start, packet.dts + start
+                tick = packet.time_base
+                # Evenly: a segment too short to reorder frames in would be decoded later than the others.
+                ahead = packet.dts if ahead is None else ahead
+                packet.dts = ahead + round(index / fps / tick)
+                packet.pts += round(number * SEGMENT_FRAMES / fps / tick)
+                index += 1
                 yield packet
 
 

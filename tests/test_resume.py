@@ -141,12 +141,12 @@ def test_a_damaged_segment_is_made_again(inputs, models, tmp_path, monkeypatch, 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_killed_and_resumed(inputs, models, tmp_path):
     whole, killed = tmp_path / "whole.mp4", tmp_path / "killed.mp4"
-    extra = ["--fps", "100", "--nfe", "2"]
+    extra = ["--fps", "100", "--frames", "150", "--nfe", "2"]
     assert main(arguments("talk", inputs, models, whole, *extra)) == 0
     command = [sys.executable, "-m", "imtalker", *arguments("talk", inputs, models, killed, *extra)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    second = resume.segments_folder(killed) / "000001.mp4"
-    while not second.exists() and process.poll() is None:
+    first = resume.segments_folder(killed) / "000000.mp4"
+    while not first.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
