@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
 
     from av import VideoFrame
 
+log = logging.getLogger("imtalker")
+
 # Containers store times in steps of up to a millisecond, so a frame may seem to come that much late.
 TOLERANCE = Fraction(1, 500)
+# Nobody shows one picture for longer, but a broken time stamp says so.
+MAX_GAP = 600
+MAX_PIXELS = 8192 * 8192
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 # Tags that every player knows where to find in an mp4; any other key needs the newer way of storing them all.
 COMMON_TAGS = {"title", "artist", "album", "comment", "description", "copyright", "date", "genre"}
@@ -87,6 +93,11 @@ class VideoReader:
         elif self._container.duration:
             self.seconds = self._container.duration / 1e6
         self.frames = None if self.seconds is None else math.ceil((self.seconds - float(TOLERANCE)) * self.fps)
+        size = self._stream.codec_context
+        if size.width * size.height > MAX_PIXELS:
+            raise InputError(f"{self.path} is {size.width}x{size.height}: scale it to 8192x8192 or less first.")
+        if self.fps > 1000:
+            raise InputError(f"{self.path} says that it has {self.fps} frames a second: give its true rate.")
         first = next(decoded_frames(self._container, self._stream), None)
         if first is None:
             raise InputError(f"{self.path} holds no picture that can be decoded: convert it to H.264 first.")
@@ -106,7 +117,10 @@ class VideoReader:
                     start = frame.pts * frame.time_base
                     origin = start if origin is None else origin
                     start -= origin
-                end = start + self._period
+                    if start > end + MAX_GAP:
+                        log.warning("%s: its times leap by %.0f s, which is left out", self.path, float(start - end))
+                        origin, start = origin + start - end, end
+                end = start + min(self._period, MAX_GAP)
             while waiting is not None and index / self.fps < start - TOLERANCE:
                 picture = _upright(waiting, *self._coded_size) if picture is None else picture
                 yield picture
