@@ -113,6 +113,8 @@ def read_audio(path: str | os.PathLike) -> Audio:
         if not container.streams.audio:
             raise InputError(f"{path} has no sound: choose a file with speech in it.")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise InputError(f"{path} holds sound in an unknown encoding: convert it to WAV first.")
         picture = video_stream(container)
         to_float = AudioResampler(format="fltp")
         blocks, late = [], 0

@@ -81,6 +81,9 @@ class VideoReader:
     def _read_header(self, fps: float | None) -> None:
         if self._stream is None:
             raise InputError(f"{self.path} has no video in it: choose a video file.")
+        size = self._stream.codec_context
+        if size is None:
+            raise InputError(f"{self.path} holds pictures in an unknown encoding: convert it to H.264 first.")
         rate = self._stream.average_rate or self._stream.guessed_rate
         if not (rate or fps):
             raise InputError(f"{self.path} does not say its frame rate: give one.")
@@ -93,7 +96,6 @@ class VideoReader:
         elif self._container.duration:
             self.seconds = self._container.duration / 1e6
         self.frames = None if self.seconds is None else math.ceil((self.seconds - float(TOLERANCE)) * self.fps)
-        size = self._stream.codec_context
         if size.width * size.height > MAX_PIXELS:
             raise InputError(f"{self.path} is {size.width}x{size.height}: scale it to 8192x8192 or less first.")
         if self.fps > 1000:
