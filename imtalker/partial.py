@@ -10,6 +10,9 @@ from pathlib import Path
 from .errors import InputError
 
 
+HEADER_ROOM = 16384
+
+
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """A name to write to in the folder of `path`; takes the place of `path` when the block ends without an error.
@@ -24,6 +27,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     remove_stale(path)
     try:
+        # PyAV leaves a file open for ever, and its room taken, where not even the header could be written.
+        partial.write_bytes(bytes(HEADER_ROOM))
         yield partial
         os.replace(partial, path)
     except BaseException as problem:
