@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .errors import InputError
 
-
 HEADER_ROOM = 16384
 
 

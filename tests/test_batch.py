@@ -1,12 +1,7 @@
 """A table of jobs: checked first, done row by row, gone on with, the same on processes and on Ray."""
 
 import csv
-import os
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +10,6 @@ from imtalker.cli import main
 from imtalker.jobs import Models
 from imtalker.video import VideoReader
 
-ROOT = Path(__file__).parent.parent
 NAMES = ["source", "audio", "driving", "output", "seed", "nfe", "frames", "crop"]
 
 
@@ -143,22 +137,6 @@ def test_processes_give_the_same_files_and_one_that_dies_costs_its_row(inputs, m
     assert statuses(batch.run(table(two, rows), models_in(models))) == ["done"] * 3
     assert contents(two) == contents(one)
     assert not list(two.glob(".*")), "a row made again removes what the killed process left"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_killed_and_run_again(inputs, models, tmp_path):
-    jobs = table(tmp_path, [talk(inputs, f"{seed}.mp4", seed, 10) for seed in range(12)])
-    command = [sys.executable, "-m", "imtalker", "batch", str(jobs), "--models", str(models), "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not (tmp_path / "1.mp4").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    rows = batch.run(jobs, models_in(models))
-    assert statuses(rows) == ["done"] * 12
-    assert rows[0].message == "before"
-    assert rows[11].message == ""
-    assert len(list(tmp_path.iterdir())) == 14, "twelve videos, the table and its report"
 
 
 def test_ray_gives_the_same_files(inputs, models, tmp_path):

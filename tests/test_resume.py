@@ -1,12 +1,5 @@
 """A render that was stopped goes on from its last whole segment, to the very same file."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import av
 import pytest
 import torch
@@ -14,8 +7,6 @@ import torch
 from imtalker import pipeline, resume
 from imtalker.cli import main
 from imtalker.video import VideoReader
-
-ROOT = Path(__file__).parent.parent
 
 
 def arguments(command, inputs, models, output, *extra):
@@ -136,21 +127,3 @@ def test_a_damaged_segment_is_made_again(inputs, models, tmp_path, monkeypatch, 
     assert main(words) == 0
     assert sum(made) == 16
     assert len(frames(output)) == 24
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_killed_and_resumed(inputs, models, tmp_path):
-    whole, killed = tmp_path / "whole.mp4", tmp_path / "killed.mp4"
-    extra = ["--fps", "100", "--frames", "150", "--nfe", "2"]
-    assert main(arguments("talk", inputs, models, whole, *extra)) == 0
-    command = [sys.executable, "-m", "imtalker", *arguments("talk", inputs, models, killed, *extra)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    first = resume.segments_folder(killed) / "000000.mp4"
-    while not first.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not killed.exists()
-    assert main(arguments("talk", inputs, models, killed, *extra)) == 0
-    assert torch.equal(frames(killed), frames(whole))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.mp4", "whole.mp4"]
