@@ -30,6 +30,13 @@ KAISER_BETA = 12.3
 PHASES = 192
 GATHERED = 1 << 22
 
+# Files that hold their media themselves: a playlist (HLS, DASH, concat) would have others opened, even of a network.
+FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,mpegvideo,"
+    "mxf,nut,ogg,rm,tta,voc,w64,wav,wv"
+)
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+
 logger = logging.getLogger("imtalker")
 
 
@@ -55,9 +62,9 @@ def open_media(path: str | os.PathLike) -> "InputContainer":
     name = os.path.abspath(path)
     try:
         try:
-            return av.open(name)
+            return av.open(name, options=OPTIONS)
         except UnicodeDecodeError:  # only releases that still have this option decode tags strictly
-            return av.open(name, metadata_errors="replace")
+            return av.open(name, metadata_errors="replace", options=OPTIONS)
     except av.FFmpegError as problem:
         raise InputError(
             f"{path} cannot be read as sound or video ({problem.strerror}): choose a media file, or convert it first."
@@ -106,6 +113,8 @@ def read_audio(path: str | os.PathLike) -> Audio:
         if not container.streams.audio:
             raise InputError(f"{path} has no sound: choose a file with speech in it.")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise InputError(f"{path} holds sound in an unknown encoding: convert it to WAV first.")
         picture = video_stream(container)
         to_float = AudioResampler(format="fltp")
         blocks, late = [], 0
@@ -129,7 +138,7 @@ def check_waveform(waveform: Tensor, sample_rate: int) -> Tensor:
 
     Of a batch the first clip is used. InputError: empty, NaN or infinite, another shape, a rate that is not positive.
     """
-    if sample_rate <= 0:
+    if not 100 <= sample_rate <= 1_000_000:
         raise InputError(f"The audio has a sample rate of {sample_rate}: give its true rate in Hz.")
     if waveform.ndim not in (1, 2, 3) or waveform.numel() == 0:
         raise InputError(
