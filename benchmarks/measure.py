@@ -195,7 +195,9 @@ def profile(model: nn.Module, work: Callable[[], object], options: argparse.Name
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as record:
         work()
-    order = "self_cuda_time_total" if options.device.type == "cuda" else "self_cpu_time_total"
+    # PyTorch 2.4 calls CUDA's column otherwise than its successors
+    device = "device" if hasattr(torch.autograd.profiler_util.FunctionEvent, "self_device_time_total") else "cuda"
+    order = f"self_{device}_time_total" if options.device.type == "cuda" else "self_cpu_time_total"
     print(record.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
     return found
 

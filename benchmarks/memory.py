@@ -38,8 +38,12 @@ def main(arguments: list[str] | None = None) -> dict:
             command += ["--full-size"] if options.full_size else []
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             table.append({"minutes": minutes} | json.loads(done.stdout.splitlines()[-1]))
-    host = [row["host_bytes"] for row in table]
-    return measure.report(options, "memory", table, flat_within_5_percent=max(host) <= 1.05 * min(host))
+    flat = {}
+    for column in ("host_bytes", "device_bytes"):
+        peaks = [row[column] for row in table if column in row]
+        if len(peaks) > 1:
+            flat[f"{column}_flat_within_5_percent"] = max(peaks) <= 1.05 * min(peaks)
+    return measure.report(options, "memory", table, **flat)
 
 
 def write_sound(path: Path, minutes: float) -> None:
