@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint format
+.PHONY: demo test lint format fuzz
 
 $(VENV)/installed: pyproject.toml requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
@@ -31,3 +31,7 @@ format: $(VENV)/installed
 
 test: lint
 	$(PY) -m pytest tests
+
+# longer than the suite: spoiled files for every reader, and renders that are killed, stopped and out of disk
+fuzz: $(VENV)/installed
+	$(PY) -m pytest -s --override-ini python_files='fuzz_*.py' tests/fuzz

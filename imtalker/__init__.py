@@ -7,6 +7,7 @@ from .models.generator import AudioFeatures, Generator
 from .models.renderer import Renderer, Source
 from .motion import Motion
 from .pipeline import Clip, reenact, talk
+from .session import Session
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ __all__ = [
     "InputError",
     "Motion",
     "Renderer",
+    "Session",
     "Source",
     "load_generator",
     "load_renderer",

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .files import read_tensors, save_safetensors
-from .models.config import PUBLISHED, GeneratorConfig, RendererConfig, from_dict, to_dict
+from .models.config import PUBLISHED, GeneratorConfig, RendererConfig, check_sizes, from_dict, to_dict
+from .models.folding import fold
 from .models.generator import Generator
 from .models.l2cs import GazeEncoder
 from .models.names import UNUSED, to_ours, to_published
@@ -218,6 +219,7 @@ def convert(
 def _state_dict(tree: Mapping) -> dict[str, Tensor]:
     """The tensors of a checkpoint, out of whatever training wrapped around them."""
     state = tree.get("state_dict", tree)
+    state = state if isinstance(state, Mapping) else {}
     if isinstance(state.get("model"), Mapping):
         state = state["model"]
     prefix = next((p for p in ("gen.", "model.") if any(str(name).startswith(p) for name in state)), "")
@@ -232,8 +234,13 @@ def _tensors(state: Mapping, prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in state.items()
-        if isinstance(name, str) and name.startswith(prefix) and isinstance(tensor, Tensor)
+        if isinstance(name, str) and name.startswith(prefix) and _is_dense(tensor)
     }
+
+
+def _is_dense(value: object) -> bool:
+    """Sparse, quantised and nested tensors are no weights of these models, and some cannot even be asked their size."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_nested or value.is_quantized)
 
 
 def _kind(tensors: StateDict) -> str | None:
@@ -256,8 +263,10 @@ def _config(label: str, kind: str | None, tensors: StateDict, metadata: dict[str
         return None
     if "config" in metadata:
         try:
-            return from_dict(kind, json.loads(metadata["config"]))
-        except (ValueError, TypeError) as error:
+            config = from_dict(kind, json.loads(metadata["config"]))
+            check_sizes(config)
+            return config
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{label} carries a configuration that this version does not know: {error}") from error
     if kind == "renderer":
         v2 = any(name.startswith("dense_feature_encoder.down_block_0.") for name in tensors)
@@ -278,8 +287,12 @@ def _has_audio(weights: Weights) -> bool:
 
 def _build(weights: Weights) -> nn.Module:
     """The model without memory for its weights, so that they are never initialised only to be overwritten."""
-    with torch.device("meta"):
-        return CLASSES[weights.kind](weights.config).eval().requires_grad_(False)
+    try:
+        with torch.device("meta"):
+            return CLASSES[weights.kind](weights.config).eval().requires_grad_(False)
+    except (ValueError, RuntimeError, ZeroDivisionError, IndexError, AssertionError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{weights.label} carries a configuration of which no model can be made: {message}") from error
 
 
 def _compare(weights: Weights, model: nn.Module, audio_optional: bool = False) -> Report:
@@ -320,9 +333,10 @@ def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | Non
         tensor = weights.tensors.pop(name)  # the file's copy goes as ours is made
         if not UNUSED.search(name):
             # a copy, not the mapped file: the file may be replaced while the model lives
-            tensors[to_ours(weights.kind, name)] = tensor.to(device, dtype or torch.float32, copy=True)
+            tensors[to_ours(weights.kind, name)] = tensor.to(device, torch.float32, copy=True)
     model.load_state_dict(tensors, assign=True)
-    return model.requires_grad_(False).to(device)
+    # folded in float32, whatever precision the device then computes in
+    return fold(model.requires_grad_(False)).to(device, dtype or torch.float32)
 
 
 def _load_tracker(weights: Weights, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:
@@ -364,6 +378,7 @@ def _digest(file) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    names = list(names)
+    # as a file has them, and so perhaps with what moves a terminal's cursor
+    names = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
     shown = ", ".join(names[:NAMED_IN_MESSAGES])
     return shown + (f" and {len(names) - NAMED_IN_MESSAGES} more" if len(names) > NAMED_IN_MESSAGES else "")

@@ -1,4 +1,4 @@
-"""The command line: talk, reenact, download, convert, info."""
+"""The command line: talk, reenact, batch, download, convert, info."""
 
 import argparse
 import logging
@@ -6,23 +6,22 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from . import __doc__ as package_doc
-from . import __version__, keyframes, untrained
-from .checkpoints import convert, find_weights, inspect, load_generator, load_renderer
-from .control import Control, load_gaze, load_pose, merge
+from . import __version__, batch, resume
+from .checkpoints import convert, inspect
 from .download import download, plan
 from .errors import InputError
-from .models.config import PUBLISHED
-from .pipeline import Clip, reenact, talk
+from .jobs import DTYPES, Job, Models, check_output
+from .pipeline import Clip
 
 log = logging.getLogger("imtalker")
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT_MODELS = Path.home() / ".cache" / "imtalker"
 SECONDS_BETWEEN_LINES = 5
 DONE, FAILED = 0, 1  # argparse itself answers wrong usage with 2
@@ -43,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("imtalker: The device is out of memory; give a smaller --batch-size or --device cpu.", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("imtalker: Stopped; nothing half-written is left.", file=sys.stderr)
+        kept = getattr(options, "resume", False)
+        left = "the same command goes on from here" if kept else "nothing half-written is left"
+        print(f"imtalker: Stopped; {left}.", file=sys.stderr)
         return FAILED
     return DONE
 
@@ -57,18 +58,21 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--verbose", action="store_true", help="say more about what is done")
     models = argparse.ArgumentParser(add_help=False)
     models.add_argument("--models", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="weights (%(default)s)")
-    video = argparse.ArgumentParser(add_help=False)
-    video.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
-    video.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
-    video.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
-    video.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")
-    video.add_argument("--batch-size", type=_positive(int), metavar="N", help="frames rendered at once")
-    video.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
-    video.add_argument("--fps", type=_positive(float), help="frames a second (25, or the driving video's own)")
-    video.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
-    video.add_argument("--untrained", choices=("v1", "v2"), help="made-up weights: checks an installation, no face")
+    engine = argparse.ArgumentParser(add_help=False)
+    engine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
+    engine.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")
+    engine.add_argument("--batch-size", type=_positive(int), metavar="N", help="frames rendered at once")
+    engine.add_argument("--untrained", choices=("v1", "v2"), help="made-up weights: checks an installation, no face")
+    single = argparse.ArgumentParser(add_help=False)
+    single.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
+    single.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
+    single.add_argument("--resume", action="store_true", help="go on where an earlier run of the same was stopped")
+    single.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
+    single.add_argument("--fps", type=_positive(float), help="frames a second (25, or the driving video's own)")
+    single.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
 
-    command = commands.add_parser("talk", parents=[common, models, video], help="portrait + speech -> video with sound")
+    video = [common, models, engine, single]
+    command = commands.add_parser("talk", parents=video, help="portrait + speech -> video with sound")
     command.add_argument("--audio", type=Path, required=True, help="speech: a sound file, or a video with sound")
     command.add_argument("--seed", type=int, default=0, help="another seed, another delivery (%(default)s)")
     command.add_argument("--cfg", type=float, help="weight of the speech (v1 3.0, v2 2.0)")
@@ -79,9 +83,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--gaze", type=Path, metavar="FILE", help="L2CS-Net .npy, radians, 25 fps")
     command.set_defaults(run=_talk)
 
-    command = commands.add_parser("reenact", parents=[common, models, video], help="portrait + driving video -> video")
+    command = commands.add_parser("reenact", parents=video, help="portrait + driving video -> video")
     command.add_argument("--driving", type=Path, required=True, metavar="VIDEO", help="whose motion and sound to take")
     command.set_defaults(run=_reenact)
+
+    command = commands.add_parser("batch", parents=[common, models, engine], help="many videos, from a table")
+    command.add_argument("table", type=Path, metavar="JOBS.csv", help="source, audio or driving, output, settings")
+    command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster: auto, host:port, or local")
+    command.set_defaults(run=_batch)
 
     command = commands.add_parser("download", parents=[common], help="fetch the published weights")
     command.add_argument("--to", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="folder (%(default)s)")
@@ -112,40 +121,49 @@ def _positive(kind: type):
 
 
 def _talk(options: argparse.Namespace) -> None:
-    _check_output(options.output)
-    control = _control(options)
-    renderer, generator = _models(options, "renderer"), _models(options, "generator")
-    clip = talk(
-        renderer,
-        generator,
-        options.source,
-        options.audio,
-        control=control,
-        cfg=options.cfg,
-        nfe=options.nfe,
-        seed=options.seed,
-        fps=options.fps or 25,
-        frames=options.frames,
-        crop=options.crop,
-        model_dirs=[options.models],
-        batch_size=options.batch_size,
-    )
-    _save(clip, options)
+    names = ("source", "audio", "output", "seed", "cfg", "nfe", "fps", "frames", "crop", "control", "allow_more")
+    _make(Job(**{name: getattr(options, name) for name in (*names, "pose", "gaze")}), options)
 
 
 def _reenact(options: argparse.Namespace) -> None:
-    _check_output(options.output)
-    clip = reenact(
-        _models(options, "renderer"),
-        options.source,
-        options.driving,
-        fps=options.fps,
-        frames=options.frames,
-        crop=options.crop,
-        model_dirs=[options.models],
-        batch_size=options.batch_size,
-    )
-    _save(clip, options)
+    names = ("source", "driving", "output", "fps", "frames", "crop")
+    _make(Job(**{name: getattr(options, name) for name in names}), options)
+
+
+def _make(job: Job, options: argparse.Namespace) -> None:
+    check_output(job.output)
+    models = _models(options)
+
+    def make(first: int | None = None) -> Clip:
+        clip = models.clip(job, first)
+        return replace(clip, blocks=_progress(clip.blocks, clip.count))
+
+    started = time.monotonic()
+    if options.resume:
+        count, fps = resume.save(job.output, make, resume.fingerprint(job, models), models.tags)
+    else:
+        clip = make()
+        count, fps = clip.save(job.output, models.tags), clip.fps
+        resume.discard(job.output)
+    seconds = time.monotonic() - started
+    print(f"{job.output}: {count} frames, {float(count / fps):.2f} s of video in {seconds:.1f} s")
+
+
+def _models(options: argparse.Namespace) -> Models:
+    return Models(options.models, options.device, options.dtype, options.untrained, options.batch_size)
+
+
+def _batch(options: argparse.Namespace) -> None:
+    def tell(row: batch.Row) -> None:
+        outcome = f"{row.frames} frames in {row.seconds:.1f} s" if row.status == batch.DONE else "failed"
+        print(f"row {row.number}, {row.output}: {outcome}{row.message and f' ({row.message})'}", flush=True)
+
+    rows = batch.run(options.table, _models(options), ray=options.ray, told=tell)
+    failed = sum(row.status == batch.FAILED for row in rows)
+    report = f"{options.table}.report.csv"
+    print(f"{len(rows) - failed} of {len(rows)} rows are done; {report} tells of each.")
+    if failed:
+        raise InputError(f"{failed} of {len(rows)} rows failed: mend them and run this again; the others are kept.")
 
 
 def _download(options: argparse.Namespace) -> None:
@@ -173,64 +191,6 @@ def _info(options: argparse.Namespace) -> None:
     print(f"parameters: {report.parameters:,} in {len(weights.tensors)} tensors, {', '.join(report.precisions)}")
     if weights.config is not None:
         print(f"fit: {report.problems or 'complete, nothing unexpected'}")
-
-
-def _check_output(path: Path) -> None:
-    """What can be known before minutes of work: the folder and the kind of file."""
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist; create it or choose another.")
-    if path.suffix.lower() not in (".mp4", ".mov"):
-        raise InputError(f"{path} must end in .mp4 or .mov.")
-
-
-def _control(options: argparse.Namespace) -> Control | None:
-    given = []
-    if options.control and options.control.suffix.lower() == ".json":
-        given.append(keyframes.to_control(keyframes.load(options.control), allow_more=options.allow_more))
-    elif options.control:
-        given.append(Control.load(options.control))
-    if options.pose:
-        given.append(Control(**load_pose(options.pose)))
-    if options.gaze:
-        given.append(Control(gaze=load_gaze(options.gaze)))
-    return merge(given) if given else None
-
-
-def _models(options: argparse.Namespace, kind: str):
-    device, dtype = _device(options.device), DTYPES[options.dtype]
-    if options.untrained:
-        log.warning("Untrained %s weights: what the %s makes means nothing; it is not a face.", options.untrained, kind)
-        make = {"renderer": untrained.untrained_renderer, "generator": untrained.untrained_generator}[kind]
-        return make(PUBLISHED[kind][options.untrained]).to(device, dtype)
-    if kind == "renderer":
-        return load_renderer(find_weights(options.models, "renderer"), device, dtype)
-    wav2vec = options.models / "wav2vec2-base-960h"
-    file = find_weights(options.models, "generator")
-    return load_generator(file, wav2vec if wav2vec.is_dir() else None, device, dtype)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {name} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
-
-
-def _save(clip: Clip, options: argparse.Namespace) -> None:
-    blocks = _progress(clip.blocks, clip.count)
-    metadata = {}
-    if options.untrained:
-        blocks = untrained.label(blocks)
-        metadata["title"] = "Made with untrained weights: not a face"
-    started = time.monotonic()
-    count = Clip(blocks, clip.fps, clip.count, clip.audio).save(options.output, metadata)
-    seconds = time.monotonic() - started
-    print(f"{options.output}: {count} frames, {float(count / clip.fps):.2f} s of video in {seconds:.1f} s")
 
 
 def _progress(blocks: Iterator[Tensor], count: int | None) -> Iterator[Tensor]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .files import read_pickle
-from .sequence import load_sequence, resample_rows, rows_at, save_sequence
+from .files import is_plain, read_pickle
+from .sequence import MAX_ROWS, load_sequence, resample_rows, rows_at, save_sequence
 
 WIDTHS = {"pose": 3, "cam": 3, "gaze": 2}
 
@@ -70,9 +70,12 @@ class Control:
 
     @classmethod
     def load(cls, path: str | Path) -> "Control":
-        tensors, metadata = load_sequence(path, "control")
-        strengths = {f"{name}_strength": float(metadata.get(f"{name}_strength", 1)) for name in WIDTHS}
-        return cls(**tensors, fps=float(metadata["fps"]), **strengths)
+        tensors, fps, metadata = load_sequence(path, "control", WIDTHS)
+        try:
+            strengths = {f"{name}_strength": float(metadata.get(f"{name}_strength", 1)) for name in WIDTHS}
+        except ValueError as error:
+            raise InputError(f"{path} holds a strength that is no number; save it again.") from error
+        return cls(**tensors, fps=fps, **strengths)
 
 
 def merge(controls: Sequence[Control]) -> Control:
@@ -118,21 +121,34 @@ def load_pose(path: str | Path) -> dict[str, Tensor]:
     """Reads a SMIRK .pt file as published with IMTalker, {"pose_params": (T,3), "cam": (T,3)}, as pose and cam."""
     values = read_pickle(path)
     names = {"pose": "pose_params", "cam": "cam"}
-    found = {name: _rows(values[key]) for name, key in names.items() if isinstance(values, dict) and key in values}
+    found = {name: values[key] for name, key in names.items() if isinstance(values, dict) and key in values}
     if not found:
         raise InputError(f"{path} holds neither 'pose_params' nor 'cam'; a SMIRK file of the published form is wanted.")
-    return found
+    for name, rows in found.items():
+        if not is_plain(rows):
+            raise InputError(f"{path} holds no plain tensor as '{names[name]}'.")
+        _check_rows(path, rows.shape, WIDTHS[name])
+    return {name: rows.float() for name, rows in found.items()}
 
 
 def load_gaze(path: str | Path) -> Tensor:
     """Reads an L2CS-Net .npy file, (T,2) in radians."""
     try:
-        return _rows(np.load(path, allow_pickle=False))
+        # mapped, so that a header cannot claim more than the file holds
+        values = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist.") from error
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy evaluates the header: ValueError, SyntaxError, OverflowError, tokenizer errors
         raise InputError(f"{path} is not a readable .npy file of numbers: {error}") from error
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"{path} is not a .npy file of numbers, it holds {values.dtype}.")
+    _check_rows(path, values.shape, WIDTHS["gaze"])
+    return torch.from_numpy(values.astype(np.float32))
 
 
-def _rows(values: object) -> Tensor:
-    return torch.as_tensor(values).float()
+def _check_rows(path: str | Path, shape: Sequence[int], width: int) -> None:
+    """Before anything is computed from them: a shape need not have the memory it speaks of."""
+    if len(shape) != 2 or shape[1] != width or not 0 < shape[0] <= MAX_ROWS:
+        raise InputError(
+            f"{path} holds {tuple(shape)} numbers; (frames, {width}) are wanted, {MAX_ROWS} frames at most."
+        )

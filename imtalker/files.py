@@ -1,8 +1,10 @@
 """Files of tensors, read safely: no class or function that a file names is ever imported or called."""
 
 import logging
-import os
+import mmap
 import pickle
+import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import InputError
+from .partial import whole_file
 
 log = logging.getLogger("imtalker")
 
@@ -55,19 +58,24 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         raise InputError(f"{path} is truncated or not a .safetensors file ({error}); fetch it again.") from error
 
 
+def is_plain(value: object) -> bool:
+    """Whether it is an ordinary tensor of numbers: dense, floating, in memory."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+        and value.device.type == "cpu"
+        and not value.is_nested
+    )
+
+
 def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes a .safetensors file whole or not at all."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist; create it first.")
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, str(partial), metadata)
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, str(partial), metadata)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_pickle(path: str | Path) -> object:
@@ -78,6 +86,7 @@ def read_pickle(path: str | Path) -> object:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
+    _refuse_bombs(path)
     unknown = _unknown_classes(path)
     if unknown:
         log.warning("%s: values of the classes %s are skipped.", path.name, ", ".join(sorted(unknown)))
@@ -92,9 +101,38 @@ def read_pickle(path: str | Path) -> object:
         ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        # torch raises all of these for damaged files
+    except Exception as error:  # torch raises anything for damaged files, KeyError and struct.error among them
         raise InputError(f"{path} is truncated or not a file that torch saved; fetch it again.") from error
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Refuses what would fill the memory before torch has looked at it."""
+    if not _is_zip(path):
+        with path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+            _refuse_bytearrays(path, content)
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            # torch never compresses, so what is inside cannot be larger than the file
+            if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries) or (
+                sum(entry.file_size for entry in entries) > path.stat().st_size
+            ):
+                raise InputError(f"{path} is refused: it unpacks to more than it is, as no file that torch saved does.")
+            for entry in entries:
+                if entry.filename.endswith(".pkl"):
+                    _refuse_bytearrays(path, archive.read(entry))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is truncated or not a file that torch saved; fetch it again.") from error
+
+
+def _refuse_bytearrays(path: Path, content: bytes | mmap.mmap) -> None:
+    """The one class that torch takes for safe and that makes gigabytes of a few bytes: bytearray(10**11)."""
+    if content.find(b"bytearray") >= 0:
+        raise InputError(f"{path} is refused: it holds a bytearray, as no weights do; ask for a .safetensors file.")
 
 
 def _is_zip(path: Path) -> bool:
@@ -108,5 +146,5 @@ def _unknown_classes(path: Path) -> list[str]:
         return []
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except (AttributeError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError):
+    except Exception:
         return []  # an older torch, or a damaged file: reading it says what is wrong

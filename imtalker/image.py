@@ -9,6 +9,10 @@ from torch import Tensor
 
 from .errors import InputError
 
+MAX_PIXELS = 100_000_000
+# What people's pictures are; Pillow would also start Ghostscript for a file that says it is PostScript.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "TGA", "PPM", "JPEG2000")
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -21,16 +25,20 @@ def read_image(path: str | os.PathLike) -> Tensor:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as file:
+        Image.init()
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        with Image.open(path, formats=formats) as file:
+            # Pillow's own limit may have been lifted by another package
+            if file.width * file.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
             return check_image(_pixels(ImageOps.exif_transpose(file)))
     except FileNotFoundError as problem:
         raise InputError(f"There is no file {path}: check the name and the folder.") from problem
     except Image.DecompressionBombError as problem:
         raise InputError(f"{path} is too large a picture: scale it below 100 megapixels first.") from problem
-    # Pillow's decoders report broken files as any of these; UnidentifiedImageError is an OSError.
-    except (OSError, SyntaxError, ValueError) as problem:
-        if isinstance(problem, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as problem:  # Pillow's decoders raise anything for a broken file, struct.error among them
         raise InputError(
             f"{path} cannot be read as a picture ({problem}): choose a PNG, JPEG or WebP file."
         ) from problem

@@ -53,8 +53,10 @@ class Motion:
 
     @classmethod
     def load(cls, path: str | Path) -> "Motion":
-        tensors, metadata = load_sequence(path, "motion")
-        return cls(tensors["latents"], float(metadata["fps"]), metadata["generation"])
+        tensors, fps, metadata = load_sequence(path, "motion", ["latents"])
+        if "latents" not in tensors or metadata.get("generation") not in ("v1", "v2"):
+            raise InputError(f"{path} lacks its latents or their generation; save the motion again.")
+        return cls(tensors["latents"], fps, metadata["generation"])
 
 
 def stream_at_fps(blocks: Iterable[Motion], fps: float, frames: int | None = None) -> Iterator[Motion]:

@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from .crop import Crop, apply_crop, centre_crop, square_crop
 from .errors import InputError
 from .face import DetectorMissing, find_crop, follow_face, steady_box
 from .image import check_image, read_image
+from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
 from .motion import Motion, stream_at_fps
@@ -27,6 +28,7 @@ log = logging.getLogger("imtalker")
 CROP_SCALE = 1.6  # side of the crop over side of the face box, as the weights were trained
 LOOKS = 60  # a driving video's face is looked for in about this many frames
 READ_AHEAD = 16  # driving frames decoded and encoded at once
+SEGMENT_FRAMES = 96  # where a render can be gone on with: whole batches, and a few seconds at most to do again
 
 PROVENANCE = {"comment": "Synthetic video made with IMTalker"}
 
@@ -60,6 +62,7 @@ def talk(
     crop: Crop | str = "auto",
     model_dirs: Iterable[str | Path] = (),
     batch_size: int | None = None,
+    first: int | None = None,
 ) -> Clip:
     """A portrait (1,H,W,3) or picture file that says `audio` -> Clip of ceil(seconds * fps) frames, or of `frames`.
 
@@ -67,6 +70,8 @@ def talk(
 
     crop: "auto" finds the face, "none" takes the middle square, or a Crop. Frame rates other than 25 interpolate the
     motion, not the frames. The other settings are those of `Generator.sample`. Raises InputError for bad input.
+    first: a multiple of SEGMENT_FRAMES from which on frames are rendered and given, the earlier ones being there
+    already. They are then rendered in blocks that end at such multiples, to be the same wherever it is taken up.
     """
     audio = AudioFile(audio) if isinstance(audio, str | Path) else audio
     rate = frame_rate(fps)
@@ -74,6 +79,8 @@ def talk(
     count = _limit(math.ceil(Fraction(audio.samples, audio.sample_rate) * rate), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
     motion = stream_at_fps(generator.stream(speech, source, control, cfg, nfe, seed), float(rate), count)
+    motion = motion if first is None else _in_segments(motion, first)
+    count = max(0, count - (first or 0))
     return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
 
 
@@ -87,6 +94,7 @@ def reenact(
     crop: Crop | str = "auto",
     model_dirs: Iterable[str | Path] = (),
     batch_size: int | None = None,
+    first: int | None = None,
 ) -> Clip:
     """A portrait (1,H,W,3) or picture file that moves as the face in a video file does, with the video's sound -> Clip.
 
@@ -97,9 +105,13 @@ def reenact(
     count = None if reader.frames is None else _limit(math.ceil(reader.frames * rate / reader.fps), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
     box = _driving_crop(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
-    motion = stream_at_fps(_encode_driving(renderer, reader, box), float(rate), frames)
+    needed = math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6)  # of the driving frames, the first
+    motion = stream_at_fps(_encode_driving(renderer, reader, box, needed), float(rate), frames)
+    motion = motion if first is None else _in_segments(motion, first)
+    count = count if frames is None else frames
+    count = None if count is None else max(0, count - (first or 0))
     audio = AudioFile(driving) if reader.has_audio else None
-    return Clip(_render(renderer, source, motion, batch_size), rate, count if frames is None else frames, audio)
+    return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
 
 
 def encode_portrait(
@@ -148,13 +160,32 @@ def _middle(name: str, height: int, width: int) -> Crop:
     return centre_crop(height, width)
 
 
-def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop) -> Iterator[Motion]:
-    frames = iter(reader)
-    while block := list(itertools.islice(frames, READ_AHEAD)):
-        pictures = apply_crop(torch.stack(block).float() / 255, crop, renderer.config.input_size)
-        yield renderer.encode_motion(pictures, float(reader.fps))
+def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed: int = 0) -> Iterator[Motion]:
+    """The motion of the driving frames; zeros where all frames of a block come before number `needed`."""
+    size, fps = renderer.config.input_size, float(reader.fps)
+    # cropped one by one: sixteen large frames as floats would be gigabytes
+    pictures = enumerate(reader)
+    while block := list(itertools.islice(pictures, READ_AHEAD)):
+        if block[-1][0] < needed:
+            yield Motion(torch.zeros(len(block), renderer.config.motion_size), fps, renderer.generation)
+        else:
+            cropped = [apply_crop(frame[None].float() / 255, crop, size) for _, frame in block]
+            yield renderer.encode_motion(torch.cat(cropped), fps)
+
+
+def _in_segments(blocks: Iterable[Motion], first: int) -> Iterator[Motion]:
+    """The motion from frame `first` on, cut where a segment ends."""
+    start = 0
+    for motion in blocks:
+        end = start + len(motion)
+        cuts = range(start - start % SEGMENT_FRAMES, end, SEGMENT_FRAMES)
+        for cut in cuts:
+            piece = motion.latents[max(cut - start, 0) : cut + SEGMENT_FRAMES - start]
+            if cut >= first:
+                yield replace(motion, latents=piece)
+        start = end
 
 
 def _render(renderer: Renderer, source: Source, blocks: Iterable[Motion], batch_size: int | None) -> Iterator[Tensor]:
-    for motion in blocks:
-        yield from renderer.stream(source, motion, batch_size)
+    frames = (block for motion in blocks for block in renderer.stream(source, motion, batch_size))
+    return backend.fetch(frames)

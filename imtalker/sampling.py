@@ -47,15 +47,15 @@ def integrate(
     conditions of the two halves of the guidance.
     """
     guided = cfg != 1
-    condition = torch.stack([with_audio, without] if guided else [with_audio])
-    reference = reference.expand(len(condition), -1)
+    # both halves in one batch; what no step changes is computed once
+    condition = flow.condition(torch.stack([with_audio, without] if guided else [with_audio]))
+    fixed = flow.fixed_input(reference)
     times = torch.linspace(0, 1, nfe, device=noise.device, dtype=torch.float32)
     x = noise
-    for now, then in zip(times[:-1], times[1:]):
-        state = torch.cat([context, x]).expand(len(condition), -1, -1)
-        velocity = flow(state, now.to(x).expand(len(condition)), reference, condition)
+    for step, time in zip(times.diff().to(x), flow.time(times[:-1].to(x))):
+        velocity = flow.velocity(torch.cat([context, x])[None], fixed, condition + time)
         v = velocity[1] + cfg * (velocity[0] - velocity[1]) if guided else velocity[0]
-        x = x + (then - now).to(x) * v
+        x = x + step * v
     return x
 
 

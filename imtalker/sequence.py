@@ -1,13 +1,16 @@
 """Sequences of rows over time, shared by motion and control: frame rates and files."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
-from .files import read_safetensors, save_safetensors
+from .files import is_plain, read_safetensors, save_safetensors
+
+MAX_ROWS, MAX_SECONDS = 10_000_000, 24 * 3600
 
 
 def rows_at(rows: Tensor, position: Tensor) -> Tensor:
@@ -38,10 +41,23 @@ def save_sequence(path: str | Path, kind: str, tensors: dict[str, Tensor], **met
     save_safetensors(path, tensors, header)
 
 
-def load_sequence(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What `save_sequence` wrote; another kind of file is refused."""
+def load_sequence(path: str | Path, kind: str, names: Iterable[str]) -> tuple[dict[str, Tensor], float, dict[str, str]]:
+    """What `save_sequence` wrote, as (tensors, fps, metadata); another kind of file is refused, and other names."""
     tensors, metadata = read_safetensors(path)
     if metadata.get("kind") != kind:
         found = metadata.get("kind", "something else")
         raise InputError(f"{path} holds {found}, not {kind}; choose a file that IMTalker saved as {kind}.")
-    return tensors, metadata
+    try:
+        fps = float(metadata.get("fps", "missing"))
+    except ValueError:
+        fps = math.nan
+    # from a frame in a minute to a millisecond a frame; beyond, a small file could ask for a huge result
+    if not 1 / 60 <= fps <= 1000:
+        raise InputError(f"{path} says no possible frame rate ({metadata.get('fps', 'none')[:40]}); save it again.")
+    for name, rows in tensors.items():
+        if name not in names:
+            raise InputError(f"{path} holds {name[:40]!r}, which is no part of {kind}; save it again.")
+        if not is_plain(rows) or rows.ndim != 2 or not 0 < len(rows) <= min(MAX_ROWS, MAX_SECONDS * fps):
+            shape = f"{tuple(rows.shape)} {rows.dtype}".replace("torch.", "")
+            raise InputError(f"{name} in {path} is {shape}; rows of numbers are wanted, a day of them at most.")
+    return tensors, fps, metadata

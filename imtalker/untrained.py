@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .checkpoints import CLASSES
 from .models.config import GeneratorConfig, RendererConfig
+from .models.folding import fold
 from .models.generator import Generator
 from .models.names import to_published
 from .models.renderer import Renderer
@@ -102,4 +103,4 @@ def _fill(kind: str, config: RendererConfig | GeneratorConfig, seed: int) -> Ren
         for name, tensor in model.state_dict().items()
     }
     model.load_state_dict(tensors, assign=True)
-    return model.requires_grad_(False)
+    return fold(model.requires_grad_(False))

@@ -1,8 +1,8 @@
 """Video in at a constant rate and out as H.264 with sound, one frame at a time in constant memory."""
 
 import contextlib
-import errno
 import itertools
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,14 +16,20 @@ from torch import Tensor
 
 from .audio import Audio, AudioFile, BlockReader, decoded_frames, open_media, resample_blocks, video_stream
 from .errors import InputError
+from .partial import whole_file
 
 if TYPE_CHECKING:
     from typing import Self
 
     from av import VideoFrame
 
+log = logging.getLogger("imtalker")
+
 # Containers store times in steps of up to a millisecond, so a frame may seem to come that much late.
 TOLERANCE = Fraction(1, 500)
+# Nobody shows one picture for longer, but a broken time stamp says so.
+MAX_GAP = 600
+MAX_PIXELS = 8192 * 8192
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 # Tags that every player knows where to find in an mp4; any other key needs the newer way of storing them all.
 COMMON_TAGS = {"title", "artist", "album", "comment", "description", "copyright", "date", "genre"}
@@ -75,6 +81,9 @@ class VideoReader:
     def _read_header(self, fps: float | None) -> None:
         if self._stream is None:
             raise InputError(f"{self.path} has no video in it: choose a video file.")
+        size = self._stream.codec_context
+        if size is None:
+            raise InputError(f"{self.path} holds pictures in an unknown encoding: convert it to H.264 first.")
         rate = self._stream.average_rate or self._stream.guessed_rate
         if not (rate or fps):
             raise InputError(f"{self.path} does not say its frame rate: give one.")
@@ -87,6 +96,10 @@ class VideoReader:
         elif self._container.duration:
             self.seconds = self._container.duration / 1e6
         self.frames = None if self.seconds is None else math.ceil((self.seconds - float(TOLERANCE)) * self.fps)
+        if size.width * size.height > MAX_PIXELS:
+            raise InputError(f"{self.path} is {size.width}x{size.height}: scale it to 8192x8192 or less first.")
+        if self.fps > 1000:
+            raise InputError(f"{self.path} says that it has {self.fps} frames a second: give its true rate.")
         first = next(decoded_frames(self._container, self._stream), None)
         if first is None:
             raise InputError(f"{self.path} holds no picture that can be decoded: convert it to H.264 first.")
@@ -106,7 +119,10 @@ class VideoReader:
                     start = frame.pts * frame.time_base
                     origin = start if origin is None else origin
                     start -= origin
-                end = start + self._period
+                    if start > end + MAX_GAP:
+                        log.warning("%s: its times leap by %.0f s, which is left out", self.path, float(start - end))
+                        origin, start = origin + start - end, end
+                end = start + min(self._period, MAX_GAP)
             while waiting is not None and index / self.fps < start - TOLERANCE:
                 picture = _upright(waiting, *self._coded_size) if picture is None else picture
                 yield picture
@@ -176,24 +192,8 @@ def write_video(
     first = next(pictures, None)
     if first is None:
         raise InputError(f"There are no frames to write to {path}: check the length of the motion.")
-    # In the same folder, so that the move at the end is one step; the suffix tells the muxer.
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
-    try:
-        count = _encode(partial, itertools.chain([first], pictures), rate, sound, dict(metadata or {}), crf, preset)
-        os.replace(partial, path)
-        return count
-    except BaseException as problem:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if getattr(problem, "errno", None) == errno.ENOSPC:
-            raise InputError(
-                f"The disk is full, {path} was not written: make room or choose another folder."
-            ) from problem
-        if isinstance(problem, PermissionError) and partial.name in str(problem.filename):
-            raise InputError(
-                f"{path} may not be written: close the program that uses it or choose another."
-            ) from problem
-        raise
+    with whole_file(path) as partial:
+        return _encode(partial, itertools.chain([first], pictures), rate, sound, dict(metadata or {}), crf, preset)
 
 
 def _encode(

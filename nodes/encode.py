@@ -129,7 +129,7 @@ class EncodeMotion(io.ComfyNode):
 
 def encode_source(renderer: host.Handle, image: Tensor):
     """The engine's, kept where ComfyUI wants results."""
-    model = host.on_device(renderer, host.encode_memory(renderer.model, 1))
+    model = host.on_device(renderer, renderer.model.bytes_per_picture)
     source = model.encode_source(image)
     return source.to(host.result_device(), source.identity.dtype)
 
@@ -185,7 +185,7 @@ def find_face(clip: Clip, scale: float) -> Crop:
 
 def encode_motion(renderer: host.Handle, clip: Clip, crop: Crop) -> Motion:
     """Block by block, so that a long video is never in memory as a whole."""
-    model = host.on_device(renderer, host.encode_memory(renderer.model, BLOCK))
+    model = host.on_device(renderer, BLOCK * renderer.model.bytes_per_picture)
     progress = host.Progress(math.ceil((clip.count or 1) / BLOCK))
     pictures, latents = clip.pictures(), []
     while block := list(itertools.islice(pictures, BLOCK)):

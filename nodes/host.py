@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -26,8 +26,8 @@ from ..imtalker import Generator, InputError, Motion, Renderer, Source
 from ..imtalker.audio import FPS
 from ..imtalker.download import download
 from ..imtalker.face import YUNET_FILE
+from ..imtalker.models import backend
 from ..imtalker.models.audio_encoder import encoding_memory, longest_window
-from ..imtalker.models.renderer import BATCH_SIZE, DEFAULT_BATCH_SIZE
 
 log = logging.getLogger("imtalker")
 
@@ -75,7 +75,7 @@ def answer(execute: Callable) -> Callable:
 
 def is_out_of_memory(error: Exception) -> bool:
     # ComfyUI's own OOM_EXCEPTION is every Exception where torch was built without CUDA
-    return isinstance(error, torch.cuda.OutOfMemoryError) or getattr(mm, "is_oom", lambda _: False)(error)
+    return backend.is_out_of_memory(error) or getattr(mm, "is_oom", lambda _: False)(error)
 
 
 # Models
@@ -107,7 +107,9 @@ def load(build: Callable[..., nn.Module], precision: str, half: bool) -> Handle:
     with torch.inference_mode(False):
         model = build(dtype=PRECISIONS.get(precision) or _automatic_precision(device, half))
     offload = device if device.type == "cpu" else mm.unet_offload_device()
-    return Handle(ModelPatcher(model, load_device=device, offload_device=offload))
+    # ComfyUI itself would not count what is folded out of the weights
+    size = sum(tensor.nbytes for tensor in itertools.chain(model.parameters(), model.buffers()))
+    return Handle(ModelPatcher(model, load_device=device, offload_device=offload, size=size))
 
 
 def _automatic_precision(device: torch.device, half: bool) -> torch.dtype:
@@ -141,20 +143,6 @@ def check_room(byte_count: int, what: str, instead: str) -> None:
         )
 
 
-# Working memory, from the peaks of all tensors alive with the published sizes: float32 numbers per value of a picture.
-RENDERING, ENCODING = 60, 90
-
-
-def render_memory(renderer: Renderer, frames: int) -> float:
-    """Bytes to render so many frames at once; about one frame's worth is there for any number."""
-    return (frames + 1) * 3 * renderer.config.output_size**2 * RENDERING * _number_size(renderer)
-
-
-def encode_memory(renderer: Renderer, pictures: int) -> float:
-    """Bytes to encode so many pictures at once."""
-    return pictures * 3 * renderer.config.input_size**2 * ENCODING * _number_size(renderer)
-
-
 def audio_memory(generator: Generator, seconds: float) -> float:
     """Bytes to encode a sound: the frames that attend to each other, which are no more in an hour than in minutes."""
     config, size = generator.config.audio, _number_size(generator)
@@ -169,24 +157,13 @@ def _number_size(model: nn.Module) -> int:
 
 
 def render(handle: Handle, source: Source, motion: Motion, batch_size: int, progress: "Progress") -> Iterator[Tensor]:
-    """Blocks of frames (n,H,W,3), 0..1, float32 on the model's device; fewer at a time where memory runs out."""
-    batch = batch_size or BATCH_SIZE.get(handle.patcher.load_device.type, DEFAULT_BATCH_SIZE)
-    renderer = on_device(handle, render_memory(handle.model, batch))
-    done = 0
-    while done < len(motion):
-        try:
-            for block in renderer.stream(source, replace(motion, latents=motion.latents[done:]), batch):
-                yield block
-                done += len(block)
-                progress.step(len(block), block[-1])
-        except Exception as error:
-            if batch == 1 or not is_out_of_memory(error):
-                raise
-            batch //= 2
-        else:
-            break
-        log.warning("The device is out of memory: going on with %d frames at a time.", batch)
-        mm.soft_empty_cache()
+    """Blocks of frames (n,H,W,3), 0..1, float32 on the CPU. batch_size 0: as many as suit the device."""
+    batch = batch_size or backend.best_batch_size(handle.patcher.load_device)
+    # about one frame's worth is there for any number
+    renderer = on_device(handle, (batch + 1) * handle.model.bytes_per_frame)
+    for block in backend.fetch(renderer.stream(source, motion, batch_size or None)):
+        yield block
+        progress.step(len(block), block[-1])
 
 
 def check_interrupted() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from imtalker import Control, cli
 from imtalker.cli import main
+from imtalker.jobs import Job, read_control
 from imtalker.keyframes import to_control
 from imtalker.video import VideoReader
 
@@ -75,7 +76,9 @@ def test_the_editors_keyframes_are_a_control(inputs, models, tmp_path):
     torch.save({"pose_params": torch.ones(50, 3)}, tmp_path / "p.pt")
 
     def control(*extra):
-        return cli._control(cli.parser().parse_args([*map(str, talk_arguments(inputs, models, "o.mp4") + list(extra))]))
+        options = cli.parser().parse_args([*map(str, talk_arguments(inputs, models, "o.mp4") + list(extra))])
+        return read_control(Job("p.png", "o.mp4", control=options.control, pose=options.pose,
+                                allow_more=options.allow_more))  # fmt: skip
 
     text = (tmp_path / "k.json").read_text()
     for extra, more in (([], False), (["--allow-more"], True)):

@@ -4,11 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import generator_config, renderer_config, tiny_generator, tiny_renderer
 
 from imtalker import InputError, Motion
-from imtalker.models.attention import attend_and_match, from_windows, relative_index, shift_mask, to_windows
 from imtalker.models.config import PUBLISHED, from_dict, to_dict
+from imtalker.models.folding import fold
+from imtalker.models.resample import interleave, nearest, phases
+from imtalker.models.windows import SwinBlock, from_windows, relative_index, shift_mask, to_windows
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -48,6 +51,109 @@ def test_stream_is_render_in_blocks(renderer, source):
     blocks = list(renderer.stream(source, motion, batch_size=2))
     assert [len(block) for block in blocks] == [2, 2, 1]
     torch.testing.assert_close(torch.cat(blocks), renderer.render(source, motion, batch_size=2), rtol=0, atol=0)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(renderer, source, caplog, monkeypatch):
+    motion = some_motion(renderer)
+    expected = renderer.render(source, motion)
+    forward, sizes = type(renderer).forward, []
+
+    def small_device(self, source, latents):
+        sizes.append(len(latents))
+        if len(latents) > 2:
+            raise torch.cuda.OutOfMemoryError("as a small device would")
+        return forward(self, source, latents)
+
+    monkeypatch.setattr(type(renderer), "forward", small_device)
+    with caplog.at_level("WARNING", logger="imtalker"):
+        frames = renderer.render(source, motion, batch_size=5)
+    assert sizes == [5, 2, 2, 1]
+    assert "going on with 2 frames at a time" in caplog.text
+    torch.testing.assert_close(frames, expected, rtol=0, atol=1e-5)
+    monkeypatch.setattr(type(renderer), "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("something else")))
+    with pytest.raises(RuntimeError, match="something else"):
+        renderer.render(source, motion, batch_size=5)
+
+
+def test_folding_changes_nothing_and_training_undoes_it(renderer, source):
+    motion = some_motion(renderer)
+    folded = renderer.render(source, motion)
+    names = set(renderer.state_dict())
+    try:
+        renderer.train()
+        assert not any(name.rsplit(".", 1)[-1].startswith("derived") for name, _ in renderer.named_buffers())
+        renderer.eval()
+        torch.testing.assert_close(renderer.render(source, motion), folded, rtol=0, atol=1e-5)
+    finally:
+        fold(renderer.eval())
+    assert set(renderer.state_dict()) == names, "what is folded is not saved"
+    assert torch.equal(renderer.render(source, motion), folded)
+
+
+def test_loading_other_weights_drops_what_was_folded(renderer):
+    changed = tiny_renderer(renderer.generation)
+    state = {name: tensor * 1.01 for name, tensor in changed.state_dict().items()}
+    changed.load_state_dict(state)
+    fresh = tiny_renderer(renderer.generation)
+    for name, parameter in (*fresh.named_parameters(), *fresh.named_buffers()):
+        if name in state:
+            parameter.data.copy_(state[name])
+    picture = torch.rand(1, 64, 64, 3)
+    torch.testing.assert_close(changed.encode_source(picture).motion, fold(fresh).encode_source(picture).motion)
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_gradients_reach_every_weight(generation):
+    """In evaluation and in training: nothing computed in place or kept folded stands in the way."""
+    renderer = tiny_renderer(generation)
+    picture, driving = torch.rand(2, 1, 3, renderer.config.input_size, renderer.config.input_size)
+    for training in (False, True):
+        renderer.requires_grad_(True).train(True).train(training)
+        renderer.zero_grad()
+        features, identity = renderer.identity_encoder(picture)
+        reference_maps = renderer.motion_decoder(renderer.adapter(renderer.motion_encoder(picture), identity))
+        reference = renderer.transfer.prepare(features, reference_maps)
+        maps = renderer.motion_decoder(renderer.adapter(renderer.motion_encoder(driving), identity))
+        renderer.synthesis(renderer.transfer(maps, reference)).square().sum().backward()
+        without = [name for name, parameter in renderer.named_parameters() if parameter.grad is None]
+        assert not without, f"training={training}: {without}"
+
+
+@pytest.mark.parametrize("side", [1, 4, 7])
+def test_a_doubled_map_is_convolved_without_doubling_it(side):
+    x, weight, bias = torch.randn(2, 5, side, side), torch.randn(6, 5, 3, 3), torch.randn(6)
+    expected = F.conv2d(nearest(x, 2), weight, bias, padding=1)
+    parts = F.conv2d(x, phases(weight), bias.repeat(4), padding=1)
+    torch.testing.assert_close(interleave(parts), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(interleave(parts, add_to=expected.clone()), 2 * expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_windows_attend_as_defined(shifted, monkeypatch):
+    """Against attention window by window with bias and mask, for working sets from one row of windows to all."""
+    side, width, heads, window = 24, 16, 4, 8
+    block = SwinBlock(side, width, heads, window, shifted).requires_grad_(False).eval()
+    for name, parameter in block.named_parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))) * 0.3)
+    x = torch.randn(2, side**2, width)
+    shift = window // 2 if shifted else 0
+    attn, bias = block.attn, block.attn.relative_position_bias_table[relative_index(window)].permute(2, 0, 1)
+
+    def heads_of(norm, layer):
+        rolled = norm(x).unflatten(1, (side, side)).roll((-shift, -shift), (1, 2))
+        return layer(to_windows(rolled, window)).unflatten(3, (heads, -1)).transpose(2, 3)
+
+    q, k, v = (heads_of(*pair) for pair in ((block.norm_q, attn.q), (block.norm_kv, attn.k), (block.norm_kv, attn.v)))
+    logits = q @ k.transpose(3, 4) / (width // heads) ** 0.5 + bias
+    if shifted:
+        logits = logits + shift_mask(side, window)[:, None]
+    attended = attn.proj((logits.softmax(-1) @ v).transpose(2, 3).flatten(3))
+    attended = x + from_windows(attended, window, side).roll((shift, shift), (1, 2)).flatten(1, 2)
+    expected = attended + block.mlp(block.norm_ffn(attended))
+    for size in (1, 1 << 20, 1 << 30):
+        monkeypatch.setattr("imtalker.models.windows.working_set", lambda _, size=size: size)
+        with torch.inference_mode():
+            torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_stream_leaves_its_caller_out_of_inference_mode(renderer, source):
@@ -94,22 +200,6 @@ def test_generations_do_not_mix(renderer, source):
 def test_motion_of_another_size_is_refused(renderer, source):
     with pytest.raises(InputError, match="different models"):
         renderer.stream(source, Motion(torch.zeros(3, 32), generation=renderer.generation))
-
-
-@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("chunk", [1, 7, 512])
-def test_attend_and_match_is_attention_and_its_argmax(scale, chunk):
-    random = torch.Generator().manual_seed(3)
-    q = torch.randn(2, 4, 30, 8, generator=random) * scale
-    k, v = torch.randn(2, 1, 4, 40, 8, generator=random)
-    output, match = attend_and_match(q, k, v, chunk)
-    weights = (q @ k.transpose(2, 3) / 8**0.5).softmax(-1)
-    torch.testing.assert_close(output, weights @ v, rtol=1e-4, atol=1e-5)
-    averaged = weights.mean(1)
-    chosen = averaged.gather(2, match.unsqueeze(2)).squeeze(2)
-    torch.testing.assert_close(chosen, averaged.amax(2), rtol=1e-5, atol=0)
-    if scale == 0:
-        assert (match == 0).all(), "ties go to the first key, as torch.argmax breaks them"
 
 
 def test_windows_come_apart_and_together():

@@ -101,6 +101,22 @@ def from_dict(kind: str, values: dict) -> RendererConfig | GeneratorConfig:
     return cls(**values)
 
 
+def check_sizes(config: RendererConfig | GeneratorConfig | AudioConfig) -> None:
+    """ValueError for sizes far from any that such a model has: a file may name any, and be built before it is read."""
+    most = {"depth": 64, "num_hidden_layers": 64, "attention_levels": 16}
+    for name, value in vars(config).items():
+        if isinstance(value, AudioConfig):
+            check_sizes(value)
+        elif name == "generation":
+            if value not in ("v1", "v2"):
+                raise ValueError(f"generation {str(value)[:40]!r}")
+        else:
+            sizes = value if isinstance(value, tuple) else (value,)
+            limit = most.get(name, 16384)
+            if len(sizes) > 16 or not all(type(size) is int and 0 <= size <= limit for size in sizes):
+                raise ValueError(f"{name} {str(value)[:40]}")
+
+
 def _tuples(cls: type, values: dict) -> dict:
     names = {f.name for f in fields(cls)}
     if unknown := set(values) - names:

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RendererConfig
-from .layers import BatchNorm2d, Down, EqualConv2d, EqualMLP, StyleRes, conv3
+from .layers import EqualConv2d, EqualMLP, Stem, StyleRes, conv3
+from .resample import Down
 
 
 class IdentityEncoder(nn.Module):
@@ -14,7 +15,7 @@ class IdentityEncoder(nn.Module):
         super().__init__()
         fine_to_coarse = config.channels[::-1]
         finest = fine_to_coarse[0]
-        self.stem = nn.Sequential(nn.Conv2d(3, finest, 7, padding=3), BatchNorm2d(finest), nn.ReLU())
+        self.stem = Stem(finest)
         self.halvings = nn.ModuleList(Down(finest, finest) for _ in range(config.halvings))
         self.down = nn.ModuleList(Down(i, o) for i, o in zip(fine_to_coarse, fine_to_coarse[1:]))
         self.mlp = EqualMLP(config.channels[0], config.identity_size)
@@ -44,7 +45,7 @@ class MotionEncoder(nn.Module):
         self.mlp = EqualMLP(last, config.motion_size)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.leaky_relu(self.conv1(image), 0.2)
+        x = F.leaky_relu_(self.conv1(image), 0.2)
         for block in self.res_blocks:
             x = block(x)
         return self.mlp(self.equalconv(x).mean(dim=(2, 3)))

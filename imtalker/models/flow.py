@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .attention import join_heads
 from .config import GeneratorConfig
+from .folding import Folded
 
 TIME_FREQUENCIES = 128
 
@@ -77,8 +78,8 @@ class Block(nn.Module):
         self.mlp = FeedForward(width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
-    def forward(self, x: Tensor, condition: Tensor, rotary: Tensor | None, mask: Tensor | None) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(condition).chunk(6, dim=-1)
+    def forward(self, x: Tensor, modulation: Tensor, rotary: Tensor | None, mask: Tensor | None) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
         x = x + gate_a * self.attn(modulate(self.norm(x), shift_a, scale_a), rotary, mask)
         return x + gate_m * self.mlp(modulate(self.norm(x), shift_m, scale_m))
 
@@ -90,12 +91,12 @@ class Head(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.linear = nn.Linear(width, outputs)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        shift, scale = modulation.chunk(2, dim=-1)
         return self.linear(modulate(self.norm(x), shift, scale))
 
 
-class FlowTransformer(nn.Module):
+class FlowTransformer(Folded):
     """Velocity of the motion at time t (spec: Motion generator 3)."""
 
     def __init__(self, config: GeneratorConfig):
@@ -116,16 +117,32 @@ class FlowTransformer(nn.Module):
         rotary = None if v1 else rotary_table(length, width // config.heads)
         self.register_buffer("rotary", rotary, persistent=False)
 
+    def derive(self) -> tuple[Tensor, Tensor]:
+        """The linear layers of all adaLN modulations as one, head last."""
+        layers = [module.adaLN_modulation[1] for module in (*self.blocks, self.head)]
+        return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+
     def forward(self, x: Tensor, time: Tensor, reference: Tensor, condition: Tensor) -> Tensor:
         """x (B,context+window,motion), time (B,), reference (B,motion), condition (B,context+window,condition_size).
 
         Returns the velocity of the window's frames, (B,window,motion).
         """
-        length = x.shape[1]
-        h = self.input(torch.cat([reference[:, None].expand(-1, length, -1), x], dim=2))
-        if self.pos_embed is not None:
-            h = h + self.pos_embed
-        condition = self.condition(condition) + self.time(time)[:, None]
-        for block in self.blocks:
-            h = block(h, condition, self.rotary, self.near)
-        return self.head(h, condition)[:, self.context :]
+        return self.velocity(x, self.fixed_input(reference), self.condition(condition) + self.time(time)[:, None])
+
+    def fixed_input(self, reference: Tensor) -> Tensor:
+        """What the first layer makes of the reference motion (B,motion), and of the positions: no step changes it."""
+        weight = self.input.weight[:, : reference.shape[1]]
+        h = F.linear(reference, weight, self.input.bias)[:, None]
+        return h if self.pos_embed is None else h + self.pos_embed
+
+    def velocity(self, x: Tensor, fixed: Tensor, condition: Tensor) -> Tensor:
+        """x (1 or B,L,motion), `fixed_input`, projected condition and time (B,L,width) -> velocity (B,window,motion)"""
+        h = F.linear(x, self.input.weight[:, x.shape[2] :]) + fixed
+        *blocks, head = F.linear(F.silu(condition), *self.derived()).split(self._widths(), dim=-1)
+        h = h.expand(len(condition), -1, -1)
+        for block, modulation in zip(self.blocks, blocks):
+            h = block(h, modulation, self.rotary, self.near)
+        return self.head(h[:, self.context :], head[:, self.context :])
+
+    def _widths(self) -> list[int]:
+        return [module.adaLN_modulation[1].out_features for module in (*self.blocks, self.head)]

@@ -1,4 +1,4 @@
-"""Layers shared by the renderer's networks (spec: Building blocks). Feature maps are (B,C,H,W)."""
+"""Layers shared by the renderer's networks (spec: Building blocks). Maps are (B,C,H,W), stored channels last."""
 
 import math
 
@@ -6,18 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .folding import Folded
 
-class EqualLinear(nn.Module):
+GAIN = math.sqrt(2)  # of the equalised convolutions' activation
+
+
+class EqualLinear(Folded):
     """Linear layer whose weight is stored at unit variance and scaled by 1/sqrt(inputs) on use."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.empty(outputs))
-        self.scale = 1 / math.sqrt(inputs)
+
+    def derive(self) -> tuple[Tensor]:
+        return (self.weight / math.sqrt(self.weight.shape[1]),)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias)
+        return F.linear(x, *self.derived(), self.bias)
 
 
 class EqualMLP(nn.Module):
@@ -34,29 +40,52 @@ class EqualMLP(nn.Module):
         return self.last(x)
 
 
-class EqualConv2d(nn.Module):
+class EqualConv2d(Folded):
     """Square convolution with the equalised scale of EqualLinear."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = False):
+    def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0, bias: bool = False):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
-        self.scale = 1 / math.sqrt(inputs * kernel**2)
-        self.stride, self.padding = stride, padding
+        self.padding = padding
+
+    def derive(self) -> tuple[Tensor]:
+        return (self.weight / math.sqrt(self.weight[0].numel()),)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
+        return F.conv2d(x, *self.derived(), self.bias, padding=self.padding)
 
 
-class FusedLeakyReLU(nn.Module):
-    """Per-channel bias, leaky ReLU of slope 0.2, gain sqrt(2)."""
+class ChannelBias(nn.Module):
+    """The bias (1,C,1,1) of an activation."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.bias = nn.Parameter(torch.empty(1, channels, 1, 1))
 
+
+class EqualConvAct(Folded):
+    """Equalised 3x3 convolution, bias, leaky ReLU of slope 0.2 with gain sqrt(2); `halve` blurs and halves the side."""
+
+    def __init__(self, inputs: int, outputs: int, halve: bool = False):
+        super().__init__()
+        # published names: the blur, which has no weights, counts
+        self.conv, self.act = ("1", "2") if halve else ("0", "1")
+        self.add_module(self.conv, EqualConv2d(inputs, outputs, 3))
+        self.add_module(self.act, ChannelBias(outputs))
+        self.blur = Blur(padding=2) if halve else None
+
+    def derive(self) -> tuple[Tensor, Tensor]:
+        (weight,) = getattr(self, self.conv).derive()
+        return GAIN * weight, GAIN * getattr(self, self.act).bias.flatten()
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + self.bias, 0.2) * math.sqrt(2)
+        weight, bias = self.derived()
+        if self.blur is None:
+            x = F.conv2d(x, weight, bias, padding=1)
+        else:
+            x = F.conv2d(self.blur(x), weight, bias, stride=2)
+        return F.leaky_relu_(x, 0.2)
 
 
 class Blur(nn.Module):
@@ -85,22 +114,67 @@ class BatchNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, variance = self.running_mean, self.running_var
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
+        """In training: with the statistics of the batch."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, eps=self.eps)
+
+    def into(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the convolution with this norm, at its running statistics, behind it."""
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
+        bias = shift if conv.bias is None else shift + conv.bias * scale
+        return conv.weight * scale[:, None, None, None], bias
 
 
 def conv3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
 
 
-class ConvNorm(nn.Module):
+class Conv3(Folded):
+    """3x3 convolution without bias, whose kernel is kept channels last; the parameter stays as files have it."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3))
+
+    def derive(self) -> tuple[Tensor]:
+        return (self.weight,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, *self.derived(), padding=1)
+
+
+class ConvNorm(Folded):
+    """Convolution without bias and batch norm."""
+
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv3(channels, channels)
         self.norm = BatchNorm2d(channels)
 
+    def derive(self) -> tuple[Tensor, Tensor]:
+        return self.norm.into(self.conv)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        if self.training:
+            return self.norm(self.conv(x))
+        return F.conv2d(x, *self.derived(), padding=1)
+
+
+class Stem(Folded):
+    """7x7 convolution, batch norm, ReLU."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.add_module("0", nn.Conv2d(3, channels, 7, padding=3))
+        self.add_module("1", BatchNorm2d(channels))
+
+    def derive(self) -> tuple[Tensor, Tensor]:
+        return getattr(self, "1").into(getattr(self, "0"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return F.relu(getattr(self, "1")(getattr(self, "0")(x)))
+        return F.relu_(F.conv2d(x, *self.derived(), padding=3))
 
 
 class FeatRes(nn.Module):
@@ -112,46 +186,8 @@ class FeatRes(nn.Module):
         self.conv2 = ConvNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + self.conv2(F.leaky_relu(self.conv1(x), 0.01)), 0.01)
-
-
-class Resample(nn.Module):
-    """conv-norm-activation, conv, two residual blocks; `Down`, `Up` and `Merge` differ in where the side changes."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.conv1 = conv3(inputs, outputs)
-        self.norm = BatchNorm2d(outputs)
-        self.conv2 = conv3(outputs, outputs)
-        self.res1 = FeatRes(outputs)
-        self.res2 = FeatRes(outputs)
-
-    def enter(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv1(x)), 0.01)
-
-    def leave(self, x: Tensor) -> Tensor:
-        return self.res2(self.res1(self.conv2(x)))
-
-
-class Down(Resample):
-    """Halves the side."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.leave(F.avg_pool2d(self.enter(x), 2))
-
-
-class Up(Resample):
-    """Doubles the side."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.leave(self.enter(F.interpolate(x, scale_factor=2, mode="nearest")))
-
-
-class Merge(Resample):
-    """Joins two maps that were concatenated over channels."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.leave(self.enter(x))
+        y = self.conv2(F.leaky_relu_(self.conv1(x), 0.01))
+        return F.leaky_relu_(y.add_(x), 0.01)
 
 
 class StyleRes(nn.Module):
@@ -159,52 +195,47 @@ class StyleRes(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.conv1 = nn.Sequential(EqualConv2d(inputs, inputs, 3, padding=1), FusedLeakyReLU(inputs))
-        self.conv2 = self._halve(inputs, outputs)
-        self.skip = self._halve(inputs, outputs)
-
-    @staticmethod
-    def _halve(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(Blur(padding=2), EqualConv2d(inputs, outputs, 3, stride=2), FusedLeakyReLU(outputs))
+        self.conv1 = EqualConvAct(inputs, inputs)
+        self.conv2 = EqualConvAct(inputs, outputs, halve=True)
+        self.skip = EqualConvAct(inputs, outputs, halve=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.conv1(x)) + self.skip(x)
 
 
 class ModulatedConv2d(nn.Module):
-    """3x3 convolution whose weight is scaled per input channel by a latent and normalised per output channel.
+    """The weights of a 3x3 convolution that a latent modulates."""
 
-    Scaling the input and the output instead of the weight keeps one weight for the whole batch.
-    """
-
-    def __init__(self, inputs: int, outputs: int, latent: int, upsample: bool):
+    def __init__(self, inputs: int, outputs: int, latent: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(1, outputs, inputs, 3, 3))
         self.modulation = EqualLinear(latent, inputs)
-        self.scale = 1 / math.sqrt(9 * inputs)
-        self.blur = Blur(padding=1, gain=4.0) if upsample else None
-
-    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        weight = self.weight[0] * self.scale
-        style = self.modulation(latent)
-        # in float32: the sum of squares overflows half precision
-        energy = F.linear(style.float().square(), weight.float().square().sum((2, 3)))
-        demodulation = torch.rsqrt(energy + 1e-8).to(x.dtype)
-        x = x * style[:, :, None, None]
-        if self.blur is None:
-            x = F.conv2d(x, weight, padding=1)
-        else:
-            x = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
-        return x * demodulation[:, :, None, None]
 
 
-class StyledConv(nn.Module):
-    """Modulated convolution and activation. The published noise input is switched off in the method."""
+class StyledConv(Folded):
+    """3x3 convolution whose weight is scaled per input channel by a latent and normalised per output channel, bias,
+    leaky ReLU of slope 0.2 with gain sqrt(2); with `upsample` it doubles the side.
+
+    Scaling the input and the output instead of the weight keeps one weight for the whole batch. The published noise
+    input is switched off in the method.
+    """
 
     def __init__(self, inputs: int, outputs: int, latent: int, upsample: bool = False):
         super().__init__()
-        self.conv = ModulatedConv2d(inputs, outputs, latent, upsample)
-        self.activate = FusedLeakyReLU(outputs)
+        self.conv = ModulatedConv2d(inputs, outputs, latent)
+        self.activate = ChannelBias(outputs)
+        self.blur = Blur(padding=1, gain=4.0) if upsample else None
+
+    def derive(self) -> tuple[Tensor, Tensor, Tensor]:
+        weight = self.conv.weight[0] / math.sqrt(self.conv.weight[0, 0].numel())
+        energy = weight.float().square().sum((2, 3))
+        return weight if self.blur is None else weight.transpose(0, 1), energy, GAIN * self.activate.bias
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        return self.activate(self.conv(x, latent))
+        weight, energy, bias = self.derived()
+        style = self.conv.modulation(latent)
+        # in float32: the sum of squares overflows half precision
+        scale = GAIN * torch.rsqrt(F.linear(style.float().square(), energy.float()) + 1e-8)
+        x = x * style[:, :, None, None]
+        x = F.conv2d(x, weight, padding=1) if self.blur is None else self.blur(F.conv_transpose2d(x, weight, stride=2))
+        return F.leaky_relu_(torch.addcmul(bias, x, scale.to(x.dtype)[:, :, None, None]), 0.2)

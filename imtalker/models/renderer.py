@@ -1,5 +1,6 @@
 """The renderer: one source picture and a motion, to frames."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
@@ -9,13 +10,16 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..image import check_image, resize
 from ..motion import Motion
+from . import backend
 from .config import RendererConfig
 from .encoders import IdentityEncoder, MotionEncoder
 from .synthesis import Synthesis
 from .transfer import IdentityAdapter, MotionDecoder, MotionTransfer, Reference
 
-BATCH_SIZE = {"cpu": 2}
-DEFAULT_BATCH_SIZE = 8
+log = logging.getLogger("imtalker")
+
+# Working memory, from the peaks of all tensors alive with the published sizes: numbers per value of a picture.
+RENDERING, ENCODING = 60, 90
 
 
 @dataclass(frozen=True)
@@ -85,28 +89,47 @@ class Renderer(nn.Module):
     def encode_motion(self, images: Tensor, fps: float = 25.0, batch_size: int | None = None) -> Motion:
         """Square driving pictures (T,H,W,3), RGB in 0..1, at `fps` -> Motion with latents (T,motion_size)."""
         images = check_image(images)
-        blocks = images.split(batch_size or self._batch_size())
+        blocks = images.split(batch_size or self.batch_size(self.bytes_per_picture))
         latents = [self.motion_encoder(self._picture(block)).float().cpu() for block in blocks]
         return Motion(torch.cat(latents), fps, self.generation)
 
     def render(self, source: Source, motion: Motion, batch_size: int | None = None) -> Tensor:
         """Frames (T,output_size,output_size,3), RGB in 0..1, float32 on the CPU: one per latent of the motion."""
-        return torch.cat([block.cpu() for block in self.stream(source, motion, batch_size)])
+        return torch.cat(list(backend.fetch(self.stream(source, motion, batch_size))))
 
     def stream(self, source: Source, motion: Motion, batch_size: int | None = None) -> Iterator[Tensor]:
-        """The frames of `render`, at most `batch_size` at a time, float32 on the renderer's device."""
+        """The frames of `render`, at most `batch_size` at a time, float32 on the renderer's device.
+
+        batch_size None: as many as suit the device and its free memory. Where memory runs out, fewer.
+        """
         self._check(source, motion)
-        return self._stream(source, motion, batch_size or self._batch_size())
+        return self._stream(source, motion, batch_size or self.batch_size(self.bytes_per_frame))
 
     def _stream(self, source: Source, motion: Motion, batch_size: int) -> Iterator[Tensor]:
         anchor = self.motion_decoder.const
         source = source.to(anchor.device, anchor.dtype)
-        for latents in motion.latents.split(batch_size):
+        done = 0
+        while done < len(motion):
+            latents = motion.latents[done : done + batch_size]
+            frames = self._frames(source, latents.to(anchor), may_fail=batch_size > 1)
+            if frames is None:
+                batch_size //= 2
+                log.warning("The device is out of memory: going on with %d frames at a time.", batch_size)
+                backend.release_memory(anchor.device)
+                continue
+            done += len(frames)
+            yield frames
+
+    def _frames(self, source: Source, latents: Tensor, may_fail: bool) -> Tensor | None:
+        """One block of frames; None where memory runs out and less might do."""
+        try:
             # entered anew for each block: a generator must not hold its caller in inference mode
             with torch.inference_mode():
-                frames = self(source, latents.to(anchor))
-                frames = frames.float().permute(0, 2, 3, 1)
-            yield frames
+                return self(source, latents).float().permute(0, 2, 3, 1)
+        except Exception as error:
+            if may_fail and backend.is_out_of_memory(error):
+                return None
+            raise
 
     def _check(self, source: Source, motion: Motion) -> None:
         for name, found in (("source", source.generation), ("motion", motion.generation)):
@@ -127,5 +150,16 @@ class Renderer(nn.Module):
         anchor = self.motion_decoder.const
         return resize(images, self.config.input_size).permute(0, 3, 1, 2).to(anchor)
 
-    def _batch_size(self) -> int:
-        return BATCH_SIZE.get(self.motion_decoder.const.device.type, DEFAULT_BATCH_SIZE)
+    @property
+    def bytes_per_frame(self) -> float:
+        """Working memory to render a frame."""
+        return 3 * self.config.output_size**2 * RENDERING * self.motion_decoder.const.element_size()
+
+    @property
+    def bytes_per_picture(self) -> float:
+        """Working memory to encode a picture."""
+        return 3 * self.config.input_size**2 * ENCODING * self.motion_decoder.const.element_size()
+
+    def batch_size(self, bytes_each: float) -> int:
+        """How many frames or pictures to work on at once."""
+        return backend.batch_size(self.motion_decoder.const.device, bytes_each)

@@ -1,12 +1,13 @@
 """From the rearranged features of a source to a picture."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import SelfAttentionBlock, SwinBlock, to_map, to_tokens
+from .attention import SelfAttentionBlock, to_map, to_tokens
 from .config import RendererConfig
-from .layers import Merge, Up, conv3
+from .layers import conv3
+from .resample import Merge, Up
+from .windows import SwinBlock
 
 
 class Refine(nn.Module):
@@ -27,18 +28,20 @@ class Refine(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Aligned features, coarse to fine, (B,C,S,S) each -> pictures (B,3,output_size,output_size) in 0..1."""
+    """The transfer's maps, coarse to fine -> pictures (B,3,output_size,output_size) in 0..1."""
 
     def __init__(self, config: RendererConfig):
         super().__init__()
         channels = config.channels
         self.up = nn.ModuleList(Up(i, o) for i, o in zip(channels, channels[1:]))
-        self.merge = nn.ModuleList(Merge(2 * width, width) for width in channels[1:])
+        self.merge = nn.ModuleList(
+            Merge(channels[level], coarse=level >= config.attention_levels) for level in range(1, config.levels)
+        )
         self.attention = nn.ModuleList(Refine(config, level) for level in range(1, config.levels))
         self.head = nn.Sequential(nn.LeakyReLU(0.2), conv3(channels[-1], 12, bias=True), nn.PixelShuffle(2))
 
     def forward(self, aligned: list[Tensor]) -> Tensor:
         x = aligned[0]
         for up, merge, attention, features in zip(self.up, self.merge, self.attention, aligned[1:]):
-            x = attention(merge(torch.cat([up(x), features], dim=1)))
+            x = attention(merge(up(x), features))
         return F.sigmoid(self.head(x))

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Attention, attend_and_match, join_heads, to_map, to_tokens
+from .attention import Attention, join_heads, to_map, to_tokens
+from .backend import attend_and_match
 from .config import RendererConfig
+from .folding import channels_last
 from .layers import EqualLinear, EqualMLP, StyledConv
 
 
@@ -40,7 +42,7 @@ class MotionDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> list[Tensor]:
         maps = []
-        x = self.const.expand(len(latent), -1, -1, -1)
+        x = channels_last(self.const).expand(len(latent), -1, -1, -1)
         for number, layer in enumerate(self.layers):
             x = layer(x, latent)
             if number and number % 3 == 0:
@@ -88,7 +90,10 @@ class MotionTransfer(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], reference: Reference) -> list[Tensor]:
-        """Driving maps (B,C,S,S) -> the source's features where the driver has them, coarse to fine, (B,C,S,S) each."""
+        """Driving maps (B,C,S,S) -> the source's features where the driver has them, coarse to fine, (B,C,S,S) each.
+
+        The finer levels are constant over the cells of the last attention level, so they come at its side.
+        """
         aligned = []
         batch = len(maps[0])
         for level, driving, k, v in zip(self.levels[:-1], maps, reference.keys, reference.values):
@@ -99,6 +104,4 @@ class MotionTransfer(nn.Module):
         q = attention.queries(to_tokens(maps[-1]))
         x, match = attend_and_match(q, reference.keys[-1], reference.values[-1])
         aligned.append(to_map(attention.proj(join_heads(x))))
-        for step, pooled in enumerate(reference.pooled, start=1):
-            aligned.append(F.interpolate(to_map(pooled[match]), scale_factor=2**step, mode="nearest"))
-        return aligned
+        return aligned + [to_map(pooled[match]) for pooled in reference.pooled]

@@ -1,0 +1,36 @@
+"""What models and inputs every benchmark uses: full-size made-up weights, or tiny ones with --small."""
+
+import torch
+from torch import Tensor
+
+from imtalker.models.config import PUBLISHED, AudioConfig, GeneratorConfig, RendererConfig
+from imtalker.models.generator import Generator
+from imtalker.models.renderer import Renderer
+from imtalker.untrained import untrained_generator, untrained_renderer
+
+AUDIO = AudioConfig(16, 2, 2, 32, (16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
+
+
+def renderer(generation: str, small: bool) -> Renderer:
+    if not small:
+        return untrained_renderer(PUBLISHED["renderer"][generation])
+    side = {"v1": 32, "v2": 64}[generation]
+    return untrained_renderer(RendererConfig(generation, side, (32, 32, 16, 16), 4, 2, 8, 32, (8, 16, 32), 4))
+
+
+def generator(generation: str, small: bool) -> Generator:
+    if not small:
+        return untrained_generator(PUBLISHED["generator"][generation])
+    return untrained_generator(GeneratorConfig(generation, 8, 8, 64, 2, 2, audio=AUDIO))
+
+
+def pictures(count: int, size: int) -> Tensor:
+    """(count,size,size,3) in 0..1: smooth random patterns."""
+    random = torch.Generator("cpu").manual_seed(5)
+    coarse = torch.rand(count, 3, 9, 9, generator=random)
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+
+
+def latents(count: int, size: int) -> Tensor:
+    """Motion latents (count,size)."""
+    return torch.randn(count, size, generator=torch.Generator("cpu").manual_seed(6))

@@ -1,0 +1,199 @@
+"""Live sessions: how soon a frame comes, whether real time holds, and what chunks cost against the offline motion.
+
+    python -m benchmarks.session --chunk 0.2 0.4 0.8 2 [--small] [--device cuda] [--generation v1]
+
+Motion is timed chunk by chunk with the history full, rendering apart: the first frame is motion + first batch.
+Made-up weights hardly hear (speech moves their conditions by 1 %). --stress brings their projected speech to zero mean
+and unit deviation, which magnifies all that a live session hears differently about 70 times: a worst case.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+import imtalker
+from imtalker.audio import Audio, read_audio
+from imtalker.drawn import speech
+from imtalker.models.config import PUBLISHED, AudioConfig, GeneratorConfig, RendererConfig
+from imtalker.untrained import untrained_generator, untrained_renderer
+
+
+class Recorder:
+    """In the renderer's place: hands latents through, one block a chunk."""
+
+    def __init__(self, generation: str):
+        self.generation = generation
+
+    def stream(self, source: imtalker.Source, motion: imtalker.Motion, batch_size: int | None) -> Iterator[Tensor]:
+        yield motion.latents
+
+
+class SameFeatures(imtalker.Session):
+    """A session that hears, up to its look-ahead, what the whole clip says: what chunks alone cost."""
+
+    def _encode(self, first: int, end: int) -> Tensor:
+        return self.rows[first:end]
+
+
+class Standardised(nn.Module):
+    """What the made-up projection says, at zero mean and unit deviation over one clip."""
+
+    def __init__(self, rows: Tensor):
+        super().__init__()
+        self.mean, self.deviation = rows.mean(dim=0), rows.std(dim=0) + 1e-6
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.deviation
+
+
+def small_models(generation: str) -> tuple[imtalker.Renderer, imtalker.Generator]:
+    audio = AudioConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        conv_dim=(32,) * 7,
+        num_conv_pos_embeddings=32,
+        num_conv_pos_embedding_groups=4,
+    )
+    renderer = RendererConfig(
+        generation,
+        input_size={"v1": 32, "v2": 64}[generation],
+        channels=(32, 32, 16, 16),
+        coarsest=4,
+        attention_levels=2,
+        identity_size=32,
+        motion_channels=(8, 16, 32),
+        heads=4,
+    )
+    generator = GeneratorConfig(generation, width=128, depth=3, heads=4, audio=audio)
+    return untrained_renderer(renderer), untrained_generator(generator)
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def rms(x: Tensor) -> float:
+    return x.square().mean().sqrt().item()
+
+
+def time_rendering(renderer, source, latents: Tensor, device: torch.device, rounds: int = 3) -> tuple[float, float]:
+    """Seconds until the first batch, and for each frame after that: medians."""
+    motion = imtalker.Motion(latents, generation=renderer.generation)
+    first, each = [], []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        blocks = renderer.stream(source, motion)
+        count = len(next(blocks))
+        synchronise(device)
+        first.append(time.perf_counter() - start)
+        each.append(first[-1] / count)
+    return statistics.median(first[1:]), statistics.median(each[1:])
+
+
+def live(session: imtalker.Session, audio: Audio, device: torch.device) -> tuple[Tensor, list[float]]:
+    """The session's latents, and for every chunk the seconds from feeding its last samples to its motion."""
+    latents, seconds = [], []
+    for samples in audio.waveform.split(audio.sample_rate // 25, dim=1):
+        start = time.perf_counter()
+        blocks = list(session.feed(samples))
+        synchronise(device)
+        if blocks:
+            latents += blocks
+            seconds.append((time.perf_counter() - start) / len(blocks))
+    return torch.cat(latents + list(session.finish())), seconds
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.session", description=__doc__.split("\n")[0])
+    parser.add_argument("--chunk", type=float, nargs="+", default=[0.2, 0.4, 0.8, 2.0], metavar="SECONDS")
+    parser.add_argument("--lookahead", type=float, nargs="+", default=[0.2], metavar="SECONDS")
+    parser.add_argument("--history", type=float, default=8.0, metavar="SECONDS")
+    parser.add_argument("--seconds", type=float, default=12.0, help="length of the speech")
+    parser.add_argument("--audio", help="speech of yours instead of a synthesised voice")
+    parser.add_argument("--generation", choices=["v1", "v2"], default="v2")
+    parser.add_argument("--small", action="store_true", help="small models instead of full-size ones")
+    parser.add_argument("--stress", action="store_true", help="make the weights follow every sound")
+    parser.add_argument("--renderer", help="weights, with --generator, instead of made-up ones")
+    parser.add_argument("--generator")
+    parser.add_argument("--nfe", type=int, default=10)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    options = parser.parse_args(arguments)
+    device, dtype = torch.device(options.device), getattr(torch, options.dtype)
+
+    if options.renderer:
+        renderer, generator = imtalker.load_renderer(options.renderer), imtalker.load_generator(options.generator)
+    elif options.small:
+        renderer, generator = small_models(options.generation)
+    else:
+        renderer = untrained_renderer(PUBLISHED["renderer"][options.generation])
+        generator = untrained_generator(PUBLISHED["generator"][options.generation])
+    renderer, generator = renderer.to(device, dtype), generator.to(device, dtype)
+    audio = read_audio(options.audio) if options.audio else speech(options.seconds)
+    audio = Audio(audio.waveform[:, : int(options.seconds * audio.sample_rate)], audio.sample_rate)
+    image = torch.rand(1, 512, 512, 3, generator=torch.Generator().manual_seed(1))
+    source = renderer.encode_source(image)
+
+    features = generator.encode_audio(audio.waveform, audio.sample_rate)
+    with torch.inference_mode():
+        rows = generator.audio_projection(features.features.to(device, dtype))
+        if options.stress:
+            generator.audio_projection = nn.Sequential(*generator.audio_projection, Standardised(rows))
+            rows = generator.audio_projection(features.features.to(device, dtype))
+    offline = generator.sample(features, source, nfe=options.nfe).latents
+    steps = (offline[1:] - offline[:-1]).norm(dim=1)
+    seams = torch.arange(len(steps)) % 50 == 49
+    quiet = type(features)(torch.zeros_like(features.features) + features.features.mean(dim=0))
+    scales = {"another seed": {"audio": features, "seed": 1}, "the same seed, no speech": {"audio": quiet}}
+    first, each = time_rendering(renderer, source, offline[:16], device)
+
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    size = "given weights" if options.renderer else "small" if options.small else "full size"
+    print(f"{renderer.generation}, {size}, {options.dtype}, {name}; ", end="")
+    print(f"{audio.seconds:g} s of speech, history {options.history:g} s, nfe {options.nfe}")
+    print(f"rendering: first batch {first * 1000:.0f} ms, {each * 1000:.0f} ms a frame")
+    print(f"offline: rms {rms(offline):.3f}; a frame's step {steps[~seams].mean():.3f}, ", end="")
+    print(f"at the windows' seams {steps[seams].mean():.3f}")
+    for label, settings in scales.items():
+        other = generator.sample(source=source, nfe=options.nfe, **settings).latents
+        print(f"for scale, {label} differs by rms {rms(other - offline):.5f}")
+    print()
+    print(
+        "chunk  ahead  latency  motion  first frame  real time"
+        "  step at joins  inside  offline there  rms to offline  same features"
+    )
+    print("    s      s        s      ms           ms          x")
+    for chunk in options.chunk:
+        for lookahead in options.lookahead:
+            settings = {"chunk": chunk, "lookahead": lookahead, "history": options.history, "nfe": options.nfe}
+            models = Recorder(renderer.generation), generator, source
+            session = imtalker.Session(*models, sample_rate=audio.sample_rate, **settings)
+            latents, seconds = live(session, audio, device)
+            same = SameFeatures(*models, sample_rate=audio.sample_rate, **settings)
+            same.rows = rows
+            same_latents, _ = live(same, audio, device)
+            motion = statistics.median(seconds[len(seconds) // 2 :])
+            frames = round(chunk * 25)
+            moves = (latents[1:] - latents[:-1]).norm(dim=1)
+            position = torch.arange(1, len(latents)) % 50
+            joins = (position % frames == 0) & (position > 0)  # the windows' own seams are offline's too
+            inside = position % frames != 0
+            at, there = (f"{x[joins].mean():.3f}" if joins.any() else "-" for x in (moves, steps))
+            print(
+                f"{chunk:5.2f}  {lookahead:5.2f}  {session.latency:7.3f}  {motion * 1000:6.0f}"
+                f"  {(motion + first) * 1000:11.0f}  {chunk / (motion + frames * each):9.2f}"
+                f"  {at:>13}  {moves[inside].mean():6.3f}  {there:>13}"
+                f"  {rms(latents - offline):14.5f}  {rms(same_latents - offline):13.5f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

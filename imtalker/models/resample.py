@@ -1,0 +1,117 @@
+"""Blocks that change a map's side or join two maps, and the arithmetic that a repeated map saves."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .folding import Folded
+from .layers import BatchNorm2d, Conv3, FeatRes, conv3
+
+
+class Resample(Folded):
+    """conv-norm-activation, conv, two residual blocks; `Down`, `Up` and `Merge` differ in how the first is done."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv1 = conv3(inputs, outputs)
+        self.norm = BatchNorm2d(outputs)
+        self.conv2 = Conv3(outputs)
+        self.res1 = FeatRes(outputs)
+        self.res2 = FeatRes(outputs)
+
+    def derive(self) -> tuple[Tensor, ...]:
+        return self.norm.into(self.conv1)
+
+    def leave(self, x: Tensor) -> Tensor:
+        return self.res2(self.res1(self.conv2(x)))
+
+
+class Down(Resample):
+    """Halves the side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv1(x)) if self.training else F.conv2d(x, *self.derived(), padding=1)
+        return self.leave(F.avg_pool2d(F.leaky_relu_(x, 0.01), 2))
+
+
+class Up(Resample):
+    """Doubles the side."""
+
+    def derive(self) -> tuple[Tensor, ...]:
+        weight, bias = super().derive()
+        return phases(weight), bias.repeat(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = F.leaky_relu_(self.norm(self.conv1(nearest(x, 2))), 0.01)
+        else:
+            weight, bias = self.derived()
+            x = interleave(F.leaky_relu_(F.conv2d(x, weight, bias, padding=1), 0.01))
+        return self.leave(x)
+
+
+class Merge(Resample):
+    """Joins a map and features of the same width, of the same side or, with `coarse`, of 1/2, 1/4, ... of it."""
+
+    def __init__(self, channels: int, coarse: bool):
+        super().__init__(2 * channels, channels)
+        self.coarse = coarse
+
+    def derive(self) -> tuple[Tensor, ...]:
+        weight, bias = super().derive()
+        first, second = weight.chunk(2, dim=1)
+        return first, bias, phases(second) if self.coarse else second
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        scale = x.shape[-1] // features.shape[-1]
+        if self.training:
+            x = self.norm(self.conv1(torch.cat([x, nearest(features, scale)], dim=1)))
+        else:
+            first, bias, second = self.derived()
+            x = F.conv2d(x, first, bias, padding=1)
+            if self.coarse:
+                interleave(F.conv2d(nearest(features, scale // 2), second, padding=1), add_to=x)
+            else:
+                x.add_(F.conv2d(features, second, padding=1))
+        return self.leave(F.leaky_relu_(x, 0.01))
+
+
+def nearest(x: Tensor, scale: int) -> Tensor:
+    return x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="nearest")
+
+
+def phases(weight: Tensor) -> Tensor:
+    """3x3 kernels (o,i,3,3) for a map doubled by repetition -> 2x2 kernels (4o,i,2,2) for the map itself.
+
+    A pixel of the doubled map sees only 2x2 different values; the four kernels are those of the even and odd rows and
+    columns. `interleave` puts their outputs together: 2.25 times less work, and no doubled map.
+    """
+    rows = torch.stack([weight[..., 0, :], weight[..., 1, :] + weight[..., 2, :]], dim=-2)
+    odd_rows = torch.stack([weight[..., 0, :] + weight[..., 1, :], weight[..., 2, :]], dim=-2)
+    kernels = []
+    for kernel in (rows, odd_rows):
+        kernels.append(torch.stack([kernel[..., 0], kernel[..., 1] + kernel[..., 2]], dim=-1))
+        kernels.append(torch.stack([kernel[..., 0] + kernel[..., 1], kernel[..., 2]], dim=-1))
+    return torch.cat(kernels)
+
+
+def interleave(x: Tensor, add_to: Tensor | None = None) -> Tensor:
+    """What the kernels of `phases` make of a map padded by 1, (B,4o,S+1,S+1), as one map (B,o,2S,2S).
+
+    With `add_to`, a map (B,o,2S,2S), it is added to that.
+    """
+    batch, channels, side = x.shape[0], x.shape[1] // 4, x.shape[2] - 1
+    if add_to is None:
+        shape = batch, channels, 2 * side, 2 * side
+        output = torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
+    else:
+        output = add_to
+    for number, part in enumerate(x.chunk(4, dim=1)):
+        row, column = divmod(number, 2)
+        part = part[..., row : row + side, column : column + side]
+        place = output[..., row::2, column::2]
+        if add_to is None:
+            place.copy_(part)
+        else:
+            place.add_(part)
+    return output

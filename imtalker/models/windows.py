@@ -1,0 +1,147 @@
+"""Attention inside the windows of a map (Swin), for the levels too large for attention over the whole.
+
+Maps are tokens (B,S*S,C), row-major; heads are contiguous channel slices.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .backend import working_set
+from .folding import Folded
+
+
+def to_windows(x: Tensor, window: int) -> Tensor:
+    """(B,S,S,C) -> (B, windows, window**2, C), windows row-major"""
+    batch, side, _, channels = x.shape
+    x = x.view(batch, side // window, window, side // window, window, channels)
+    return x.transpose(2, 3).reshape(batch, -1, window**2, channels)
+
+
+def from_windows(x: Tensor, window: int, side: int) -> Tensor:
+    """The inverse of `to_windows`."""
+    x = x.unflatten(2, (window, window)).unflatten(1, (side // window, side // window))
+    return x.transpose(2, 3).reshape(x.shape[0], side, side, -1)
+
+
+def shift_mask(side: int, window: int) -> Tensor:
+    """(windows, window**2, window**2): -100 between cells that only the roll brought into one window, else 0."""
+    shift = window // 2
+    position = torch.arange(side, device="cpu")
+    region = (position >= side - window).long() + (position >= side - shift).long()
+    label = to_windows((3 * region[:, None] + region[None, :]).view(1, side, side, 1), window)[0, :, :, 0]
+    return torch.where(label[:, :, None] == label[:, None, :], 0.0, -100.0)
+
+
+def relative_index(window: int) -> Tensor:
+    """(window**2, window**2): row of the bias table for each query and key cell of a window."""
+    y, x = torch.meshgrid(torch.arange(window, device="cpu"), torch.arange(window, device="cpu"), indexing="ij")
+    cells = torch.stack([y.flatten(), x.flatten()])
+    dy, dx = cells[:, :, None] - cells[:, None, :]
+    return (dy + window - 1) * (2 * window - 1) + dx + window - 1
+
+
+def window_order(side: int, window: int, shift: int) -> Tensor:
+    """(S*S,): which token comes where when the map is rolled by -shift and read window by window."""
+    tokens = torch.arange(side**2, device="cpu").view(1, side, side, 1)
+    return to_windows(tokens.roll((-shift, -shift), dims=(1, 2)), window).flatten()
+
+
+class WindowAttention(nn.Module):
+    """Weights of multi-head attention inside windows, with a learned bias by relative position."""
+
+    def __init__(self, width: int, heads: int, window: int):
+        super().__init__()
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, width)
+        self.v = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
+
+
+class SwinBlock(Folded):
+    """Window attention and MLP, both residual; with `shifted`, windows straddle those of the block before.
+
+    Heads are as narrow as 4 channels, too few for fused kernels. Here the keys of all heads of a window stand in one
+    block-diagonal matrix, likewise the values: two well-formed products and one softmax for as many windows as the
+    working set holds, and the heads come out side by side.
+    """
+
+    def __init__(self, side: int, width: int, heads: int, window: int, shifted: bool):
+        super().__init__()
+        self.norm_q = nn.LayerNorm(width)
+        self.norm_kv = nn.LayerNorm(width)
+        self.attn = WindowAttention(width, heads, window)
+        self.norm_ffn = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.heads, self.rows, self.cells = heads, side // window, window**2
+        order = window_order(side, window, window // 2 if shifted else 0)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("back", order.argsort(), persistent=False)
+        self.register_buffer("index", relative_index(window), persistent=False)
+        # the roll tears only the last window of each row and the last row of windows
+        mask = shift_mask(side, window).unflatten(0, (self.rows, self.rows))[[0, -1]] if shifted else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def derive(self) -> tuple[Tensor, ...]:
+        """Weight and bias of q (scaled), k and v together; bias of the logits, mask included, (1,1,n,heads*n), or with
+        `shifted` (2,W,n,heads*n), the second for the last row of windows; weight and bias of the MLP's entry."""
+        attn = self.attn
+        scale = (attn.q.weight.shape[0] // self.heads) ** -0.5
+        q, q_bias = after_norm(self.norm_q, attn.q)
+        k, k_bias = after_norm(self.norm_kv, attn.k)
+        v, v_bias = after_norm(self.norm_kv, attn.v)
+        logit_bias = attn.relative_position_bias_table[self.index].transpose(1, 2)[None, None]
+        if self.mask is not None:
+            logit_bias = logit_bias + self.mask[..., None, :].to(logit_bias)
+        qkv = torch.cat([q * scale, k, v]), torch.cat([q_bias * scale, k_bias, v_bias])
+        return *qkv, logit_bias.flatten(3), *after_norm(self.norm_ffn, self.mlp[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,S*S,C) -> (B,S*S,C)"""
+        qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
+        normal = F.layer_norm(x, x.shape[-1:])
+        windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (self.rows, self.rows, self.cells))
+        attended = torch.empty_like(normal).unflatten(1, (self.rows, self.rows, self.cells))
+        usual = self.rows - len(logit_bias) + 1
+        for rows, bias in zip((slice(0, usual), slice(usual, None)), logit_bias):
+            self._attend(windows[:, rows], bias, attended[:, rows])
+        x = x + self.attn.proj(attended.flatten(1, 3))[:, self.back]
+        hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), mlp, mlp_bias))
+        return x + self.mlp[2](hidden)
+
+    def _attend(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
+        """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,n,heads*n); writes into output (B,R,W,n,C)."""
+        batch, rows, windows, cells, width = output.shape
+        heads, depth = self.heads, width // self.heads
+        training = torch.is_grad_enabled()
+        row_bytes = windows * cells * heads * cells * qkv.element_size()
+        step = rows if training else max(1, min(rows, working_set(qkv.device) // row_bytes))
+        bias = bias.repeat(step, 1, 1) if len(bias) > 1 and step > 1 else bias
+        # the zeros outside the blocks are written once
+        empty = [qkv.new_zeros(step * windows, heads, depth, heads, cells) for _ in range(2)]
+        logits = None if training else qkv.new_empty(step * windows, cells, heads * cells)
+        for b in range(batch):
+            keys, values = (block.clone() for block in empty) if training else empty
+            for start in range(0, rows, step):
+                part = slice(start, min(start + step, rows))
+                count = (part.stop - start) * windows
+                q, k, v = qkv[b, part].flatten(0, 1).chunk(3, dim=-1)
+                for block, x in ((keys, k), (values, v)):
+                    # the diagonal comes last: (W,depth,n,heads)
+                    x = x.unflatten(-1, (heads, depth)).permute(0, 3, 1, 2)
+                    block[:count].diagonal(dim1=1, dim2=3).copy_(x)
+                x = torch.baddbmm(
+                    bias[:count],
+                    q,
+                    keys[:count].view(count, width, heads * cells),
+                    out=None if training else logits[:count],
+                )
+                x = x.unflatten(-1, (heads, cells)).softmax(dim=-1).flatten(2)
+                x = x @ values[:count].view(count, width, heads * cells).transpose(1, 2)
+                output[b, part] = x.view(-1, windows, cells, width)
+
+
+def after_norm(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a layer that takes what the norm's affine part would have changed."""
+    return layer.weight * norm.weight, layer.bias + layer.weight @ norm.bias

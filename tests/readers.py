@@ -1,0 +1,120 @@
+"""Every reader of files, each with a good file to spoil: for test_hostile.py and the longer tests/fuzz."""
+
+import shutil
+import struct
+
+import numpy as np
+import torch
+from PIL import Image
+from tiny import tiny_generator
+
+from imtalker import Control, InputError, Motion, batch, keyframes, save_weights
+from imtalker.audio import read_audio, to_mono_16k
+from imtalker.checkpoints import inspect
+from imtalker.control import load_gaze, load_pose
+from imtalker.image import read_image
+from imtalker.video import VideoReader
+
+MOST_FRAMES = 2000
+
+
+def read_control(path):
+    Control.load(path).at_fps(25)
+
+
+def read_motion(path):
+    Motion.load(path).at_fps(25)
+
+
+def read_keyframes(path):
+    return keyframes.to_control(keyframes.load(path), allow_more=True)
+
+
+def read_sound(path):
+    sound = read_audio(path)
+    to_mono_16k(sound.waveform[:, : sound.sample_rate], sound.sample_rate)
+
+
+def read_video(path):
+    with VideoReader(path) as reader:
+        for number, _ in enumerate(reader):
+            if number > MOST_FRAMES:
+                break
+
+
+def good_files(folder, inputs):
+    """One good file for every reader: {name of the case: (path, reader)}."""
+    torch.manual_seed(0)
+    Control(pose=torch.rand(9, 3), gaze=torch.rand(9, 2)).save(folder / "control.safetensors")
+    Motion(torch.rand(9, 32)).save(folder / "motion.safetensors")
+    save_weights(tiny_generator(), folder / "weights.safetensors")
+    state = {f"fmt.layer{i}.weight": torch.rand(3, 4) for i in range(4)}
+    torch.save({"state_dict": {f"model.{name}": tensor for name, tensor in state.items()}}, folder / "weights.ckpt")
+    torch.save(state, folder / "old.ckpt", _use_new_zipfile_serialization=False)
+    torch.save({"pose_params": torch.rand(9, 3), "cam": torch.rand(9, 3)}, folder / "pose.pt")
+    np.save(folder / "gaze.npy", np.random.default_rng(0).random((9, 2), np.float32))
+    (folder / "keys.json").write_text('{"version": 1, "channels": {"yaw": [[0, 0], [1, 20]], "vertical": [[0.5, -8]]}}')
+    (folder / "jobs.csv").write_text("source,audio,output,seed\na.png,b.wav,c.mp4,7\nd.png,e.wav,f.mp4,8\n")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20, 3), np.uint8))
+    for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff"):
+        picture.save(folder / f"picture.{suffix}")
+    shutil.copy(inputs / "speech.wav", folder / "speech.wav")
+    shutil.copy(inputs / "driving.mp4", folder / "driving.mp4")
+    readers = {
+        "control.safetensors": read_control,
+        "motion.safetensors": read_motion,
+        "weights.safetensors": inspect,
+        "weights.ckpt": inspect,
+        "old.ckpt": inspect,
+        "pose.pt": load_pose,
+        "gaze.npy": load_gaze,
+        "keys.json": read_keyframes,
+        "jobs.csv": batch.read_jobs,
+        **{f"picture.{suffix}": read_image for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff")},
+        "speech.wav": read_sound,
+        "driving.mp4": read_video,
+    }
+    return {name: (folder / name, read) for name, read in readers.items()}
+
+
+def answers(read, path):
+    """The reader gives a result (True) or says in one line what is wrong (False); anything else is raised."""
+    try:
+        read(path)
+    except InputError:
+        return False
+    return True
+
+
+SPOILERS = (
+    b"\x00",
+    b"\xff",
+    b"\x7f\xff\xff\xff",
+    b"\x80\x00\x00\x00",
+    struct.pack("<Q", 1 << 60),
+    b"\n",
+    b'"',
+    b"{[" * 9,
+)
+
+
+def spoil(content, random):
+    """The content with a few bytes changed, cut, repeated or put in, more often near the start, where headers are."""
+    content = bytearray(content)
+    for _ in range(random.randint(1, 4)):
+        place = int(len(content) * random.random() ** random.choice((1, 4)))
+        way = random.randrange(6)
+        if way == 0:
+            del content[place:]
+        elif way == 1:
+            content[place : place + 1] = bytes([random.randrange(256)])
+        elif way == 2:
+            piece = random.choice(SPOILERS)
+            content[place : place + len(piece)] = piece
+        elif way == 3:
+            content[place:place] = random.choice(SPOILERS)
+        elif way == 4:
+            del content[place : place + random.randint(1, 16)]
+        else:
+            content[place:place] = content[place : place + random.randint(1, 64)]
+    return bytes(content)

@@ -1,0 +1,38 @@
+"""Every benchmark runs, at a tiny size, and what it saves are positive numbers."""
+
+import json
+
+import pytest
+
+from benchmarks import end_to_end, memory, reenact, render, sample
+from imtalker.errors import InputError
+
+FAST = ["--device", "cpu", "--rounds", "1"]
+COMMANDS = {
+    render: ["--small", "--frames", "2"],
+    reenact: ["--small", "--frames", "2"],
+    sample: ["--small", "--seconds", "1"],
+    end_to_end: ["--small", "--seconds", "0.2"],
+}
+
+
+@pytest.mark.parametrize("benchmark", COMMANDS, ids=lambda module: module.__name__)
+def test_numbers_are_saved(benchmark, tmp_path):
+    file = tmp_path / "numbers.json"
+    benchmark.main([*COMMANDS[benchmark], *FAST, "--json", str(file)])
+    rows = json.loads(file.read_text())["rows"]
+    assert rows
+    for row in rows:
+        assert row["frames_per_second"] > 0
+        assert all(seconds > 0 for seconds in row["seconds"])
+
+
+def test_memory_by_length(tmp_path):
+    rows = memory.main(["--minutes", "0.02", "--device", "cpu"])["rows"]
+    assert rows[0]["frames"] == 30
+    assert rows[0]["host_bytes"] >= rows[0]["models_bytes"]
+
+
+def test_a_wrong_reference_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no checkout of the published code"):
+        render.main(["--reference", str(tmp_path), *FAST])
