@@ -24,7 +24,7 @@ from . import measure, memory, models
 
 def main(arguments: list[str] | None = None) -> dict:
     parser = measure.parser(__doc__)
-    parser.add_argument("--minutes", nargs="+", type=float, default=[10])
+    parser.add_argument("--minutes", nargs="*", type=float, default=[10])
     parser.add_argument("--compared", type=float, default=2.5, help="minutes of the clip that is also computed whole")
     parser.add_argument("--windows", nargs="+", type=int, default=[2304, 1152], help="frames that attend to each other")
     parser.add_argument("--sound", type=Path, help="used by the command itself: one length, in this process")

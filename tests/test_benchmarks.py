@@ -34,11 +34,9 @@ def test_memory_by_length(tmp_path):
 
 
 def test_speech_in_blocks_against_the_whole():
-    whole, blocks, stream = audio.main(["--small", "--compared", "0.02", "--minutes", "0.02", "--device", "cpu"])[
-        "rows"
-    ]
-    assert blocks["max_difference"] < 2e-5
-    assert stream["frames"] == 30
+    rows = audio.main(["--small", "--compared", "0.02", "--minutes", "--device", "cpu"])["rows"]
+    assert [row["what"] for row in rows] == ["whole", "blocks"]
+    assert rows[1]["max_difference"] < 2e-5
 
 
 def test_joins_of_both_generations():
