@@ -13,7 +13,9 @@ from .models.flow import FlowTransformer
 def stream_noise(window: int, size: int, seed: int) -> Iterator[Tensor]:
     """Starting noise (window,size) for one window after the other, drawn on the CPU so that every device gets the same.
 
-    The first windows of a long clip are those of a short one with the same seed.
+    The first windows of a long clip are those of a short one with the same seed. Fresh noise joins windows at 0.97 to
+    1.08 of the speed inside them; one noise for all repeats every 2 s (correlation .99 against 0 to .31 with made-up
+    weights: `python -m benchmarks.joins`).
     """
     random = torch.Generator("cpu").manual_seed(seed)
     while True:
