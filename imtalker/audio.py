@@ -1,9 +1,10 @@
 """Sound in: any media file or waveform to the mono 16 kHz signal that the audio encoder was trained on."""
 
+import itertools
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,20 +37,137 @@ FORMATS = (
     "mxf,nut,ogg,rm,tta,voc,w64,wav,wv"
 )
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+# Samples handed on at once: seconds of a file that is resampled, and values of a waveform in memory.
+RESAMPLED_SECONDS = 16
+BLOCK = 1 << 18
+# A file whose header says that its sound begins further than this from its picture is not believed.
+LATEST_START = 3600
 
 logger = logging.getLogger("imtalker")
 
 
 @dataclass(frozen=True)
 class Audio:
-    """A sound at its own rate: waveform (channels, samples) float32 on the CPU, nominally -1..1."""
+    """A sound in memory at its own rate: waveform (channels, samples) float32 on the CPU, nominally -1..1."""
 
     waveform: Tensor
     sample_rate: int
 
     @property
+    def samples(self) -> int:
+        return self.waveform.shape[-1]
+
+    @property
     def seconds(self) -> float:
-        return self.waveform.shape[-1] / self.sample_rate
+        return self.samples / self.sample_rate
+
+    def blocks(self) -> Iterator[Tensor]:
+        """The waveform, as `check_waveform` has it, in parts (channels, n)."""
+        return iter(check_waveform(self.waveform, self.sample_rate).split(BLOCK, dim=-1))
+
+
+class AudioFile:
+    """The sound of an audio or video file at its native rate, with all its channels, read again by every `blocks()`.
+
+    It is never in memory as a whole. The sound of a video begins where its picture does.
+    InputError: no such file, not media, no sound in it.
+    """
+
+    sample_rate: int
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = path
+        self._samples: int | None = None
+        with open_media(path) as container:
+            if not container.streams.audio:
+                raise InputError(f"{path} has no sound: choose a file with speech in it.")
+            if container.streams.audio[0].codec_context is None:
+                raise InputError(f"{path} holds sound in an unknown encoding: convert it to WAV first.")
+            # what a header says can be half of what the decoder makes of it
+            first = next(decoded_frames(container, container.streams.audio[0]), None)
+        if first is None:
+            raise self._empty()
+        self.sample_rate = first.sample_rate
+
+    @property
+    def samples(self) -> int:
+        """Counted by reading the file once; headers are not to be trusted with it."""
+        if self._samples is None:
+            for _ in self.blocks():
+                pass
+        return self._samples
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.sample_rate
+
+    def blocks(self) -> Iterator[Tensor]:
+        """The waveform in parts (channels, n), float32. InputError on the way: NaN, infinite, empty, another format."""
+        from av import AudioResampler
+
+        count = 0
+        with open_media(self.path) as container:
+            stream = container.streams.audio[0]
+            to_float, late = AudioResampler(format="fltp"), None
+            try:
+                for frame in decoded_frames(container, stream):
+                    for part in to_float.resample(frame):
+                        block = torch.from_numpy(part.to_ndarray())
+                        if late is None:
+                            late = self._late(container, frame)
+                            silence = block.new_zeros(len(block), max(0, late)).split(BLOCK, dim=-1)
+                            yield from (part for part in silence if part.shape[-1])
+                            count = max(0, late)
+                        cut = min(max(0, -late), block.shape[-1])
+                        late += cut
+                        block = block[:, cut:]
+                        if block.shape[-1]:
+                            count += block.shape[-1]
+                            yield _finite(block)
+            except ValueError as problem:
+                if isinstance(problem, InputError):
+                    raise
+                raise InputError(
+                    f"{self.path} changes its sound format on the way: convert it to WAV first."
+                ) from problem
+        if not count:
+            raise self._empty()
+        self._samples = count
+
+    def _late(self, container: "InputContainer", first: "AudioFrame") -> int:
+        """Samples between the beginning of a video's picture and its sound; negative where the sound comes first."""
+        picture = video_stream(container)
+        if picture is None or picture.start_time is None or first.pts is None:
+            return 0
+        seconds = first.pts * first.time_base - picture.start_time * picture.time_base
+        if abs(seconds) > LATEST_START:
+            raise InputError(f"{self.path} says its sound begins {float(seconds):.0f} s after its picture: convert it.")
+        return round(seconds * self.sample_rate)
+
+    def _empty(self) -> InputError:
+        return InputError(f"{self.path} has an empty sound track: choose a file with speech in it.")
+
+
+class BlockReader:
+    """Any stretch of a signal that comes in blocks, as long as the stretches move forward: the past is dropped."""
+
+    def __init__(self, blocks: Iterable[Tensor], dim: int = -1):
+        self._blocks, self._dim = iter(blocks), dim
+        self._held: list[Tensor] = []
+        self._first = self._end = 0  # where the held blocks lie in the signal
+
+    def read(self, start: int, stop: int) -> Tensor | None:
+        """Positions start..stop, fewer past the end; None where nothing was ever there."""
+        while self._end < stop and (block := next(self._blocks, None)) is not None:
+            self._held.append(block)
+            self._end += block.shape[self._dim]
+        if not self._held:
+            return None
+        joined = self._held[0] if len(self._held) == 1 else torch.cat(self._held, self._dim)
+        begin = min(start - self._first, joined.shape[self._dim])
+        joined = joined.narrow(self._dim, begin, joined.shape[self._dim] - begin)
+        self._held, self._first = [joined], self._first + begin
+        return joined.narrow(self._dim, 0, min(stop - start, joined.shape[self._dim]))
 
 
 def open_media(path: str | os.PathLike) -> "InputContainer":
@@ -103,34 +221,9 @@ def video_stream(container: "InputContainer") -> "Stream | None":
 
 
 def read_audio(path: str | os.PathLike) -> Audio:
-    """The sound of an audio or video file at its native rate, with all its channels.
-
-    The sound of a video begins where its picture does. InputError: no such file, not media, no sound in it.
-    """
-    from av import AudioResampler
-
-    with open_media(path) as container:
-        if not container.streams.audio:
-            raise InputError(f"{path} has no sound: choose a file with speech in it.")
-        stream = container.streams.audio[0]
-        if stream.codec_context is None:
-            raise InputError(f"{path} holds sound in an unknown encoding: convert it to WAV first.")
-        picture = video_stream(container)
-        to_float = AudioResampler(format="fltp")
-        blocks, late = [], 0
-        try:
-            for frame in decoded_frames(container, stream):
-                if not blocks and picture is not None and picture.start_time is not None and frame.pts is not None:
-                    late = round((frame.pts * frame.time_base - picture.start_time * picture.time_base) * stream.rate)
-                blocks += [torch.from_numpy(part.to_ndarray()) for part in to_float.resample(frame)]
-        except ValueError as problem:
-            raise InputError(f"{path} changes its sound format on the way: convert it to WAV first.") from problem
-        rate = stream.rate
-    waveform = torch.cat(blocks, dim=-1) if blocks else torch.empty(1, 0)
-    waveform = F.pad(waveform, (late, 0))
-    if waveform.shape[-1] == 0:
-        raise InputError(f"{path} has an empty sound track: choose a file with speech in it.")
-    return Audio(waveform, rate)
+    """The sound of an `AudioFile`, as a whole in memory."""
+    file = AudioFile(path)
+    return Audio(torch.cat(list(file.blocks()), dim=-1), file.sample_rate)
 
 
 def check_waveform(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -148,10 +241,14 @@ def check_waveform(waveform: Tensor, sample_rate: int) -> Tensor:
         if len(waveform) > 1:
             logger.warning("the audio is a batch of %d clips; only the first is used", len(waveform))
         waveform = waveform[0]
-    waveform = waveform.detach().to("cpu", torch.float32)
+    waveform = _finite(waveform.detach().to("cpu", torch.float32))
+    return waveform.reshape(-1, waveform.shape[-1])
+
+
+def _finite(waveform: Tensor) -> Tensor:
     if not waveform.isfinite().all():
         raise InputError("The audio contains NaN or infinite samples: load it again or repair the node that made it.")
-    return waveform.reshape(-1, waveform.shape[-1])
+    return waveform
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -192,6 +289,26 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     return output.flatten(1)[:, :samples].reshape(*waveform.shape[:-1], samples)
 
 
+def resample_blocks(blocks: Iterable[Tensor], from_rate: int, to_rate: int) -> Iterator[Tensor]:
+    """`resample` of a signal that comes in blocks (..., n) and goes in others: the same numbers, up to rounding."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    divisor = math.gcd(from_rate, to_rate)
+    up, down = to_rate // divisor, from_rate // divisor
+    # whole periods of the filter, so that every part is cut where the filter begins again
+    step = max(1, RESAMPLED_SECONDS * divisor) * down
+    around = -(-(math.ceil(ZERO_CROSSINGS * max(1, down / up)) + 1) // down) * down
+    signal = BlockReader(blocks)
+    for start in itertools.count(0, step):
+        first = max(0, start - around)
+        part = signal.read(first, start + step + around)
+        if part is None or part.shape[-1] <= start - first:
+            return
+        done = (start - first) // down * up
+        yield resample(part, from_rate, to_rate)[..., done : done + step // down * up]
+
+
 def _kaiser(position: Tensor) -> Tensor:
     """Kaiser window at any position, 1 in the middle up to scale and nothing beyond -1..1."""
     inside = (1 - position.square()).clamp(min=0).sqrt()
@@ -201,6 +318,11 @@ def _kaiser(position: Tensor) -> Tensor:
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
     """Any waveform that `check_waveform` takes to (samples,) at 16 kHz: channels are averaged first, like librosa."""
     return resample(check_waveform(waveform, sample_rate).mean(dim=0), sample_rate, SAMPLE_RATE)
+
+
+def mono_16k(sound: Audio | AudioFile) -> Iterator[Tensor]:
+    """`to_mono_16k` of a sound, in blocks (n,)."""
+    return resample_blocks((block.mean(dim=0) for block in sound.blocks()), sound.sample_rate, SAMPLE_RATE)
 
 
 def normalise(waveform: Tensor) -> Tensor:

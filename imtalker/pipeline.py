@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .audio import FPS, Audio, read_audio
+from .audio import FPS, Audio, AudioFile
 from .control import Control
 from .crop import Crop, apply_crop, centre_crop, square_crop
 from .errors import InputError
@@ -40,7 +40,7 @@ class Clip:
     blocks: Iterator[Tensor]  # (n,H,W,3), RGB in 0..1
     fps: Fraction
     count: int | None  # frames in all; None where a driving video does not say
-    audio: Audio | None
+    audio: Audio | AudioFile | None
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> int:
         """Writes .mp4 with the sound, whole or not at all, tagged as synthetic; returns the number of frames."""
@@ -51,7 +51,7 @@ def talk(
     renderer: Renderer,
     generator: Generator,
     image: Tensor | str | Path,
-    audio: Audio | str | Path,
+    audio: Audio | AudioFile | str | Path,
     *,
     control: Control | None = None,
     cfg: float | None = None,
@@ -66,17 +66,19 @@ def talk(
 ) -> Clip:
     """A portrait (1,H,W,3) or picture file that says `audio` -> Clip of ceil(seconds * fps) frames, or of `frames`.
 
+    A sound file is read three times as the clip is made, and never held as a whole: any length takes the same memory.
+
     crop: "auto" finds the face, "none" takes the middle square, or a Crop. Frame rates other than 25 interpolate the
     motion, not the frames. The other settings are those of `Generator.sample`. Raises InputError for bad input.
     first: a multiple of SEGMENT_FRAMES from which on frames are rendered and given, the earlier ones being there
     already. They are then rendered in blocks that end at such multiples, to be the same wherever it is taken up.
     """
-    audio = audio if isinstance(audio, Audio) else read_audio(audio)
+    audio = AudioFile(audio) if isinstance(audio, str | Path) else audio
     rate = frame_rate(fps)
-    count = _limit(math.ceil(Fraction(audio.waveform.shape[-1], audio.sample_rate) * rate), frames)
+    speech = generator.listen(audio)
+    count = _limit(math.ceil(Fraction(audio.samples, audio.sample_rate) * rate), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
-    features = generator.encode_audio(audio.waveform, audio.sample_rate)
-    motion = stream_at_fps(generator.stream(features, source, control, cfg, nfe, seed), float(rate), count)
+    motion = stream_at_fps(generator.stream(speech, source, control, cfg, nfe, seed), float(rate), count)
     motion = motion if first is None else _in_segments(motion, first)
     count = max(0, count - (first or 0))
     return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
@@ -108,7 +110,7 @@ def reenact(
     motion = motion if first is None else _in_segments(motion, first)
     count = count if frames is None else frames
     count = None if count is None else max(0, count - (first or 0))
-    audio = read_audio(driving) if reader.has_audio else None
+    audio = AudioFile(driving) if reader.has_audio else None
     return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
 
 

@@ -1,6 +1,7 @@
 """Sampling motion: windows with context, audio guidance, Euler steps (spec: Motion generator 4 and 5)."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -9,13 +10,19 @@ from .errors import InputError
 from .models.flow import FlowTransformer
 
 
-def draw_noise(windows: int, window: int, size: int, seed: int) -> Tensor:
-    """Starting noise (windows,window,size), fresh for each window, drawn on the CPU so that every device gets the same.
+def stream_noise(window: int, size: int, seed: int) -> Iterator[Tensor]:
+    """Starting noise (window,size) for one window after the other, drawn on the CPU so that every device gets the same.
 
     The first windows of a long clip are those of a short one with the same seed.
     """
     random = torch.Generator("cpu").manual_seed(seed)
-    return torch.stack([torch.randn(window, size, generator=random) for _ in range(windows)])
+    while True:
+        yield torch.randn(window, size, generator=random)
+
+
+def draw_noise(windows: int, window: int, size: int, seed: int) -> Tensor:
+    """The noise of so many windows, (windows,window,size)."""
+    return torch.stack(list(itertools.islice(stream_noise(window, size, seed), windows)))
 
 
 def pad_rows(rows: Tensor, count: int) -> Tensor:
@@ -53,25 +60,30 @@ def integrate(
 
 
 def sample_windows(
-    flow: FlowTransformer, audio: Tensor, other: Tensor, reference: Tensor, noise: Tensor, cfg: float, nfe: int
+    flow: FlowTransformer,
+    conditions: Iterable[tuple[Tensor, Tensor]],
+    reference: Tensor,
+    noise: Iterable[Tensor],
+    cfg: float,
+    nfe: int,
 ) -> Iterator[Tensor]:
-    """Motion window by window: yields (frames,motion), together as many frames as the conditions have.
+    """Motion window by window: yields (n,motion) for each pair of `conditions`, which may come as a stream.
 
-    `audio` and `other` (T,condition_size) are the projected audio and the sum of the projected controls, `reference`
-    (1,motion) the source's motion, `noise` (windows,window,motion).
+    A pair is the projected audio and the sum of the projected controls of one window, each (n,condition_size), n being
+    less than a window only at the end. `reference` (1,motion) is the source's motion, `noise` (window,motion) each.
     """
-    window, context = noise.shape[1], flow.context
-    frames = len(audio)
-    past = noise.new_zeros(context, noise.shape[2])
-    past_audio, past_other = (x.new_zeros(context, x.shape[1]) for x in (audio, other))
-    for number, start in enumerate(range(0, frames, window)):
-        now_audio, now_other = (pad_rows(x[start:], window) for x in (audio, other))
+    context, past = flow.context, None
+    for (audio, other), start in zip(conditions, noise):
+        now_audio, now_other = (pad_rows(x, len(start)) for x in (audio, other))
+        if past is None:
+            past = start.new_zeros(context, start.shape[1])
+            past_audio, past_other = (x.new_zeros(context, x.shape[1]) for x in (audio, other))
         # guidance keeps the audio of the context in both halves
         behind = past_audio + past_other
         with_audio = torch.cat([behind, now_audio + now_other])
         without = torch.cat([behind, now_other])
-        motion = integrate(flow, noise[number], past, reference, with_audio, without, cfg, nfe)
-        yield motion[: frames - start]
+        motion = integrate(flow, start, past, reference, with_audio, without, cfg, nfe)
+        yield motion[: len(audio)]
         past, past_audio, past_other = motion[-context:], now_audio[-context:], now_other[-context:]
 
 

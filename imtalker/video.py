@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .audio import Audio, check_waveform, decoded_frames, open_media, resample, video_stream
+from .audio import Audio, AudioFile, BlockReader, decoded_frames, open_media, resample_blocks, video_stream
 from .errors import InputError
 from .partial import whole_file
 
@@ -169,7 +169,7 @@ def write_video(
     path: str | os.PathLike,
     frames: Iterable[Tensor],
     fps: float | Fraction,
-    audio: Audio | None = None,
+    audio: Audio | AudioFile | None = None,
     metadata: Mapping[str, str] | None = None,
     crf: int = 18,
     preset: str = "veryfast",
@@ -187,7 +187,7 @@ def write_video(
     if not path.parent.is_dir():
         raise InputError(f"There is no folder {path.parent}: create it or choose another.")
     rate = frame_rate(fps)
-    sound = None if audio is None else _encodable(audio)
+    sound = None if audio is None else Soundtrack(audio)
     pictures = _single_frames(frames)
     first = next(pictures, None)
     if first is None:
@@ -200,7 +200,7 @@ def _encode(
     path: Path,
     frames: Iterable[Tensor],
     rate: Fraction,
-    sound: Audio | None,
+    sound: "Soundtrack | None",
     metadata: dict[str, str],
     crf: int,
     preset: str,
@@ -219,9 +219,9 @@ def _encode(
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
         if sound is not None:
-            layout = "stereo" if len(sound.waveform) == 2 else "mono"
+            layout = "stereo" if sound.channels == 2 else "mono"
             track = container.add_stream("aac", rate=sound.sample_rate, layout=layout)
-            track.bit_rate = 96000 * len(sound.waveform)
+            track.bit_rate = 96000 * sound.channels
         written = 0
         for index, pixels in enumerate(frames):
             if index == 0:
@@ -239,7 +239,7 @@ def _encode(
             if sound is not None:
                 # Frame by frame, or the muxer would have to hold one stream back for the other.
                 until = round((index + 1) * sound.sample_rate / rate)
-                samples = _cut(sound.waveform, written, until)
+                samples = sound.read(written, until)
                 block = av.AudioFrame.from_ndarray(samples.numpy(), format="fltp", layout=layout)
                 block.sample_rate, block.pts, block.time_base = (
                     sound.sample_rate,
@@ -275,19 +275,26 @@ def _single_frames(frames: Iterable[Tensor]) -> Iterator[Tensor]:
         yield from block.cpu().contiguous()
 
 
-def _encodable(audio: Audio) -> Audio:
-    """One or two channels at a rate that AAC knows."""
-    waveform, rate = check_waveform(audio.waveform, audio.sample_rate), audio.sample_rate
-    if len(waveform) > 2:
-        # The front pair, all others 3 dB lower in the middle, scaled so that nothing can clip.
-        rest = waveform[2:].sum(dim=0) * math.sqrt(0.5)
-        waveform = (waveform[:2] + rest) / (1 + (len(waveform) - 2) * math.sqrt(0.5))
-    if rate not in AAC_RATES:
-        waveform, rate = resample(waveform, rate, 48000), 48000
-    return Audio(waveform, rate)
+class Soundtrack:
+    """A sound as AAC takes it, one or two channels at a rate it knows, read as it goes."""
+
+    def __init__(self, audio: Audio | AudioFile):
+        self.sample_rate = audio.sample_rate if audio.sample_rate in AAC_RATES else 48000
+        blocks = audio.blocks()
+        first = next(blocks)
+        self.channels = min(2, len(first))
+        pairs = (_front_pair(block) for block in itertools.chain([first], blocks))
+        self._reader = BlockReader(resample_blocks(pairs, audio.sample_rate, self.sample_rate))
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Samples start..stop (channels,n), silent beyond the end of the sound; only ever forward."""
+        part = self._reader.read(start, stop)
+        return F.pad(part, (0, stop - start - part.shape[-1])).contiguous()
 
 
-def _cut(waveform: Tensor, start: int, end: int) -> Tensor:
-    """Samples start..end, silent beyond the end of the sound."""
-    part = waveform[:, start:end]
-    return F.pad(part, (0, end - start - part.shape[-1])).contiguous()
+def _front_pair(waveform: Tensor) -> Tensor:
+    """Of more than two channels: the front pair, all others 3 dB lower in the middle, scaled so that nothing clips."""
+    if len(waveform) <= 2:
+        return waveform
+    rest = waveform[2:].sum(dim=0) * math.sqrt(0.5)
+    return (waveform[:2] + rest) / (1 + (len(waveform) - 2) * math.sqrt(0.5))

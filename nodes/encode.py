@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,11 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..imtalker import InputError, Motion
-from ..imtalker.audio import Audio, read_audio
+from ..imtalker.audio import FPS, Audio, read_audio
 from ..imtalker.crop import Crop, apply_crop, centre_crop, square_crop
 from ..imtalker.face import follow_face, steady_box
 from ..imtalker.image import check_image
+from ..imtalker.models.generator import Listening
 from ..imtalker.video import VideoReader
 from . import host, types
 
@@ -134,8 +135,16 @@ def encode_source(renderer: host.Handle, image: Tensor):
 
 
 def encode_audio(generator: host.Handle, audio: Audio):
+    """The engine's; minutes of speech take minutes on a CPU, and so with progress and chances to interrupt."""
     model = host.on_device(generator, host.audio_memory(generator.model, audio.seconds))
-    return model.encode_audio(audio.waveform, audio.sample_rate)
+    progress = host.Progress(math.ceil(audio.seconds * FPS))
+    return model.encode_audio(audio.waveform, audio.sample_rate, progress.step)
+
+
+def listen(generator: host.Handle, audio: Audio, progress: Callable[[float], None]) -> Listening:
+    """The same features as they are asked for, which takes no more memory for an hour than for minutes."""
+    model = host.on_device(generator, host.audio_memory(generator.model, audio.seconds))
+    return model.listen(audio, progress=progress)
 
 
 @dataclass(frozen=True)

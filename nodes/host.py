@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import math
 import os
 import re
 import sys
@@ -22,9 +23,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..imtalker import Generator, InputError, Motion, Renderer, Source
+from ..imtalker.audio import FPS
 from ..imtalker.download import download
 from ..imtalker.face import YUNET_FILE
 from ..imtalker.models import backend
+from ..imtalker.models.audio_encoder import encoding_memory, longest_window
 
 log = logging.getLogger("imtalker")
 
@@ -141,8 +144,9 @@ def check_room(byte_count: int, what: str, instead: str) -> None:
 
 
 def audio_memory(generator: Generator, seconds: float) -> float:
-    """Bytes to encode a sound: the first convolution makes of 16000 samples a second 3200 with many channels."""
-    return seconds * 3200 * generator.config.audio.conv_dim[0] * 4 * _number_size(generator)
+    """Bytes to encode a sound: the frames that attend to each other, which are no more in an hour than in minutes."""
+    config, size = generator.config.audio, _number_size(generator)
+    return encoding_memory(config, min(math.ceil(seconds * FPS), longest_window(config)), size)
 
 
 def _number_size(model: nn.Module) -> int:
@@ -178,8 +182,8 @@ class Progress:
         self.bar = comfy.utils.ProgressBar(total)
         self.shown = 0.0
 
-    def step(self, count: int = 1, picture: Tensor | None = None) -> None:
-        """`count` more are done; picture (H,W,3) in 0..1 may be shown in the node."""
+    def step(self, count: float = 1, picture: Tensor | None = None) -> None:
+        """`count` more are done, fractions counting; picture (H,W,3) in 0..1 may be shown in the node."""
         check_interrupted()
         self.done += count
         preview = None
@@ -187,7 +191,7 @@ class Progress:
             pixels = picture.mul(255).to("cpu", torch.uint8).numpy()
             preview = ("JPEG", Image.fromarray(pixels), self.SIDE)
             self.shown = time.monotonic()
-        self.bar.update_absolute(self.done, self.total, preview)
+        self.bar.update_absolute(round(self.done), self.total, preview)
 
 
 # Files

@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..imtalker import AudioFeatures, Control, Motion, Source, editing
+from ..imtalker.models.generator import Listening
 from . import host, types
 
 
@@ -90,7 +91,7 @@ def windows(generator: host.Handle, frames: int) -> int:
 def sample_motion(
     generator: host.Handle,
     source: Source,
-    audio_features: AudioFeatures,
+    audio_features: AudioFeatures | Listening,
     seed: int,
     steps: int,
     cfg: float,

@@ -1,8 +1,11 @@
 """The whole way in one node."""
 
+import math
+
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..imtalker.audio import FPS
 from ..imtalker.crop import apply_crop, centre_crop
 from ..imtalker.face import find_crop
 from ..imtalker.image import check_image
@@ -67,9 +70,12 @@ class TalkingHead(io.ComfyNode):
         speech = types.sound(audio)
         portrait = cut(image, renderer.model.config.input_size, crop, scale, no_face)
         source = encode.encode_source(renderer, portrait)
-        features = encode.encode_audio(generator, speech)
-        progress = host.Progress(sample.windows(generator, len(features)) + len(features))
-        motion = sample.sample_motion(generator, source, features, seed, steps, cfg, progress)
+        frames = math.ceil(speech.seconds * FPS)
+        # a step for each window that is heard, sampled, and for each of its frames
+        windows = sample.windows(generator, frames)
+        progress = host.Progress(2 * windows + frames)
+        heard = encode.listen(generator, speech, lambda done: progress.step(done * windows / frames))
+        motion = sample.sample_motion(generator, source, heard, seed, steps, cfg, progress)
         video = render.write(host.render(renderer, source, motion, 0, progress), motion.fps, speech)
         return io.NodeOutput(video, portrait)
 

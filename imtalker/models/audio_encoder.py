@@ -1,35 +1,233 @@
-"""wav2vec2 (transformers' own) with its features brought to the frame rate before the transformer."""
+"""wav2vec2 (transformers' own modules) over a sound of any length, with its features brought to the frame rate.
 
-from dataclasses import asdict
+What the whole clip decides is found in a first pass over it (`measure`): mean and variance of the waveform, and those
+of the first layer's group norm, which follow from sums of products of samples. The rest is computed block by block
+with the values that the whole clip would give. Only the attention of every frame to every other is cut
+where a clip is longer than `window_frames` allows: into overlapping windows of equal length, faded into each other.
+On made-up weights of full size (`python -m benchmarks.audio`) windows of 37 s differ from a whole of 150 s by ERR.
+"""
 
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..audio import FPS, SAMPLE_RATE, BlockReader, frame_count
 from .config import AudioConfig
+
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+# Frames whose samples go through the convolutions at once, and frames that attend to all others at once.
+CONVOLVED = 100
+ATTENDING = 256
+# A window is at most so long that attention costs this many times what the rest of the transformer does: 12 minutes
+# with wav2vec2-base, which then computes a hundredth of what rendering does ...
+ATTENTION_SHARE = 4
+# ... and is halved until it takes no more than this share of the free memory, which is guessed where nothing tells it.
+MEMORY_SHARE = 0.5
+ASSUMED_FREE = 2 << 30
+# Neighbouring windows share a quarter of their frames.
+OVERLAP = 4
 
 
 def build_wav2vec2(config: AudioConfig) -> nn.Module:
-    """transformers' Wav2Vec2Model of these sizes, with SDPA attention where the installed version has it (4.57 has)."""
+    """transformers' Wav2Vec2Model of these sizes."""
     from transformers import Wav2Vec2Config, Wav2Vec2Model  # several seconds to import
 
     sizes = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
     # masking belongs to training; switched off, its embedding is not even made
-    settings = Wav2Vec2Config(**sizes, mask_time_prob=0.0, mask_feature_prob=0.0)
-    try:
-        return Wav2Vec2Model._from_config(settings, attn_implementation="sdpa")
-    except (ValueError, TypeError):
-        return Wav2Vec2Model(settings)
+    return Wav2Vec2Model(Wav2Vec2Config(**sizes, mask_time_prob=0.0, mask_feature_prob=0.0))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a first pass over a sound found: everything in the features that the whole of it decides."""
+
+    samples: int
+    last: float  # the last sample, which is repeated to fill the last frame
+    mean: float
+    deviation: float
+    scale: Tensor  # (conv_dim[0],) float64: the first layer's group norm as y * scale + shift, over its convolution
+    shift: Tensor
+
+    @property
+    def frames(self) -> int:
+        return frame_count(self.samples)
 
 
 class AudioEncoder(nn.Module):
-    """Normalised 16 kHz waveform (1,640*T) -> features (1,T,hidden_size) at 25 frames a second."""
+    """Mono 16 kHz samples, in blocks (n,), -> features (T,hidden_size) at 25 frames a second, in blocks."""
 
     def __init__(self, config: AudioConfig):
         super().__init__()
+        self.config = config
         self.wav2vec2 = build_wav2vec2(config)
 
-    def forward(self, waveform: Tensor, frames: int) -> Tensor:
-        x = self.wav2vec2.feature_extractor(waveform)
-        x = F.interpolate(x, size=frames, mode="linear", align_corners=True)
-        x, _ = self.wav2vec2.feature_projection(x.transpose(1, 2))
-        return self.wav2vec2.encoder(x).last_hidden_state
+    def measure(self, blocks: Iterable[Tensor]) -> Measures:
+        """The first pass, in float64."""
+        kernel, stride = self.config.conv_kernel[0], self.config.conv_stride[0]
+        samples, total, squares = 0, 0.0, 0.0
+        # of the vectors of `kernel` samples that the first convolution sees: their number, sum and products
+        count, sums, products = 0, torch.zeros(kernel).double(), torch.zeros(kernel, kernel).double()
+        rest = torch.empty(0).double()
+
+        def see(block: Tensor) -> Tensor:
+            nonlocal count, sums, products
+            block = torch.cat([rest, block.double()])
+            if len(block) < kernel:
+                return block
+            seen = block.unfold(0, kernel, stride)
+            count, sums, products = count + len(seen), sums + seen.sum(dim=0), products + seen.T @ seen
+            return block[len(seen) * stride :]
+
+        for block in blocks:
+            rest = see(block)
+            samples += len(block)
+            total += block.double().sum().item()
+            squares += block.double().square().sum().item()
+            last = block[-1:]
+        see(last.expand(frame_count(samples) * SAMPLES_PER_FRAME - samples))
+
+        mean = total / samples
+        deviation = math.sqrt(max(0.0, squares / samples - mean**2) + 1e-7)
+        first = self.wav2vec2.feature_extractor.conv_layers[0]
+        weight = first.conv.weight[:, 0].cpu().double()
+        centre = weight @ (sums / count - mean) / deviation
+        covariance = products / count - torch.outer(sums, sums) / count**2
+        variance = torch.einsum("ck,kl,cl->c", weight, covariance, weight).clamp(min=0) / deviation**2
+        norm = first.layer_norm
+        scale = norm.weight.cpu().double() / (variance + norm.eps).sqrt()
+        # a bias of the convolution moves its mean as well, and so is taken away again
+        return Measures(samples, last.item(), mean, deviation, scale, norm.bias.cpu().double() - centre * scale)
+
+    def features(
+        self,
+        blocks: Iterable[Tensor],
+        measures: Measures,
+        memory: float | None = None,
+        progress: Callable[[float], None] = lambda frames: None,
+    ) -> Iterator[Tensor]:
+        """The second pass over the same samples: features (n,hidden_size) on the model's device, T in all.
+
+        memory: bytes that may be taken beside the weights, None for half of what the device has free.
+        progress: called with how many frames more are done, fractions counting; T in all.
+        """
+        frames = measures.frames
+        stages = len(self.wav2vec2.encoder.layers) + 1
+        window = min(frames, self.window_frames(memory))
+        plan = windows(frames, window)
+        again = frames / (len(plan) * window)  # frames for each one that the windows see, some of which twice
+        rows = BlockReader(self._rows(blocks, measures, lambda n: progress(n / stages)), dim=0)
+        fading = None
+        for start, following in zip(plan, [*plan[1:], frames]):
+            x = self._transform(rows.read(start, start + window), lambda n: progress(n * again / stages))
+            if fading is not None:
+                share = (torch.arange(len(fading), device=x.device) + 0.5) / len(fading)
+                x[: len(fading)] = fading.lerp(x[: len(fading)], share.to(x)[:, None])
+            yield x[: following - start]
+            fading = x[following - start :].clone()
+
+    def window_frames(self, memory: float | None = None) -> int:
+        """The most frames that attend to each other: as ATTENTION_SHARE says, halved until they fit."""
+        config = self.config
+        anchor = self.wav2vec2.feature_projection.projection.weight
+        memory = MEMORY_SHARE * free_memory(anchor.device) if memory is None else memory
+        frames = longest_window(config)
+        while encoding_memory(config, frames, anchor.element_size()) > memory and frames > 4 * ATTENDING:
+            frames //= 2
+        return frames
+
+    def _rows(self, blocks: Iterable[Tensor], measures: Measures, progress: Callable) -> Iterator[Tensor]:
+        """What the transformer is given, (n,hidden_size): convolutions, interpolation to the frame rate, projection."""
+        frames = measures.frames
+        total = frames * SAMPLES_PER_FRAME
+        # a convolved step at i sees the samples from i * stride on, `field` of them
+        field, stride, steps = 1, 1, total
+        for kernel, hop in zip(self.config.conv_kernel, self.config.conv_stride):
+            field, stride, steps = field + (kernel - 1) * stride, stride * hop, (steps - kernel) // hop + 1
+
+        def padded() -> Iterator[Tensor]:
+            yield from blocks
+            yield torch.full((total - measures.samples,), measures.last)
+
+        sound = BlockReader(padded())
+        projection = self.wav2vec2.feature_projection
+        anchor = projection.projection.weight
+        layers = self.wav2vec2.feature_extractor.conv_layers
+        first, others = layers[0], layers[1:]
+        weight = first.conv.weight * measures.scale.to(anchor)[:, None, None]
+        for start in range(0, frames, CONVOLVED):
+            times = torch.arange(start, min(start + CONVOLVED, frames)).double()
+            places = times * (steps - 1) / max(1, frames - 1)  # the first on the first step, the last on the last
+            before = places.long()
+            here, after = before[0].item(), (before + 1).clamp(max=steps - 1)
+            x = sound.read(here * stride, after[-1].item() * stride + field)
+            x = ((x - measures.mean) / measures.deviation).to(anchor)
+            x = first.activation(F.conv1d(x[None, None], weight, measures.shift.to(anchor), first.conv.stride))
+            for layer in others:
+                x = layer(x)
+            x = x[0].T
+            share = (places - before).to(anchor)[:, None]
+            x = x[(before - here).to(x.device)].lerp(x[(after - here).to(x.device)], share)
+            yield projection(x[None])[0][0]
+            progress(len(times))
+
+    def _transform(self, x: Tensor, progress: Callable) -> Tensor:
+        """wav2vec2's encoder over (n,hidden_size), in memory that grows by four times its input alone."""
+        encoder, heads = self.wav2vec2.encoder, self.config.num_attention_heads
+        around = self.config.num_conv_pos_embeddings // 2
+        y = torch.empty_like(x)
+        for start in range(0, len(x), ATTENDING):
+            first = max(0, start - around)
+            rows = x[start : start + ATTENDING]
+            position = encoder.pos_conv_embed(x[None, first : start + ATTENDING + around])[0]
+            y[start : start + ATTENDING] = encoder.layer_norm(rows + position[start - first :][: len(rows)])
+
+        def by_head(z: Tensor) -> Tensor:
+            return z.view(len(z), heads, -1).transpose(0, 1)[None]
+
+        for layer in encoder.layers:
+            attention = layer.attention
+            key, value = by_head(attention.k_proj(y)), by_head(attention.v_proj(y))
+            for rows in y.split(ATTENDING):
+                seen = F.scaled_dot_product_attention(by_head(attention.q_proj(rows)), key, value)
+                seen = attention.out_proj(seen[0].transpose(0, 1).reshape(len(rows), -1))
+                z = layer.layer_norm(rows + seen)
+                rows.copy_(layer.final_layer_norm(z + layer.feed_forward(z)))
+                progress(len(rows))
+        return y
+
+
+def windows(frames: int, window: int) -> list[int]:
+    """Where windows of so many frames begin that cover all frames evenly and share a quarter or more."""
+    overlap = window // OVERLAP
+    count = max(1, math.ceil((frames - overlap) / max(1, window - overlap)))
+    return [number * (frames - window) // max(1, count - 1) for number in range(count)]
+
+
+def longest_window(config: AudioConfig) -> int:
+    """Frames at which attention has reached its share of the time (ATTENTION_SHARE)."""
+    return ATTENTION_SHARE * (2 * config.hidden_size + config.intermediate_size)
+
+
+def encoding_memory(config: AudioConfig, frames: int, number_size: int) -> int:
+    """Bytes that a window of so many frames takes beside the weights, where attention has no kernel of its own."""
+    samples = CONVOLVED * math.prod(config.conv_stride) * 2
+    convolved = 3 * config.conv_dim[0] * samples // config.conv_stride[0]
+    attending = ATTENDING * (config.num_attention_heads * frames + 3 * config.intermediate_size)
+    return number_size * (5 * frames * config.hidden_size + max(convolved, attending))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on a device, as far as it can be known."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    try:
+        import psutil  # comes with ComfyUI
+    except ImportError:
+        return ASSUMED_FREE
+    return psutil.virtual_memory().available

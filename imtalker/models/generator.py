@@ -1,27 +1,25 @@
 """The motion generator: speech, a source's motion and optional controls, to motion."""
 
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..audio import FPS, SAMPLE_RATE, frame_count, normalise, to_mono_16k
+from ..audio import FPS, Audio, AudioFile, BlockReader, check_waveform, mono_16k
 from ..control import WIDTHS, Control
 from ..errors import InputError
 from ..motion import Motion
-from ..sampling import check_settings, draw_noise, pad_rows, sample_windows
+from ..sampling import check_settings, pad_rows, sample_windows, stream_noise
 from .audio_encoder import AudioEncoder
 from .config import GeneratorConfig
 from .flow import FlowTransformer
 from .renderer import Source
 
 log = logging.getLogger("imtalker")
-
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,40 @@ class AudioFeatures:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def size(self) -> int:
+        return self.features.shape[1]
+
+    def blocks(self) -> Iterator[Tensor]:
+        yield self.features
+
+
+class Listening:
+    """The features of a sound, computed while they are asked for: a clip of any length is never held as a whole.
+
+    Made by `Generator.listen`, and taken by `sample` and `stream` in the place of AudioFeatures. The sound has been
+    gone through once, and `blocks` goes through it again.
+    """
+
+    def __init__(self, encoder: AudioEncoder, sound: Audio | AudioFile, memory: float | None, progress: Callable):
+        if isinstance(sound, Audio):
+            sound = Audio(check_waveform(sound.waveform, sound.sample_rate), sound.sample_rate)
+        self._encoder, self._sound, self._memory, self._progress = encoder, sound, memory, progress
+        self._measures = encoder.measure(mono_16k(sound))
+
+    def __len__(self) -> int:
+        return self._measures.frames
+
+    @property
+    def size(self) -> int:
+        return self._encoder.config.hidden_size
+
+    @torch.inference_mode()
+    def blocks(self) -> Iterator[Tensor]:
+        """Features (n,hidden_size), float32 on the CPU, T of them in all."""
+        for block in self._encoder.features(mono_16k(self._sound), self._measures, self._memory, self._progress):
+            yield block.float().cpu()
 
 
 def projection(inputs: int, outputs: int) -> nn.Sequential:
@@ -55,22 +87,37 @@ class Generator(nn.Module):
     def generation(self) -> str:
         return self.config.generation
 
-    @torch.inference_mode()
-    def encode_audio(self, waveform: Tensor, sample_rate: int) -> AudioFeatures:
+    def encode_audio(
+        self, waveform: Tensor, sample_rate: int, progress: Callable[[float], None] = lambda frames: None
+    ) -> AudioFeatures:
         """Sound (channels,samples) at any rate -> features (T,hidden_size), T = ceil(seconds * 25).
 
         Empty sound and values that are not numbers raise InputError; silence and any length work.
         """
-        samples = normalise(to_mono_16k(waveform, sample_rate))
-        frames = frame_count(len(samples))
-        missing = frames * SAMPLES_PER_FRAME - len(samples)
-        samples = torch.cat([samples, samples[-1:].expand(missing)])
-        features = self.audio_encoder(samples[None].to(self._anchor()), frames)
-        return AudioFeatures(features[0].float().cpu())
+        speech = self.listen(Audio(waveform, sample_rate), progress=progress)
+        features, done = torch.empty(len(speech), speech.size), 0
+        for block in speech.blocks():
+            features[done : done + len(block)] = block
+            done += len(block)
+        return AudioFeatures(features)
+
+    @torch.inference_mode()
+    def listen(
+        self,
+        sound: Audio | AudioFile,
+        memory: float | None = None,
+        progress: Callable[[float], None] = lambda frames: None,
+    ) -> Listening:
+        """The features of `encode_audio` as a stream, after one pass over the sound.
+
+        memory: bytes they may take beside the weights, None for half of what is free (models/audio_encoder.py).
+        progress: called with how many frames more are done, fractions counting; what it raises ends the work.
+        """
+        return Listening(self.audio_encoder, sound, memory, progress)
 
     def sample(
         self,
-        audio: AudioFeatures,
+        audio: AudioFeatures | Listening,
         source: Source,
         control: Control | None = None,
         cfg: float | None = None,
@@ -91,7 +138,7 @@ class Generator(nn.Module):
 
     def stream(
         self,
-        audio: AudioFeatures,
+        audio: AudioFeatures | Listening,
         source: Source,
         control: Control | None = None,
         cfg: float | None = None,
@@ -106,9 +153,9 @@ class Generator(nn.Module):
                 f"The generator's weights are {self.generation} but the source was encoded with {source.generation} "
                 f"weights; use a renderer and a generator of one generation."
             )
-        if audio.features.shape[1] != self.config.audio.hidden_size:
+        if audio.size != self.config.audio.hidden_size:
             raise InputError(
-                f"The audio features have {audio.features.shape[1]} values a frame and this generator takes "
+                f"The audio features have {audio.size} values a frame and this generator takes "
                 f"{self.config.audio.hidden_size}; encode the audio with the same generator."
             )
         cfg = self.config.cfg if cfg is None else cfg
@@ -116,44 +163,49 @@ class Generator(nn.Module):
         noise = self._noise(-(-len(audio) // self.config.window), seed, noise)
         return self._stream(audio, source, control, cfg, nfe, noise, padding)
 
+    # entered anew for each window: a generator must not hold its caller in inference mode
+    @torch.inference_mode()
     def _stream(self, audio, source, control, cfg, nfe, noise, padding) -> Iterator[Motion]:
         anchor = self._anchor()
-        with torch.inference_mode():
-            speech = self.audio_projection(audio.features.to(anchor))
-            steering = self._project_control(control, len(audio), padding)
-        blocks = sample_windows(self.flow, speech, steering, source.motion.to(anchor), noise.to(anchor), cfg, nfe)
-        while True:
-            # entered anew for each window: a generator must not hold its caller in inference mode
-            with torch.inference_mode():
-                latents = next(blocks, None)
-            if latents is None:
-                return
+        conditions = zip(self._speech(audio), self._steering(control, len(audio), padding))
+        noise = (rows.to(anchor) for rows in noise)
+        for latents in sample_windows(self.flow, conditions, source.motion.to(anchor), noise, cfg, nfe):
             yield Motion(latents.float().cpu(), float(FPS), self.generation)
 
-    def _project_control(self, control: Control | None, frames: int, padding: str) -> Tensor:
-        """The sum of the projected controls times their strengths, (frames,condition_size)."""
-        total = torch.zeros(frames, self.config.condition_size).to(self._anchor())
+    def _speech(self, audio: AudioFeatures | Listening) -> Iterator[Tensor]:
+        """The projected audio of each window (n,condition_size)."""
+        blocks = (self.audio_projection(block.to(self._anchor())) for block in audio.blocks())
+        speech, window = BlockReader(blocks, dim=0), self.config.window
+        for start in range(0, len(audio), window):
+            yield speech.read(start, start + window)
+
+    def _steering(self, control: Control | None, frames: int, padding: str) -> Iterator[Tensor]:
+        """The sum of the projected controls times their strengths for each window, (n,condition_size)."""
         control = control.at_fps(FPS) if control else Control()
         strengths = control.strengths()
-        for name, rows in control.parts().items():
-            if not strengths[name]:
-                continue
+        parts = {name: rows for name, rows in control.parts().items() if strengths[name]}
+        for name, rows in parts.items():
             if len(rows) != frames:
                 filling = "its last row" if padding == "hold" else "zeros"
                 done = "cut" if len(rows) > frames else f"continued with {filling}"
                 log.warning("The %s control has %d frames and the audio %d; it is %s.", name, len(rows), frames, done)
-            if padding == "zero":
-                rows = F.pad(rows[:frames], (0, 0, 0, max(0, frames - len(rows))))
-            project = getattr(self, f"{name}_projection")
-            total = total + strengths[name] * project(pad_rows(rows, frames).to(total))
-        return total
+        for start in range(0, frames, self.config.window):
+            count = min(self.config.window, frames - start)
+            total = self._anchor().new_zeros(count, self.config.condition_size)
+            for name, rows in parts.items():
+                beyond = rows[-1:] if padding == "hold" else torch.zeros_like(rows[-1:])
+                part = torch.cat([rows[start : start + count], beyond])
+                project = getattr(self, f"{name}_projection")
+                total = total + strengths[name] * project(pad_rows(part, count).to(total))
+            yield total
 
-    def _noise(self, windows: int, seed: int, noise: Tensor | None) -> Tensor:
+    def _noise(self, windows: int, seed: int, noise: Tensor | None) -> Iterable[Tensor]:
+        """(window,motion_size) for each window."""
         window, size = self.config.window, self.config.motion_size
         if noise is None:
-            return draw_noise(windows, window, size, seed)
+            return stream_noise(window, size, seed)
         if noise.shape == (window, size):
-            return noise.expand(windows, -1, -1)
+            return itertools.repeat(noise)
         if noise.shape != (windows, window, size):
             raise InputError(
                 f"noise must be ({window}, {size}) or ({windows}, {window}, {size}) here, not {tuple(noise.shape)}."
