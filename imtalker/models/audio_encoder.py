@@ -29,6 +29,7 @@ ATTENTION_SHARE = 4
 # ... and is halved until it takes no more than this share of the free memory, which is guessed where nothing tells it.
 MEMORY_SHARE = 0.5
 ASSUMED_FREE = 2 << 30
+SHORTEST = 1024
 # Neighbouring windows share a quarter of their frames.
 OVERLAP = 4
 
@@ -136,7 +137,7 @@ class AudioEncoder(nn.Module):
         anchor = self.wav2vec2.feature_projection.projection.weight
         memory = MEMORY_SHARE * free_memory(anchor.device) if memory is None else memory
         frames = longest_window(config)
-        while encoding_memory(config, frames, anchor.element_size()) > memory and frames > 4 * ATTENDING:
+        while encoding_memory(config, frames, anchor.element_size()) > memory and frames > SHORTEST:
             frames //= 2
         return frames
 
@@ -165,15 +166,16 @@ class AudioEncoder(nn.Module):
             before = places.long()
             here, after = before[0].item(), (before + 1).clamp(max=steps - 1)
             x = sound.read(here * stride, after[-1].item() * stride + field)
-            x = ((x - measures.mean) / measures.deviation).to(anchor)
+            x = ((x.double() - measures.mean) / measures.deviation).to(anchor)
             x = first.activation(F.conv1d(x[None, None], weight, measures.shift.to(anchor), first.conv.stride))
             for layer in others:
                 x = layer(x)
             x = x[0].T
             share = (places - before).to(anchor)[:, None]
             x = x[(before - here).to(x.device)].lerp(x[(after - here).to(x.device)], share)
-            yield projection(x[None])[0][0]
+            x = projection(x[None])[0][0]
             progress(len(times))
+            yield x
 
     def _transform(self, x: Tensor, progress: Callable) -> Tensor:
         """wav2vec2's encoder over (n,hidden_size), in memory that grows by four times its input alone."""
