@@ -31,17 +31,17 @@ KAISER_BETA = 12.3
 PHASES = 192
 GATHERED = 1 << 22
 
+# Samples handed on at once: seconds of a file that is resampled, and values of a waveform in memory.
+RESAMPLED_SECONDS = 16
+BLOCK = 1 << 18
+# A file whose header says that its sound begins further than this from its picture is not believed.
+LATEST_START = 3600
 # Files that hold their media themselves: a playlist (HLS, DASH, concat) would have others opened, even of a network.
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,mpegvideo,"
     "mxf,nut,ogg,rm,tta,voc,w64,wav,wv"
 )
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-# Samples handed on at once: seconds of a file that is resampled, and values of a waveform in memory.
-RESAMPLED_SECONDS = 16
-BLOCK = 1 << 18
-# A file whose header says that its sound begins further than this from its picture is not believed.
-LATEST_START = 3600
 
 logger = logging.getLogger("imtalker")
 
@@ -87,7 +87,7 @@ class AudioFile:
             first = next(decoded_frames(container, container.streams.audio[0]), None)
         if first is None:
             raise self._empty()
-        self.sample_rate = first.sample_rate
+        self.sample_rate = _possible(first.sample_rate)
 
     @property
     def samples(self) -> int:
@@ -231,8 +231,7 @@ def check_waveform(waveform: Tensor, sample_rate: int) -> Tensor:
 
     Of a batch the first clip is used. InputError: empty, NaN or infinite, another shape, a rate that is not positive.
     """
-    if not 100 <= sample_rate <= 1_000_000:
-        raise InputError(f"The audio has a sample rate of {sample_rate}: give its true rate in Hz.")
+    _possible(sample_rate)
     if waveform.ndim not in (1, 2, 3) or waveform.numel() == 0:
         raise InputError(
             f"The audio is empty or of an unknown shape {tuple(waveform.shape)}: load a sound with samples."
@@ -243,6 +242,12 @@ def check_waveform(waveform: Tensor, sample_rate: int) -> Tensor:
         waveform = waveform[0]
     waveform = _finite(waveform.detach().to("cpu", torch.float32))
     return waveform.reshape(-1, waveform.shape[-1])
+
+
+def _possible(sample_rate: int) -> int:
+    if not 100 <= sample_rate <= 1_000_000:
+        raise InputError(f"The audio has a sample rate of {sample_rate}: give its true rate in Hz.")
+    return sample_rate
 
 
 def _finite(waveform: Tensor) -> Tensor:

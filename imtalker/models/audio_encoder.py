@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio import FPS, SAMPLE_RATE, BlockReader, frame_count
+from . import backend
 from .config import AudioConfig
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -26,9 +27,7 @@ ATTENDING = 256
 # A window is at most so long that attention costs this many times what the rest of the transformer does: 12 minutes
 # with wav2vec2-base, which then computes a hundredth of what rendering does ...
 ATTENTION_SHARE = 4
-# ... and is halved until it takes no more than this share of the free memory, which is guessed where nothing tells it.
-MEMORY_SHARE = 0.5
-ASSUMED_FREE = 2 << 30
+# ... and is halved until it takes no more than a share of the free memory (backend.py), down to less than this.
 SHORTEST = 1024
 # Neighbouring windows share a quarter of their frames.
 OVERLAP = 4
@@ -135,7 +134,7 @@ class AudioEncoder(nn.Module):
         """The most frames that attend to each other: as ATTENTION_SHARE says, halved until they fit."""
         config = self.config
         anchor = self.wav2vec2.feature_projection.projection.weight
-        memory = MEMORY_SHARE * free_memory(anchor.device) if memory is None else memory
+        memory = backend.SHARE_OF_FREE_MEMORY * backend.free_memory(anchor.device) if memory is None else memory
         frames = longest_window(config)
         while encoding_memory(config, frames, anchor.element_size()) > memory and frames > SHORTEST:
             frames //= 2
@@ -221,15 +220,3 @@ def encoding_memory(config: AudioConfig, frames: int, number_size: int) -> int:
     convolved = 3 * config.conv_dim[0] * samples // config.conv_stride[0]
     attending = ATTENDING * (config.num_attention_heads * frames + 3 * config.intermediate_size)
     return number_size * (5 * frames * config.hidden_size + max(convolved, attending))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes free on a device, as far as it can be known."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    try:
-        import psutil  # comes with ComfyUI
-    except ImportError:
-        return ASSUMED_FREE
-    return psutil.virtual_memory().available

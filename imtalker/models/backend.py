@@ -19,6 +19,7 @@ DEFAULT_WORKING_SET = 128 << 20
 BATCH_SIZE = {"cpu": 1}
 DEFAULT_BATCH_SIZE = 8
 SHARE_OF_FREE_MEMORY = 0.5
+ASSUMED_FREE = 2 << 30  # where nothing tells it
 
 
 def working_set(device: torch.device) -> int:
@@ -35,9 +36,19 @@ def batch_size(device: torch.device, bytes_per_frame: float) -> int:
     best = best_batch_size(device)
     if device.type != "cuda":
         return best
-    free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(1, min(best, int(free * SHARE_OF_FREE_MEMORY / bytes_per_frame)))
+    return max(1, min(best, int(free_memory(device) * SHARE_OF_FREE_MEMORY / bytes_per_frame)))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on a device, as far as it can be known."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    try:
+        import psutil  # comes with ComfyUI
+    except ImportError:
+        return ASSUMED_FREE
+    return psutil.virtual_memory().available
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -167,7 +167,7 @@ class Generator(nn.Module):
     @torch.inference_mode()
     def _stream(self, audio, source, control, cfg, nfe, noise, padding) -> Iterator[Motion]:
         anchor = self._anchor()
-        conditions = zip(self._speech(audio), self._steering(control, len(audio), padding))
+        conditions = zip(self._speech(audio), self._project_control(control, len(audio), padding))
         noise = (rows.to(anchor) for rows in noise)
         for latents in sample_windows(self.flow, conditions, source.motion.to(anchor), noise, cfg, nfe):
             yield Motion(latents.float().cpu(), float(FPS), self.generation)
@@ -179,7 +179,7 @@ class Generator(nn.Module):
         for start in range(0, len(audio), window):
             yield speech.read(start, start + window)
 
-    def _steering(self, control: Control | None, frames: int, padding: str) -> Iterator[Tensor]:
+    def _project_control(self, control: Control | None, frames: int, padding: str) -> Iterator[Tensor]:
         """The sum of the projected controls times their strengths for each window, (n,condition_size)."""
         control = control.at_fps(FPS) if control else Control()
         strengths = control.strengths()
