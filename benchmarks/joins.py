@@ -35,9 +35,9 @@ def main(arguments: list[str] | None = None) -> dict:
         generators = [models.generator(name, options.small).to(options.device) for name in ("v1", "v2")]
     table = []
     for generator in generators:
-        for what, sound in (("speech", drawn.speech(options.seconds).waveform), ("silence", torch.zeros(1, 24000))):
-            sound = sound if what == "speech" else torch.zeros(1, round(24000 * options.seconds))
-            features = generator.encode_audio(sound, 24000)
+        speech = drawn.speech(options.seconds)
+        for what, waveform in (("speech", speech.waveform), ("silence", torch.zeros_like(speech.waveform))):
+            features = generator.encode_audio(waveform, speech.sample_rate)
             for noise in ("fresh", "the same"):
                 rows = [look(generator, features, noise, seed) for seed in range(options.seeds)]
                 mean = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}

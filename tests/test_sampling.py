@@ -64,6 +64,22 @@ def test_noise_is_fresh_for_each_window_and_the_same_for_longer_clips():
     assert abs(noise.std() - 1) < 0.05
 
 
+def test_windows_join_as_they_go_on_inside_and_do_not_repeat(generator, source):
+    """With fresh noise, 12 s of silence: what the same noise for all windows would make repeat."""
+    audio = AudioFeatures(torch.zeros(300, generator.config.audio.hidden_size))
+    found = {}
+    for noise in (None, draw_noise(1, 50, 8, seed=0)[0]):
+        motion = generator.sample(audio, source, nfe=5, noise=noise).latents
+        speed = motion.diff(dim=0).abs().mean(dim=1)
+        joins = speed[49::50].mean() / speed[[row for row in range(299) if row % 50 != 49]].mean()
+        moving = motion - motion.mean(dim=0)
+        repeats = (moving[50:] * moving[:-50]).mean() / moving.square().mean()
+        found[noise is None] = joins.item(), repeats.item()
+    fresh, same = found[True], found[False]
+    assert fresh[0] < min(1.2, same[0])
+    assert fresh[1] < 0.5 < 0.95 < same[1]
+
+
 def test_given_noise_replaces_the_seed(generator, source):
     audio = features(generator, 80)
     noise = draw_noise(2, 50, 8, seed=3)
