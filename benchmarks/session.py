@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import imtalker
 from imtalker.audio import Audio, read_audio
 from imtalker.drawn import speech
-from imtalker.models.config import PUBLISHED, AudioConfig, GeneratorConfig, RendererConfig
-from imtalker.untrained import untrained_generator, untrained_renderer
+
+from . import models
+from .measure import synchronise
 
 
 class Recorder:
@@ -48,35 +49,6 @@ class Standardised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.deviation
-
-
-def small_models(generation: str) -> tuple[imtalker.Renderer, imtalker.Generator]:
-    audio = AudioConfig(
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        conv_dim=(32,) * 7,
-        num_conv_pos_embeddings=32,
-        num_conv_pos_embedding_groups=4,
-    )
-    renderer = RendererConfig(
-        generation,
-        input_size={"v1": 32, "v2": 64}[generation],
-        channels=(32, 32, 16, 16),
-        coarsest=4,
-        attention_levels=2,
-        identity_size=32,
-        motion_channels=(8, 16, 32),
-        heads=4,
-    )
-    generator = GeneratorConfig(generation, width=128, depth=3, heads=4, audio=audio)
-    return untrained_renderer(renderer), untrained_generator(generator)
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
 
 
 def rms(x: Tensor) -> float:
@@ -130,11 +102,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     if options.renderer:
         renderer, generator = imtalker.load_renderer(options.renderer), imtalker.load_generator(options.generator)
-    elif options.small:
-        renderer, generator = small_models(options.generation)
     else:
-        renderer = untrained_renderer(PUBLISHED["renderer"][options.generation])
-        generator = untrained_generator(PUBLISHED["generator"][options.generation])
+        renderer = models.renderer(options.generation, options.small)
+        generator = models.generator(options.generation, options.small)
     renderer, generator = renderer.to(device, dtype), generator.to(device, dtype)
     audio = read_audio(options.audio) if options.audio else speech(options.seconds)
     audio = Audio(audio.waveform[:, : int(options.seconds * audio.sample_rate)], audio.sample_rate)
@@ -173,10 +143,10 @@ def main(arguments: list[str] | None = None) -> None:
     for chunk in options.chunk:
         for lookahead in options.lookahead:
             settings = {"chunk": chunk, "lookahead": lookahead, "history": options.history, "nfe": options.nfe}
-            models = Recorder(renderer.generation), generator, source
-            session = imtalker.Session(*models, sample_rate=audio.sample_rate, **settings)
+            parts = Recorder(renderer.generation), generator, source
+            session = imtalker.Session(*parts, sample_rate=audio.sample_rate, **settings)
             latents, seconds = live(session, audio, device)
-            same = SameFeatures(*models, sample_rate=audio.sample_rate, **settings)
+            same = SameFeatures(*parts, sample_rate=audio.sample_rate, **settings)
             same.rows = rows
             same_latents, _ = live(same, audio, device)
             motion = statistics.median(seconds[len(seconds) // 2 :])

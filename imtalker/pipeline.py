@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -163,14 +164,27 @@ def _middle(name: str, height: int, width: int) -> Crop:
 def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed: int = 0) -> Iterator[Motion]:
     """The motion of the driving frames; zeros where all frames of a block come before number `needed`."""
     size, fps = renderer.config.input_size, float(reader.fps)
-    # cropped one by one: sixteen large frames as floats would be gigabytes
-    pictures = enumerate(reader)
-    while block := list(itertools.islice(pictures, READ_AHEAD)):
-        if block[-1][0] < needed:
-            yield Motion(torch.zeros(len(block), renderer.config.motion_size), fps, renderer.generation)
-        else:
-            cropped = [apply_crop(frame[None].float() / 255, crop, size) for _, frame in block]
-            yield renderer.encode_motion(torch.cat(cropped), fps)
+    frames = enumerate(reader)
+
+    def read() -> tuple[int, Tensor | None]:
+        block = list(itertools.islice(frames, READ_AHEAD))
+        if not block or block[-1][0] < needed:
+            return len(block), None
+        # cropped one by one: sixteen large frames as floats would be gigabytes
+        return len(block), torch.cat([apply_crop(frame[None].float() / 255, crop, size) for _, frame in block])
+
+    # the next block is decoded while this one is encoded and rendered
+    with ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(read)
+        while True:
+            count, pictures = upcoming.result()
+            if not count:
+                return
+            upcoming = thread.submit(read)
+            if pictures is None:
+                yield Motion(torch.zeros(count, renderer.config.motion_size), fps, renderer.generation)
+            else:
+                yield renderer.encode_motion(pictures, fps)
 
 
 def _in_segments(blocks: Iterable[Motion], first: int) -> Iterator[Motion]:

@@ -114,8 +114,8 @@ class BatchNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """In training: with the statistics of the batch."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, eps=self.eps)
+        mean, variance = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
 
     def into(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
         """Weight and bias of the convolution with this norm, at its running statistics, behind it."""
