@@ -5,9 +5,9 @@ of the first layer's group norm, which follow from sums of products of samples. 
 with the values that the whole clip would give. Only the attention of every frame to every other is cut
 where a clip is longer than `window_frames` allows: into overlapping windows of equal length, faded into each other.
 
-Measured with made-up (untrained) weights of full size on 2.5 minutes (`python -m benchmarks.audio`): blocks differ from
-transformers' own whole-clip passes by 3.3e-6 at most; windows of 92 s by 11 % of the features' root mean square (0.48 at
-most), of 46 s by 16 % (0.87), with no step between frames above 0.013. wav2vec2 was trained on clips of seconds.
+Measured with made-up (untrained) weights of full size on 2.5 minutes (`python -m benchmarks.audio`): blocks differ
+from transformers' own whole-clip passes by 3.3e-6 at most; windows of 92 s by 11 % of the features' root mean square
+(0.48 at most), of 46 s by 16 % (0.87), with no step between frames above 0.013. wav2vec2 was trained on clips of seconds.
 """
 
 import math
