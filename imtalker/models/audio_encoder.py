@@ -7,7 +7,8 @@ where a clip is longer than `window_frames` allows: into overlapping windows of 
 
 Measured with made-up (untrained) weights of full size on 2.5 minutes (`python -m benchmarks.audio`): blocks differ
 from transformers' own whole-clip passes by 3.3e-6 at most; windows of 92 s by 11 % of the features' root mean square
-(0.48 at most), of 46 s by 16 % (0.87), with no step between frames above 0.013. wav2vec2 was trained on clips of seconds.
+(0.48 at most), of 46 s by 16 % (0.87), with no step between frames above 0.013. wav2vec2 was trained on clips of
+seconds.
 """
 
 import math
