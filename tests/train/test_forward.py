@@ -2,19 +2,26 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import tiny_renderer
 
+from imtalker.models.folding import fold
 from imtalker.train.forward import render
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
 def renderer(request):
-    return tiny_renderer(request.param)
+    """With identities far apart, so that a mixed one would show."""
+    model = tiny_renderer(request.param)
+    model.identity_encoder.mlp.last.weight *= 1000
+    return fold(model)
 
 
 def pictures(renderer, count, seed=1):
+    """Patches of colour: unlike noise, one picture's is not another's mean."""
     side = renderer.config.input_size
-    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    patches = torch.rand(count, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(patches, (side, side), mode="bilinear")
 
 
 def encoded(renderer, sources, drivers):
@@ -63,8 +70,10 @@ def test_gradients_are_those_of_the_forward_of_rendering(renderer, attention):
     model = tiny_renderer(renderer.generation).train().eval()
     sources, drivers = pictures(model, 2), pictures(model, 2, 2)
     weights = [
+        model.identity_encoder.stem.get_parameter("0.weight").requires_grad_(True),
         model.synthesis.head[1].weight.requires_grad_(True),
         model.identity_encoder.mlp.last.weight.requires_grad_(True),
+        model.identity_encoder.down[0].conv2.weight.requires_grad_(True),
         model.motion_encoder.conv1.weight.requires_grad_(True),
         model.transfer.levels[-1].cross.q_proj.weight.requires_grad_(True),
     ]
