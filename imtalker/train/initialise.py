@@ -4,6 +4,7 @@ Not to be taken for imtalker/untrained.py, whose weights are reference values fo
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,9 +12,19 @@ from torch import Tensor, nn
 
 from ..checkpoints import read_wav2vec
 from ..models.config import GeneratorConfig, RendererConfig
+from ..models.encoders import MotionEncoder
 from ..models.flow import FlowTransformer
 from ..models.generator import Generator
-from ..models.layers import BatchNorm2d, ChannelBias, EqualConv2d, EqualLinear, EqualMLP, ModulatedConv2d
+from ..models.layers import (
+    GAIN,
+    BatchNorm2d,
+    ChannelBias,
+    EqualConv2d,
+    EqualConvAct,
+    EqualLinear,
+    EqualMLP,
+    ModulatedConv2d,
+)
 from ..models.names import to_ours
 from ..models.renderer import Renderer
 from ..models.resample import Conv3
@@ -66,18 +77,48 @@ def spread(renderer: Renderer, pictures: Tensor) -> None:
     Ten layers leave of what differs between pictures a hundredth of what they share: a random motion encoder says the
     same of all, and nothing could follow it.
     """
-    latents = _standardise(renderer.motion_encoder.mlp.last, lambda: renderer.motion_encoder(pictures))
+    latents = standardise(renderer.motion_encoder.mlp.last, lambda: renderer.motion_encoder(pictures))
     _, identity = renderer.identity_encoder(pictures)
-    _standardise(renderer.adapter.mlp.last, lambda: renderer.adapter(latents, identity))
+    standardise(renderer.adapter.mlp.last, lambda: renderer.adapter(latents, identity))
 
 
-def _standardise(last: EqualLinear, run) -> Tensor:
+@torch.no_grad()
+def standardise(last: EqualLinear, run: Callable[[], Tensor]) -> Tensor:
     """Mean 0 and deviation 1 for what `run` gives, (B,n), through the layer that it comes from; that afterwards."""
     values = run()
     deviation = values.std(dim=0).clamp_min(1e-8)
     last.weight.div_(deviation[:, None])
     last.bias.sub_(values.mean(dim=0)).div_(deviation)
     return run()
+
+
+@torch.no_grad()
+def settle(encoder: MotionEncoder, run: Callable[[], Tensor], deviation: Tensor) -> None:
+    """Gives every layer's output mean 0 and deviation 1 over what `run` puts through, the last one's `deviation` (n,).
+
+    Without it all that a random encoder says of a picture is what all pictures share.
+    """
+
+    def adjust(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        if isinstance(module, EqualConvAct):
+            output = torch.where(output > 0, output, output / LEAK) / GAIN  # before its activation
+            weight, bias = getattr(module, module.conv).weight, getattr(module, module.act).bias
+        else:
+            weight, bias = module.weight, module.bias
+        over = [0, 2, 3] if output.ndim == 4 else [0]
+        wanted = deviation if module is encoder.mlp.last else 1.0
+        scale = wanted / (output.std(over) + 1e-6) / (GAIN if isinstance(module, EqualConvAct) else 1.0)
+        weight.mul_(scale.view(-1, *[1] * (weight.ndim - 1)))
+        bias.copy_(((bias.flatten() - output.mean(over)) * scale).view_as(bias))
+        return module.forward(*inputs)
+
+    layers = [module for module in encoder.modules() if isinstance(module, EqualConvAct | EqualLinear)]
+    hooks = [layer.register_forward_hook(adjust) for layer in (encoder.conv1, *layers, encoder.equalconv)]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _draw(module: nn.Module) -> None:

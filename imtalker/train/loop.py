@@ -126,14 +126,14 @@ class Training:
         sums, since, means = {}, self.step, {}
         batches = self.batches(self.step, rank, count)
         stop = False
-        while not stop and self._share() < 1:
+        while not stop and self.share < 1:
             torch.manual_seed(seed_of(self.settings.seed, self.step, rank))
             self._set_rates()
             for name, value in self._one_step(next(batches)).items():
                 sums[name] = sums.get(name, 0) + value
             self.step += 1
             stop, self.seconds = self._agree(stopped.is_set(), time.monotonic() - started)
-            now, last = time.monotonic(), stop or self._share() >= 1
+            now, last = time.monotonic(), stop or self.share >= 1
             if last or now - told > self.settings.log_seconds:
                 means = {name: (value / (self.step - since)).item() for name, value in sums.items()}
                 self._tell(means, (self.step - since) / max(now - told, 1e-9))
@@ -143,7 +143,7 @@ class Training:
             if last or now - saved > self.settings.save_seconds:
                 self.save()
                 saved = now
-        return Outcome(self.step, self._share() >= 1, means)
+        return Outcome(self.step, self.share >= 1, means)
 
     def _one_step(self, batch: Any) -> dict[str, Tensor]:
         losses = self.task.losses(self.fabric.to_device(batch))
@@ -168,7 +168,8 @@ class Training:
             self.average[name].lerp_(value.detach().float(), 1 - decay)
         return seen
 
-    def _share(self) -> float:
+    @property
+    def share(self) -> float:
         """How much of the training is done, 0..1."""
         settings = self.settings
         parts = [self.step / settings.steps] if settings.steps else []
@@ -177,7 +178,7 @@ class Training:
     def _set_rates(self) -> None:
         warm = min(1.0, (self.step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
         end = self.settings.end
-        factor = warm * (end + (1 - end) * (1 + math.cos(math.pi * self._share())) / 2)
+        factor = warm * (end + (1 - end) * (1 + math.cos(math.pi * self.share)) / 2)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -210,7 +211,7 @@ class Training:
             )
         if self.fabric.global_rank == 0:
             parts = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-            log.info("step %d  %s  %.3g steps/s  %.0f %%", self.step, parts, rate, 100 * self._share())
+            log.info("step %d  %s  %.3g steps/s  %.0f %%", self.step, parts, rate, 100 * self.share)
 
     # averaged weights and checkpoints
 

@@ -8,13 +8,14 @@ Pictures are (B,3,S,S), RGB in 0..1.
 Motions are (B,16) in the order of `MOTION`, the values behind its names being 0.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .people import Look
+from .people import Look, looks
 from .shapes import Layer, box, ellipse, per_picture, plain, rotation
 
 # Each about -1..1 with 0 neutral, but 0..1 from open to shut (blink) and from shut to wide open (mouth_open).
@@ -142,9 +143,10 @@ class Head:
 
     def _eye(self, side: int, face: Layer) -> list[Layer]:
         look, m = self.look, self.m
+        eye = functools.partial(Layer, part="eye")
         u, v = side * look.eye_distance, -0.045
         opened = (1 - 0.94 * m["blink"].clamp(0, 1)) * 0.74
-        white = Layer(
+        white = eye(
             **self._at(u, v, width=look.eye_size, height=look.eye_size * opened),
             cover=lambda x, y: ellipse(x, y, 1.0, 1.0),
             paint=lambda x, y: plain(EYE_WHITE, look.skin)(x, y) * (1 - 0.16 * (-y - 0.2).clamp(0, 1)[:, None]),
@@ -155,23 +157,23 @@ class Head:
         clear = lambda x, y: ellipse(x, y, 0.52, 0.52)  # noqa: E731
         return [
             white,
-            Layer(**ball, cover=clear, paint=plain(look.iris), clip=white),
-            Layer(**ball, cover=lambda x, y: ellipse(x, y, 0.28, 0.28), paint=plain(PUPIL, look.skin), clip=white),
-            Layer(
+            eye(**ball, cover=clear, paint=plain(look.iris), clip=white),
+            eye(**ball, cover=lambda x, y: ellipse(x, y, 0.28, 0.28), paint=plain(PUPIL, look.skin), clip=white),
+            eye(
                 **ball,
                 cover=lambda x, y: ellipse(x + 0.2, y + 0.22, 0.12, 0.12),
                 paint=plain((1, 1, 1), look.skin),
                 clip=white,
                 solid=False,
             ),
-            Layer(
+            eye(
                 **self._at(u, v, width=look.eye_size, height=look.eye_size * opened),
                 cover=lambda x, y: torch.maximum(
                     ellipse(x, y, 1.0, 1.0).abs() - 0.10 / per_picture(opened).clamp_min(0.2), y - 0.1
                 ),
                 paint=plain(look.hair * 0.5),
             ),
-            Layer(
+            eye(
                 **self._at(u, v - 0.135 - 0.035 * m["brows"], bend=self._zeros() + 1.2),
                 cover=lambda x, y: box(x, y - 2.4 * x**2, 0.088, per_picture(look.brow_size), 0.014),
                 paint=plain(look.hair * 0.8),
@@ -198,6 +200,7 @@ class Head:
 
     def _mouth(self, face: Layer) -> list[Layer]:
         look, m = self.look, self.m
+        mouth = functools.partial(Layer, part="mouth")
         wide = look.mouth_size * (1 + 0.25 * m["mouth_width"] - 0.42 * m["mouth_round"].clamp(0, 1))
         gap = 0.003 + 0.105 * m["mouth_open"].clamp(0, 1)
         lip = look.lip_size * (1 + 0.35 * m["mouth_round"].clamp(0, 1))
@@ -206,21 +209,21 @@ class Head:
         lips = self._at(0, v + drop, lift=0.02, width=wide, height=gap + lip, bend=bend * wide**2 / (gap + lip))
         inner = wide - 0.6 * lip
         hole = self._at(0, v + drop, lift=0.02, width=inner, height=gap, bend=bend * inner**2 / gap)
-        opening = Layer(**hole, cover=lambda x, y: ellipse(x, y, 1.0, 1.0), paint=plain(MOUTH, look.skin), clip=face)
+        opening = mouth(**hole, cover=lambda x, y: ellipse(x, y, 1.0, 1.0), paint=plain(MOUTH, look.skin), clip=face)
         upper = self._at(0, v + drop - gap, lift=0.02, width=inner, height=0.034, bend=bend * inner**2 / 0.034)
         shown = (6 * m["mouth_open"]).clamp(0, 1)
         lower = self._at(0, v + drop + gap, lift=0.02, width=inner, height=0.05, bend=bend * inner**2 / 0.05)
         return [
-            Layer(**lips, cover=lambda x, y: ellipse(x, y, 1.0, 1.0), paint=self._lips(), clip=face),
+            mouth(**lips, cover=lambda x, y: ellipse(x, y, 1.0, 1.0), paint=self._lips(), clip=face),
             opening,
-            Layer(
+            mouth(
                 **lower,
                 cover=lambda x, y: ellipse(x, y - 0.3, 0.6, 0.9),
                 paint=plain(TONGUE, look.skin),
                 opacity=shown,
                 clip=opening,
             ),
-            Layer(
+            mouth(
                 **upper,
                 cover=lambda x, y: box(x, y, 0.72, 0.9, 0.2),
                 paint=plain(TEETH, look.skin),
@@ -296,6 +299,17 @@ def draw(look: Look, motion: Tensor, size: int) -> Tensor:
 def draw_with_layers(look: Look, motion: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """`draw`, and which layer is seen at each pixel, (B,size,size)."""
     return _compose(Head(look, motion), size)
+
+
+def eyes_and_mouth(seen: Tensor) -> Tensor:
+    """Where the layers of `draw_with_layers` are those of eyes or mouth, (B,size,size), True or False."""
+    return torch.isin(seen, torch.tensor(_numbers(("eye", "mouth")), device=seen.device))
+
+
+@functools.cache
+def _numbers(parts: tuple[str, ...]) -> list[int]:
+    layers = Head(looks(1, seed=0), torch.zeros(1, MOTION_SIZE)).layers
+    return [number for number, layer in enumerate(layers) if layer.part in parts]
 
 
 def flow(look: Look, driving: Tensor, source: Tensor, size: int, drawing_size: int = 128) -> tuple[Tensor, Tensor]:

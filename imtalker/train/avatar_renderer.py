@@ -1,0 +1,161 @@
+"""The avatar's renderer: trained on drawn portraits, whose true motion is its motion latent.
+
+Naive training does not follow its driver: pictures are explained long before the attention, at first uniform, says
+anything. So there are three stages, each with a gate that stops a run that is dead:
+
+1. motion: the motion encoder reads the drawings' motion off their pictures.
+2. attention: adapter, motion decoder and transfer learn where each cell of a frame comes from, which the drawings
+   know. Nothing is rendered, so this is cheap.
+3. pictures: all but the motion encoder, by pixels, their gradients, and still the attention.
+"""
+
+import copy
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ..checkpoints import save_weights
+from ..errors import InputError
+from ..models.config import RendererConfig
+from .avatar_tasks import AttentionTask, MotionTask, PictureTask, batches, calibrated, distances
+from .drawn import HELD_OUT, drawn
+from .initialise import new_renderer, settle, standardise
+from .loop import Settings, Task, Training
+from .portraits import MOTION_SIZE
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+log = logging.getLogger("imtalker")
+
+CONFIG = RendererConfig(
+    "v2",
+    input_size=128,
+    channels=(96, 96, 48, 16),
+    attention_levels=2,
+    motion_size=MOTION_SIZE,
+    identity_size=64,
+    motion_channels=(8, 16, 32, 48, 64, 96, 128, 128),  # halved down to one cell: a mean over cells forgets positions
+    heads=2,
+)
+SHARES = {"motion": 0.25, "attention": 0.07, "pictures": 0.68}  # of the minutes
+EXPLAINED = 0.8  # of each motion value's variance, before the motion encoder is good enough
+LEAD = 0.5  # nats by which moving cells are found better with their own driver than with another's
+FOLLOWED = 1.0  # dB by which frames are nearer with their own driver than with another's
+EARLY = 0.1  # share of the last stage by which that must be so
+JUDGED = 120.0  # seconds between two looks at that
+CALIBRATION = 60  # batches that the norms' final statistics are taken from
+
+
+@dataclass
+class RendererRecipe:
+    """Trains in `folder`, where the same recipe goes on; `people` with `drivers` frames each are a batch.
+
+    Where a gate is not passed InputError says so; without `gated` only the log does.
+    """
+
+    folder: Path
+    minutes: float
+    fabric: "Fabric"
+    people: int = 3
+    drivers: int = 4
+    gated: bool = True
+    config: RendererConfig = CONFIG
+
+    def run(self) -> Path | None:
+        """The trained renderer's file, in float16, or None where training was stopped before its end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.renderer = new_renderer(self.config).to(self.fabric.device)
+        for stage in (self.motion, self.attention, self.pictures):
+            if not stage():
+                return None
+        path = self.folder / "renderer.safetensors"
+        save_weights(calibrated(self.renderer, self.people, self.drivers, CALIBRATION), path, torch.float16)
+        return path
+
+    def motion(self) -> bool:
+        task = MotionTask(self.renderer, 5 * self.people)
+        pictures, motion = task.drawn(HELD_OUT, 64)
+        settle(self.renderer.motion_encoder, lambda: self.renderer.motion_encoder(pictures), 0.3 * motion.std(0))
+
+        def watch(step: int, means: dict[str, float]) -> None:
+            log.info("explained: %s", "  ".join(f"{name} {share:.2f}" for name, share in task.explained().items()))
+
+        if not self._train("motion", task, self.renderer.motion_encoder, watch):
+            return False
+        poor = [f"{name} {share:.2f}" for name, share in task.explained().items() if share < EXPLAINED]
+        self._gate(not poor, f"the motion encoder explains too little of {', '.join(poor)}; {EXPLAINED} is wanted")
+        return True
+
+    def attention(self) -> bool:
+        task = AttentionTask(self.renderer, self.people + 1, 3 * self.drivers)
+        self._spread()
+
+        def watch(step: int, means: dict[str, float]) -> None:
+            log.info("own driver ahead of others' by %.2f nats where things move", task.lead())
+
+        if not self._train("attention", task, task.parts, watch):
+            return False
+        lead = task.lead()
+        self._gate(lead >= LEAD, f"the attention does not follow the driver: {lead:.2f} nats, {LEAD} are wanted")
+        return True
+
+    def pictures(self) -> bool:
+        task = PictureTask(self.renderer, self.people, self.drivers)
+
+        def watch(step: int, means: dict[str, float]) -> None:
+            with training.averaged():
+                renderer = calibrated(self.renderer, self.people, self.drivers, 8)
+            own, others = distances(renderer, 8, 4)
+            log.info("held out: %.2f dB, with others' drivers %.2f dB", own, others)
+            if training.share > EARLY:
+                message = f"frames do not follow their driver: {own:.2f} dB, with others' {others:.2f} dB"
+                self._gate(own - others >= FOLLOWED, message)
+
+        training = self._training("pictures", task, watch, JUDGED)
+        return self._finish(training, self.renderer)
+
+    def _spread(self) -> None:
+        """Identity vectors and adapted latents vary by 1 from the start, the latter more by motion than by identity."""
+        renderer = self.renderer
+        batch = drawn(HELD_OUT, 16, 8, self.config.input_size, self.fabric.device)
+        standardise(renderer.identity_encoder.mlp.last, lambda: renderer.identity_encoder(batch.sources)[1])
+        with torch.no_grad():
+            identity = renderer.identity_encoder(batch.sources)[1].repeat_interleave(8, dim=0)
+            renderer.adapter.in_layer.weight[:, : self.config.motion_size].mul_(4)
+        standardise(renderer.adapter.mlp.last, lambda: renderer.adapter(batch.motion, identity))
+
+    def _train(self, name: str, task: Task, module: nn.Module, watch) -> bool:
+        return self._finish(self._training(name, task, watch), module)
+
+    def _training(self, name: str, task: Task, watch, log_seconds: float = 30.0) -> Training:
+        settings = Settings(
+            minutes=self.minutes * SHARES[name],
+            warmup=60,
+            end=0.02,
+            clip=1.0,
+            ema=0.998,
+            averaged=tuple(task.modules()),
+            log_seconds=log_seconds,
+        )
+        facts = {"stage": name, "config": str(self.config), "people": self.people, "drivers": self.drivers}
+        return Training(task, batches, self.folder / f"{name}.ckpt", settings, self.fabric, facts, watch)
+
+    def _finish(self, training: Training, module: nn.Module) -> bool:
+        """Trains; afterwards the module has its averaged weights."""
+        finished = training.run().finished
+        with training.averaged():
+            weights = copy.deepcopy(module.state_dict())
+        module.load_state_dict(weights)
+        return finished
+
+    def _gate(self, passed: bool, message: str) -> None:
+        if passed:
+            return
+        if self.gated:
+            raise InputError(f"Stopped: {message}.")
+        log.warning("Going on, but %s.", message)

@@ -1,0 +1,202 @@
+"""What the stages of the avatar's renderer are trained by (avatar_renderer.py). A batch is a seed; the rest is drawn."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from ..models.attention import to_tokens
+from ..models.config import RendererConfig
+from ..models.folding import fold
+from ..models.renderer import Renderer
+from .drawn import HELD_OUT, Cells, Drawn, cells, drawn, random_motion
+from .forward import attend, render
+from .people import looks
+from .portraits import MOTION, draw
+from .runtime import seed_of
+
+RATE = 2e-3
+MOVING = 4.0  # weight of the cells that are elsewhere in the source
+EDGES = 0.5  # weight of the pictures' gradients
+ATTENDING = 0.03  # weight of the attention while pictures are learned
+
+
+class MotionTask:
+    """Stage 1. A batch is a seed."""
+
+    def __init__(self, renderer: Renderer, people: int):
+        self.encoder, self.people = renderer.motion_encoder, people
+        self.size = renderer.config.input_size
+        self.deviation = random_motion(4096, torch.Generator().manual_seed(0)).std(0).clamp_min(0.05)
+        self.optimizer = _adam(self.encoder)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"motion_encoder": self.encoder}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"adam": self.optimizer}
+
+    def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        pictures, motion = self.drawn(seed, self.people)
+        deviation = self.deviation.to(motion)
+        yield "adam", {"motion": F.smooth_l1_loss(self.encoder(pictures) / deviation, motion / deviation)}
+
+    def drawn(self, seed: int, count: int) -> tuple[Tensor, Tensor]:
+        device = self.encoder.conv1.weight.device
+        motion = random_motion(count, torch.Generator().manual_seed(seed)).to(device)
+        return draw(looks(count, seed).to(device), motion, self.size), motion
+
+    @torch.no_grad()
+    def explained(self, count: int = 128) -> dict[str, float]:
+        """How much of each motion value's variance is read off pictures of people never trained on; 1 is all."""
+        pictures, motion = self.drawn(1, count)
+        error = (self.encoder(pictures) - motion).square().mean(0) / motion.var(0).clamp_min(1e-9)
+        return dict(zip(MOTION, (1 - error).tolist()))
+
+
+class AttentionTask:
+    """Stage 2. A batch is a seed."""
+
+    def __init__(self, renderer: Renderer, people: int, drivers: int):
+        self.renderer, self.people, self.drivers = renderer, people, drivers
+        self.parts = nn.ModuleList(
+            [renderer.identity_encoder, renderer.adapter, renderer.motion_decoder, renderer.transfer]
+        )
+        self.optimizer = _adam(self.parts)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"parts": self.parts}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"adam": self.optimizer}
+
+    def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        size = self.renderer.config.input_size
+        seen, true = self.attention(drawn(seed, self.people, self.drivers, size, device_of(self.renderer)))
+        yield "adam", {f"attention{level}": missed(a, c) for level, (a, c) in enumerate(zip(seen, true))}
+
+    def attention(self, batch: Drawn, shift: int = 0) -> tuple[list[Tensor], list[Cells]]:
+        """Where each cell looks at each level, and where it should; `shift`: with the drivers of others."""
+        renderer = self.renderer
+        _, identity = renderer.identity_encoder(batch.sources)
+        repeated = identity.repeat_interleave(self.drivers, dim=0)
+        reference = renderer.motion_decoder(renderer.adapter(batch.source_motion, identity))
+        driving = renderer.motion_decoder(renderer.adapter(batch.motion.roll(shift, 0), repeated))
+        seen = []
+        for level, d, r in zip(renderer.transfer.levels, driving, reference):
+            keys = level.cross.keys(to_tokens(r)).repeat_interleave(self.drivers, dim=0)
+            seen.append(attend(level.cross.queries(to_tokens(d)), keys, keys)[1])
+        return seen, true_cells(batch, renderer.config)
+
+    @torch.no_grad()
+    def lead(self) -> float:
+        """By how much, in nats, moving cells are found better with their own driver than with another's."""
+        batch = drawn(2, 8, self.drivers, self.renderer.config.output_size, device_of(self.renderer))
+        scores = []
+        for shift in (0, self.drivers + 1):
+            seen, true = self.attention(batch, shift)
+            scores.append(sum(missed(a, replace(c, seen=c.moving)) for a, c in zip(seen, true)) / len(seen))
+        return float(scores[1] - scores[0])
+
+
+class PictureTask:
+    """Stage 3. A batch is a seed."""
+
+    def __init__(self, renderer: Renderer, people: int, drivers: int):
+        self.renderer, self.people, self.drivers = renderer, people, drivers
+        renderer.motion_encoder.requires_grad_(False)
+        self.optimizer = _adam(renderer)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"renderer": self.renderer}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"adam": self.optimizer}
+
+    def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        size = self.renderer.config.output_size
+        batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer))
+        frames, seen = frames_of(self.renderer, batch)
+        error = frames - batch.frames
+        across = (error.diff(dim=3).abs() * batch.weights[..., 1:]).mean()
+        down = (error.diff(dim=2).abs() * batch.weights[..., 1:, :]).mean()
+        true = true_cells(batch, self.renderer.config)
+        attention = sum(missed(a, c) for a, c in zip(seen, true)) / len(seen)
+        yield (
+            "adam",
+            {
+                "pixels": (error.abs() * batch.weights).mean(),
+                "edges": EDGES * (across + down),
+                "attention": ATTENDING * attention,
+            },
+        )
+
+
+def frames_of(renderer: Renderer, batch: Drawn, motion: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    """The frames of a batch as the renderer makes them, with its motion or another (B,16), and the attention."""
+    drivers = len(batch.frames) // len(batch.sources)
+    features, identity, source_motion = (
+        *renderer.identity_encoder(batch.sources),
+        batch.source_motion,
+    )
+    features = tuple(x.repeat_interleave(drivers, dim=0) for x in features)
+    identity, source_motion = (x.repeat_interleave(drivers, dim=0) for x in (identity, source_motion))
+    driving = batch.motion if motion is None else motion
+    return render(renderer, features, identity, source_motion, driving, attention=True)
+
+
+@torch.no_grad()
+def distances(renderer: Renderer, people: int, drivers: int, seed: int = 3) -> tuple[float, float]:
+    """PSNR in dB of frames of held-out people, with their own drivers and with others'."""
+    batch = drawn(seed, people, drivers, renderer.config.output_size, device_of(renderer))
+    return tuple(
+        psnr(frames_of(renderer, batch, batch.motion.roll(shift, 0))[0], batch.frames) for shift in (0, drivers + 1)
+    )
+
+
+def missed(attention: Tensor, cells: Cells) -> Tensor:
+    """Negative log-likelihood, in nats, of the true cells (B,N,N), the moving ones weighted more."""
+    weights = cells.seen + (MOVING - 1) * cells.moving * cells.seen
+    found = attention.gather(2, cells.index[..., None]).squeeze(-1)
+    return -((found + 1e-6).log() * weights).sum() / weights.sum().clamp_min(1)
+
+
+def true_cells(batch: Drawn, config: RendererConfig) -> list[Cells]:
+    """For each attention level."""
+    source_motion = batch.source_motion.repeat_interleave(len(batch.frames) // len(batch.sources), dim=0)
+    sides = [config.side(level) for level in range(config.attention_levels)]
+    return [cells(batch.look, source_motion, batch.motion, side) for side in sides]
+
+
+def psnr(frames: Tensor, truth: Tensor) -> float:
+    """Mean over pictures (B,3,S,S), in dB."""
+    return float((-10 * (frames - truth).square().mean((1, 2, 3)).log10()).mean())
+
+
+@torch.no_grad()
+def calibrated(renderer: Renderer, people: int, drivers: int, batches: int) -> Renderer:
+    """A copy in evaluation mode, folded, its norms' statistics taken anew: they lag behind weights that move."""
+    renderer = copy.deepcopy(renderer).train()
+    for number in range(batches):
+        seed = HELD_OUT + seed_of(4, number)
+        frames_of(renderer, drawn(seed, people, drivers, renderer.config.output_size, device_of(renderer)))
+    return fold(renderer.eval())
+
+
+def _adam(module: nn.Module) -> AdamW:
+    return AdamW([p for p in module.parameters() if p.requires_grad], RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+
+
+def device_of(renderer: Renderer) -> torch.device:
+    return renderer.motion_decoder.const.device
+
+
+def batches(step: int, process: int, processes: int) -> Iterator[int]:
+    """Seeds of `HELD_OUT` or more."""
+    while True:
+        yield HELD_OUT + seed_of(step, process)
+        step += 1
