@@ -303,13 +303,14 @@ def draw_with_layers(look: Look, motion: Tensor, size: int) -> tuple[Tensor, Ten
 
 def eyes_and_mouth(seen: Tensor) -> Tensor:
     """Where the layers of `draw_with_layers` are those of eyes or mouth, (B,size,size), True or False."""
-    return torch.isin(seen, torch.tensor(_numbers(("eye", "mouth")), device=seen.device))
+    return torch.isin(seen, torch.tensor(numbers("eye") + numbers("mouth"), device=seen.device))
 
 
 @functools.cache
-def _numbers(parts: tuple[str, ...]) -> list[int]:
+def numbers(part: str) -> list[int]:
+    """The numbers of the layers of a part, "eye" (both) or "mouth"."""
     layers = Head(looks(1, seed=0), torch.zeros(1, MOTION_SIZE)).layers
-    return [number for number, layer in enumerate(layers) if layer.part in parts]
+    return [number for number, layer in enumerate(layers) if layer.part == part]
 
 
 def flow(look: Look, driving: Tensor, source: Tensor, size: int, drawing_size: int = 128) -> tuple[Tensor, Tensor]:
