@@ -80,7 +80,7 @@ def prepare(
     that cannot be used is left out. InputError: no videos, no face detector, or no room on the disk.
     """
     videos, data = Path(videos), Path(data)
-    files = sorted(path for path in videos.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in videos.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise InputError(f"There are no videos in {videos}: give a folder with {', '.join(sorted(SUFFIXES))} files.")
     data.mkdir(parents=True, exist_ok=True)

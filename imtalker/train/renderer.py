@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ..models.renderer import Renderer
+from ..models.windows import SwinBlock
 from .discriminator import Discriminator
 from .forward import render
 from .losses import Perceptual, adversarial, discrimination, identity_distance, masked_l1
@@ -49,6 +50,9 @@ class RendererTask:
         if fine_tune:
             renderer.eval()
             renderer.motion_encoder.requires_grad_(False)
+            for module in renderer.modules():
+                if isinstance(module, SwinBlock):
+                    module.train()  # has no norm to keep, and is faster so where gradients are wanted
         if perceptual:
             perceptual.to(renderer.motion_decoder.const.device)
         self.discriminator = None
@@ -106,7 +110,7 @@ class RendererTask:
 @torch.no_grad()
 def psnr(renderer: Renderer, samples: Sequence[Mapping[str, Tensor]]) -> float:
     """Mean PSNR in dB of the driving frames that the renderer makes of samples of FramePairs, one after the other."""
-    was, device = renderer.training, renderer.motion_decoder.const.device
+    modes, device = {module: module.training for module in renderer.modules()}, renderer.motion_decoder.const.device
     renderer.eval()
     found = []
     for sample in samples:
@@ -118,7 +122,8 @@ def psnr(renderer: Renderer, samples: Sequence[Mapping[str, Tensor]]) -> float:
         )  # the encoder's own, whichever renderer the data was prepared with
         frames = render(renderer, features, identity, *motions)
         found.append(-10 * torch.log10(F.mse_loss(frames, target).clamp_min(1e-10)))
-    renderer.train(was)
+    for module, training in modes.items():
+        module.training = training
     return torch.stack(found).mean().item()
 
 
