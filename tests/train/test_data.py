@@ -148,6 +148,12 @@ def test_two_processes_share_what_one_would_see():
             assert torch.equal(value, torch.cat([half[step][name] for half in halves]))
 
 
+def test_processes_that_read_data_change_nothing():
+    for a, b in zip(taken(4, 2), taken(4, 2, workers=2)):
+        assert torch.equal(a["index"], b["index"])
+        assert torch.equal(a["drawn"], b["drawn"])
+
+
 def test_clips_of_different_models_are_not_mixed(data, videos, tmp_path):
     folder = shutil.copytree(data, tmp_path / "data")
     shutil.rmtree(folder / "ben.mp4")

@@ -11,6 +11,7 @@ from imtalker.train.initialise import new_generator, new_renderer
 from imtalker.train.loop import Settings, Training
 from imtalker.train.lora import adapt, merge
 from imtalker.train.renderer import LossWeights, RendererTask, psnr
+from imtalker.train.runtime import make_fabric
 
 
 def trained(task, samples, steps, file, size=2, **settings):
@@ -24,6 +25,32 @@ def trained(task, samples, steps, file, size=2, **settings):
     )
     training.run()
     return training, lines
+
+
+def task_of(kind):
+    return {
+        "new renderer": lambda: RendererTask(new_renderer(renderer_config()), 1e-3, False),
+        "renderer": lambda: RendererTask(tiny_renderer(), 1e-3, True, weights=LossWeights(adversarial=0)),
+        "generator": lambda: GeneratorTask(tiny_generator(), 1e-3),
+        "low rank": lambda: GeneratorTask(tiny_generator("v1"), 1e-3, lora=2),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["new renderer", "renderer", "generator", "low rank"])
+def test_mixed_precision_gives_nearly_the_same_losses(clips, tmp_path, kind):
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        task = task_of(kind)
+        model = getattr(task, "renderer", None) or task.generator
+        samples = FramePairs(clips, model.config) if hasattr(task, "renderer") else MotionWindows(clips, model.config)
+        fabric = make_fabric("cpu", precision=precision)
+        training = Training(task, batches(samples, 2), tmp_path / f"{precision}.pt", Settings(2), fabric)
+        losses.append(training.run().losses)
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    exact, mixed = losses
+    assert exact.keys() == mixed.keys()
+    for name, value in exact.items():
+        assert mixed[name] == pytest.approx(value, rel=0.1, abs=0.02), name
 
 
 def snapshot(model):
