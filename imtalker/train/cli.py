@@ -80,7 +80,10 @@ def _prepare(options: argparse.Namespace) -> None:
             print(f"No sound is prepared, so the data will serve for the renderer only: {error}")
         how["smirk"] = load_smirk(options.smirk, device) if options.smirk else None
         how["l2cs"] = load_l2cs(options.l2cs, device) if options.l2cs else None
-    told = lambda name, outcome: print(f"{name}: {outcome}", flush=True)  # noqa: E731
+
+    def told(name: str, outcome: str) -> None:
+        print(f"{name}: {outcome}", flush=True)
+
     report = prepare(options.videos, options.data, Preparation(**how), told)
     ready = len(report.made) + len(report.kept)
     print(f"{ready} clips are ready in {options.data}, {len(report.left_out)} were left out.")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..files import read_safetensors
 from ..image import read_image, resize
 from ..models.config import GeneratorConfig, RendererConfig
 from .loop import Batches
@@ -34,17 +34,26 @@ class PreparedClip:
     folder: Path
 
     @cached_property
-    def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        return read_safetensors(self.folder / TRACKS)
-
-    @property
-    def tracks(self) -> dict[str, Tensor]:
-        """motion (T,motion_size), audio (T,hidden_size), pose, cam, gaze, points (T,5,2), those that could be had."""
-        return self._content[0]
-
-    @property
     def metadata(self) -> dict[str, str]:
-        return self._content[1]
+        with self._open() as file:
+            return file.metadata()
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Of the rows there are: motion (T,motion_size), audio (T,hidden_size), pose, cam, gaze, points (T,5,2)."""
+        with self._open() as file:
+            return frozenset(file.keys())
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Read from the file each time: many hours of audio features are more than a memory holds."""
+        with self._open() as file:
+            return file.get_slice(name)[start:stop]
+
+    def _open(self):
+        try:
+            return safe_open(str(self.folder / TRACKS), "pt")
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{self.folder} is damaged ({error}): delete it and prepare the clip again.") from error
 
     @property
     def person(self) -> str:
@@ -112,7 +121,7 @@ class FramePairs:
 
     @property
     def with_masks(self) -> bool:
-        return any("points" in clip.tracks for clip in self.clips)
+        return any("points" in clip.names for clip in self.clips)
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -129,25 +138,30 @@ class FramePairs:
         return self._pair(clip, source, driving, other)
 
     def _pair(self, clip: PreparedClip, source: int, driving: int, other: Tensor) -> dict[str, Tensor]:
-        nothing = torch.zeros(len(clip), 0)  # frames alone, for a renderer whose motion encoder learns as well
-        motion = clip.tracks.get("motion", nothing)
+        def row(name: str, number: int) -> Tensor:
+            # frames alone will do for a renderer whose motion encoder learns as well
+            return clip.rows(name, number, number + 1)[0] if name in clip.names else torch.zeros(0)
+
         return {
             "source": self._picture(clip.frame(source)),
             "driving": self._picture(clip.frame(driving)),
             "other": self._picture(other),
-            "source_motion": motion[source],
-            "driving_motion": motion[driving],
-            "mask": face_mask(clip.tracks["points"][driving] if "points" in clip.tracks else None, self.size),
+            "source_motion": row("motion", source),
+            "driving_motion": row("motion", driving),
+            "mask": face_mask(row("points", driving), self.size),
         }
 
     def _picture(self, frame: Tensor) -> Tensor:
         return resize(frame, self.size)[0].movedim(-1, 0)
 
 
-def face_mask(points: Tensor | None, size: int) -> Tensor:
-    """(1,size,size), 1 on eyes and mouth, from (5,2) in 0..1 of the picture: eyes, nose, corners of the mouth."""
+def face_mask(points: Tensor, size: int) -> Tensor:
+    """(1,size,size), 1 on eyes and mouth, from (5,2) in 0..1 of the picture: eyes, nose, corners of the mouth.
+
+    Nothing is 1 where there are no points, or they are not numbers.
+    """
     mask = torch.zeros(1, size, size)
-    if points is None or not points.isfinite().all():
+    if not len(points) or not points.isfinite().all():
         return mask
     first, second, _, left, right = (points * size).tolist()
     span = ((first[0] - second[0]) ** 2 + (first[1] - second[1]) ** 2) ** 0.5
@@ -172,13 +186,13 @@ class MotionWindows:
 
     def __init__(self, clips: list[PreparedClip], config: GeneratorConfig, condition_dropout=0.1, context_dropout=0.5):
         self.config = config
-        self.clips = [clip for clip in clips if len(clip) >= config.window and "audio" in clip.tracks]
+        self.clips = [clip for clip in clips if len(clip) >= config.window and "audio" in clip.names]
         self.condition_dropout, self.context_dropout = condition_dropout, context_dropout
         if not self.clips:
             raise InputError(
                 f"No clip is as long as {config.window / 25:g} s and has sound: the generator needs such ones."
             )
-        if (size := self.clips[0].tracks["audio"].shape[1]) != config.audio.hidden_size:
+        if (size := self.clips[0].rows("audio", 0, 1).shape[1]) != config.audio.hidden_size:
             raise InputError(
                 f"The audio features have {size} values a frame: prepare with the generator to be trained."
             )
@@ -196,25 +210,26 @@ class MotionWindows:
         start = start if with_context or start >= config.context else 0
 
         def rows(name: str, width: int) -> Tensor:
-            if name not in clip.tracks:
+            if name not in clip.names:
                 return torch.zeros(config.context + config.window, width)
-            part = clip.tracks[name][max(0, start - config.context) : start + config.window]
+            part = clip.rows(name, max(0, start - config.context), start + config.window)
             return torch.cat([part.new_zeros(config.context + config.window - len(part), width), part])
 
         widths = {"audio": config.audio.hidden_size, "pose": 3, "cam": 3, "gaze": 2}
         keep = torch.ones(config.context + config.window, len(CONDITIONS))
         for number, name in enumerate(CONDITIONS):
-            if name not in clip.tracks:
+            if name not in clip.names:
                 keep[:, number] = 0
             # what guidance takes away: of the speech the window's alone, of a control everything
             elif torch.rand((), generator=random) < self.condition_dropout:
                 keep[config.context if name == "audio" else 0 :, number] = 0
         if not with_context:
             keep[: config.context] = 0
+        reference = _draw(len(clip), random)
         return {
             "motion": rows("motion", config.motion_size),
             **{name: rows(name, width) for name, width in widths.items()},
-            "reference": clip.tracks["motion"][_draw(len(clip), random)],
+            "reference": clip.rows("motion", reference, reference + 1)[0],
             "keep": keep,
             "context": torch.tensor([float(with_context)]),
             "noise": torch.randn(config.window, config.motion_size, generator=random),

@@ -14,17 +14,21 @@ from imtalker.train.data import FRAMES, TRACKS, FramePairs, MotionWindows, batch
 from imtalker.train.prepare import Preparation, prepare
 
 
+def whole(clip, name):
+    return clip.rows(name, 0, len(clip))
+
+
 def test_clips_hold_frames_motion_and_sound(data, preparation):
     one, two, ben = find_clips(data)
     assert [clip.folder.name for clip in (one, two, ben)] == ["anna__one.mp4", "anna__two.mp4", "ben.mp4"]
     assert [clip.person for clip in (one, two, ben)] == ["anna", "anna", "ben.mp4"]
     assert [len(clip) for clip in (one, two, ben)] == [75, 60, 20]
-    assert one.tracks["audio"].shape == (75, 16)
-    assert "audio" not in ben.tracks
+    assert whole(one, "audio").shape == (75, 16)
+    assert "audio" not in ben.names
     frames = torch.cat([one.frame(number) for number in (0, 40)])
     motion = preparation.renderer.encode_motion(frames).latents
-    error = (motion - one.tracks["motion"][[0, 40]]).norm(dim=1)
-    assert error.max() < 0.2 * one.tracks["motion"].std(dim=0).norm() + 0.02, "but for JPEG the same frames"
+    error = (motion - whole(one, "motion")[[0, 40]]).norm(dim=1)
+    assert error.max() < 0.2 * whole(one, "motion").std(dim=0).norm() + 0.02, "but for JPEG the same frames"
 
 
 def test_a_second_run_does_what_is_missing(data, videos, preparation, tmp_path):
@@ -63,7 +67,7 @@ def test_eyes_and_mouth_are_marked_where_their_places_are_known(videos, tmp_path
 
 
 def test_no_places_no_mask():
-    assert not face_mask(None, 32).any()
+    assert not face_mask(torch.zeros(0), 32).any()
     assert not face_mask(torch.full((5, 2), float("nan")), 32).any()
 
 
@@ -77,7 +81,7 @@ def test_pairs_are_of_one_clip_and_the_third_is_another_person(data):
         assert torch.equal(sample["driving"], one.frame(10)[0].movedim(-1, 0))
         assert any(torch.equal(sample["source"], one.frame(n)[0].movedim(-1, 0)) for n in range(68))
         assert any(torch.equal(sample["other"], ben.frame(n)[0].movedim(-1, 0)) for n in range(20))
-        assert torch.equal(sample["driving_motion"], one.tracks["motion"][10])
+        assert torch.equal(sample["driving_motion"], whole(one, "motion")[10])
     unseen = pairs.unseen(4)
     assert len(unseen) == 4
     shown = [pairs.sample(index, torch.Generator())["driving"] for index in range(len(pairs))]
@@ -91,13 +95,13 @@ def test_windows_are_pieces_of_motion_with_what_goes_with_it(data):
     contexts = set()
     for seed in range(30):
         sample = windows.sample(0, torch.Generator().manual_seed(seed))
-        start = next(s for s in range(26) if torch.equal(clip.tracks["motion"][s : s + 50], sample["motion"][10:]))
-        assert torch.equal(sample["audio"][10:], clip.tracks["audio"][start : start + 50])
+        start = next(s for s in range(26) if torch.equal(whole(clip, "motion")[s : s + 50], sample["motion"][10:]))
+        assert torch.equal(sample["audio"][10:], whole(clip, "audio")[start : start + 50])
         contexts.add(sample["context"].item())
         assert sample["context"].item() == (start >= 10), "without a context it is the clip's first window"
         assert start == 0 or start >= 10
         if start:
-            assert torch.equal(sample["motion"][:10], clip.tracks["motion"][start - 10 : start])
+            assert torch.equal(sample["motion"][:10], whole(clip, "motion")[start - 10 : start])
         else:
             assert not sample["motion"][:10].any()
             assert not sample["keep"][:10].any()

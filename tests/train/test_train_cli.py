@@ -44,7 +44,7 @@ def test_prepare_tells_of_every_video(videos, models, tmp_path, capsys):
     assert "anna__one.mp4: 75 frames" in out
     assert "anna__broken.mp4: left out:" in out
     assert "3 clips are ready" in out
-    assert set(find_clips(data)[0].tracks) == {"motion", "audio", "crop"}
+    assert find_clips(data)[0].names == {"motion", "audio", "crop"}
     assert run("prepare", tmp_path, data, "--models", models) == 1
     assert "There are no videos" in capsys.readouterr().err
 
