@@ -3,6 +3,7 @@
 A sample is drawn with a generator of its own, seeded by the place it has in the training: any step can be asked for.
 """
 
+import bisect
 import itertools
 import signal
 from collections.abc import Iterator
@@ -101,13 +102,7 @@ class FramePairs:
         self.clips, self.size = clips, max(config.input_size, config.output_size)
         self.lengths = [max(1, round(len(clip) * (1 - held_out))) for clip in clips]
         self.starts = [0, *itertools.accumulate(self.lengths)]
-        self.others = {
-            person: [clip for clip in clips if clip.person != person] for person in {clip.person for clip in clips}
-        }
-
-    @property
-    def several_people(self) -> bool:
-        return len(self.others) > 1
+        self.several_people = len({clip.person for clip in clips}) > 1
 
     def unseen(self, count: int) -> list[dict[str, Tensor]]:
         """`count` samples of the held out frames, evenly spread, each with its clip's first frame as the source."""
@@ -127,14 +122,13 @@ class FramePairs:
         return self.starts[-1]
 
     def sample(self, index: int, random: torch.Generator) -> dict[str, Tensor]:
-        number = next(i for i, start in enumerate(self.starts[1:]) if index < start)
+        number = bisect.bisect_right(self.starts, index) - 1
         clip, driving = self.clips[number], index - self.starts[number]
         source = _draw(self.lengths[number], random)
-        others = self.others[clip.person]
-        other = clip.frame(source)
-        if others:
-            third = others[_draw(len(others), random)]
-            other = third.frame(_draw(len(third), random))
+        third = clip
+        while self.several_people and third.person == clip.person:
+            third = self.clips[_draw(len(self.clips), random)]
+        other = clip.frame(source) if third is clip else third.frame(_draw(len(third), random))
         return self._pair(clip, source, driving, other)
 
     def _pair(self, clip: PreparedClip, source: int, driving: int, other: Tensor) -> dict[str, Tensor]:
