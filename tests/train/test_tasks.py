@@ -137,7 +137,7 @@ def test_the_velocity_learnt_leads_from_noise_to_motion(clips):
     """A transformer that already knows the answer has no loss: x_t and the target belong together."""
     generator = tiny_generator()
     task = GeneratorTask(generator, 1e-3)
-    batch = next(batches(MotionWindows(clips, generator.config), 3)(0, 0, 1))
+    batch = next(batches(MotionWindows(clips, generator.config), 16)(0, 0, 1))
     seen = {}
 
     def knows(x, time, reference, condition):
@@ -151,7 +151,9 @@ def test_the_velocity_learnt_leads_from_noise_to_motion(clips):
     assert losses["velocity"] < 1e-3
     assert losses["change"] < 1e-3
     dropped = batch["context"][:, 0] == 0
+    assert batch["motion"][dropped, :10].any()
     assert not seen["x"][dropped, :10].any()
+    assert torch.equal(seen["x"][~dropped, :10], batch["motion"][~dropped, :10])
 
 
 def test_low_rank_parts_change_nothing_at_first_and_everything_once_merged():
