@@ -1,6 +1,7 @@
 """Command line, alternating timings, memory, agreement and output shared by the benchmarks."""
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from imtalker.errors import InputError
 
+from .stages import seconds_by_stage
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 GFLOP_PER_FRAME = 124  # motion decode, transfer and synthesis of one full-size frame (spec: performance)
 
@@ -30,7 +33,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, help="frames a round; default 4 on a CPU, 100 elsewhere")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--profile", action="store_true", help="where the time goes, by module and by operation")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, by stage, module and operation")
     parser.add_argument("--small", action="store_true", help="a tiny model: checks the command, measures nothing")
     return parser
 
@@ -178,8 +181,12 @@ def stages(model: nn.Module, device: torch.device, depth: int, found: dict[str, 
             handle.remove()
 
 
-def profile(model: nn.Module, work: Callable[[], object], options: argparse.Namespace) -> dict[str, float]:
-    """Prints and returns the seconds of `work` by module; prints the costliest operations."""
+def profile(model: nn.Module, work: Callable[[], object], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Prints and returns the seconds of `work` by stage, and by module of `model`; prints the costliest operations."""
+    by_stage = seconds_by_stage(work, functools.partial(synchronise, options.device))
+    print("\nby stage, one after the other:")
+    for name, seconds in by_stage.items():
+        print(f"  {name:38} {1000 * seconds:10.2f} ms {seconds / by_stage['total']:6.1%}")
     found: dict[str, float] = {}
     synchronise(options.device)
     started = time.perf_counter()
@@ -199,7 +206,7 @@ def profile(model: nn.Module, work: Callable[[], object], options: argparse.Name
     device = "device" if hasattr(torch.autograd.profiler_util.FunctionEvent, "self_device_time_total") else "cuda"
     order = f"self_{device}_time_total" if options.device.type == "cuda" else "self_cpu_time_total"
     print(record.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
-    return found
+    return {"stages": by_stage, "modules": found}
 
 
 def report(options: argparse.Namespace, what: str, table: list[dict], **more) -> dict:

@@ -13,8 +13,8 @@ class Recording:
     """Calls a function of tensors; from the second call of a kind on, what it did is replayed (spec: performance, 8).
 
     A kind is the settings, the inputs' shapes, precisions and device, and the weights' addresses: a replay works at the
-    addresses of its recording, so that one whose weights were moved, cast or replaced is thrown away. Weights changed in
-    place are seen by a replay. One recording is kept, in memory of its own, until another kind comes, or `forget`.
+    addresses of its recording, so that one whose weights were moved, cast or replaced is thrown away. Weights changed
+    in place are seen by a replay. One recording is kept, in memory of its own, until another kind comes, or `forget`.
 
     The first call of a kind is plain, and so are all of them where `backend.recorder` has nothing for the device, while
     another thread replays, and after a recording has failed once.
