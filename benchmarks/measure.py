@@ -5,8 +5,11 @@ import functools
 import json
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+import wave
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imtalker import drawn
 from imtalker.errors import InputError
 
 from .stages import seconds_by_stage
@@ -94,6 +98,38 @@ def peak_bytes(device: torch.device) -> int:
     except OSError:
         return 0
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def peaks(device: torch.device) -> dict[str, int]:
+    """The columns host_bytes and, on CUDA, device_bytes: this process's peaks so far."""
+    row = {"host_bytes": peak_bytes(torch.device("cpu"))}
+    return row | ({"device_bytes": peak_bytes(device)} if device.type == "cuda" else {})
+
+
+def by_length(command: list[str], options: argparse.Namespace, minutes: list[float]) -> list[dict]:
+    """A row for each length: what `command`, in a process of its own, prints last when given --sound FILE."""
+    command = [sys.executable, "-m", *command, "--device", str(options.device), "--generation", options.generation]
+    table = []
+    with tempfile.TemporaryDirectory() as folder:
+        for length in minutes:
+            sound = Path(folder) / "sound.wav"
+            write_sound(sound, length)
+            done = subprocess.run([*command, "--sound", str(sound)], check=True, stdout=subprocess.PIPE, text=True)
+            table.append({"minutes": length} | json.loads(done.stdout.splitlines()[-1]))
+    return table
+
+
+def write_sound(path: Path, minutes: float) -> None:
+    """A WAV file of 10 s of speech over and over, written without ever holding it whole."""
+    voice = drawn.speech(10)
+    pcm = (voice.waveform[0] * 32767).short().numpy()
+    left = round(60 * minutes * voice.sample_rate)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, voice.sample_rate, left, "NONE", ""))
+        while left:
+            part = pcm[:left]
+            file.writeframes(part.tobytes())
+            left -= len(part)
 
 
 def rows(found: dict[str, dict], frames: int, baseline: str | None) -> list[dict]:
