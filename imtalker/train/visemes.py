@@ -86,6 +86,21 @@ def mouth(phonemes: Sequence[Phoneme], frames: int) -> np.ndarray:
     return np.column_stack([blended, smile])[points].astype(np.float32)
 
 
+SOUNDS = ("", *VOWEL, *CONSONANT, "other")
+
+
+def sounds(phonemes: Sequence[Phoneme], frames: int) -> np.ndarray:
+    """Which of SOUNDS is heard at the middle of every frame, (frames,) int64; all without an entry here are "other"."""
+    numbers = {sound: number for number, sound in enumerate(SOUNDS)}
+    heard, times = np.zeros(frames, np.int64), (np.arange(frames) + 0.5) / FPS
+    for phoneme in phonemes:
+        parts = _sounds(phoneme.name)
+        edges = np.linspace(phoneme.start, phoneme.end, len(parts) + 1)
+        for part, start, end in zip(parts, edges, edges[1:]):
+            heard[(times >= start) & (times < end)] = numbers.get(part, numbers["other"])
+    return heard
+
+
 def _sounds(name: str) -> list[str]:
     """The letters of an IPA name that have a shape: both vowels of a diphthong, no lengths, tones or accents."""
     letters = [c for c in unicodedata.normalize("NFD", name) if unicodedata.category(c) in ("Ll", "Lo")]
