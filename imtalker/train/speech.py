@@ -27,9 +27,9 @@ UTF8, END_PAUSE, FROM_CHARACTER = 0x1, 0x1000, 1
 RATE, PITCH, RANGE = 1, 3, 4
 PHONEME = 7
 
-VARIANTS = "m1 m2 m3 m4 m5 m6 m8 f1 f2 f3 f4 croak whisper grandma grandpa klatt2 klatt4 Andrea Denis anika".split()
+VARIANTS = "m1 m2 m3 m4 m5 m6 m8 f1 f2 f3 f4 croak whisper grandma grandpa klatt2 klatt4 Andrea Denis anika"
 # kept out of training, with a language: what is measured on them was never heard
-HELD_OUT_VARIANTS = "m7 f5 klatt3 Annie".split()
+HELD_OUT_VARIANTS = "m7 f5 klatt3 Annie"
 HELD_OUT_LANGUAGE = "pt"
 WORDS = {
     "en-us": "the a map of my house blue river moves slowly people buy apples from farmers before summer we push both "
@@ -48,8 +48,8 @@ WORDS = {
     "nl": "de boom bij mijn huis heeft mooie blauwe bloemen wij kopen vers brood voor moeder goedemorgen vrouw water",
     "pt": "o barco pequeno vai para a ilha bom dia minha mãe compra pão e uvas muito vento na ponte azul homem velho",
 }
-CONSONANTS = "p b m f v w t d n l s z k g h r y sh ch th pl br fr st sp".split()
-VOWELS = "a e i o u a e i o u ai au ee oo ou".split()
+CONSONANTS = "p b m f v w t d n l s z k g h r y sh ch th pl br fr st sp"
+VOWELS = "a e i o u a e i o u ai au ee oo ou"
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,7 @@ class _Event(ctypes.Structure):
     )
 
 
-_Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 class _Espeak:
@@ -192,7 +190,7 @@ def random_text(random: np.random.Generator, language: str) -> str:
     for _ in range(random.integers(3, 10)):
         if random.random() < 0.3:
             syllables = random.integers(1, 4)
-            word = "".join(random.choice(CONSONANTS) + random.choice(VOWELS) for _ in range(syllables))
+            word = "".join(random.choice(CONSONANTS.split()) + random.choice(VOWELS.split()) for _ in range(syllables))
         else:
             word = str(random.choice(words))
         said.append(word + random.choice(["", "", "", "", ",", "."]))
@@ -214,7 +212,7 @@ def random_utterance(seed: int, seconds: float, held_out: bool = False) -> Utter
     language = str(random.choice(languages))
     if held_out and random.random() < 0.5:
         language = HELD_OUT_LANGUAGE
-    voice = f"{language}+{random.choice(variants)}"
+    voice = f"{language}+{random.choice(variants.split())}"
     rate, pitch, spread = random.integers(110, 240), random.integers(10, 90), random.integers(20, 90)
     parts = [silence(random.uniform(0, 0.8))]
     while sum(part.seconds for part in parts) < seconds:

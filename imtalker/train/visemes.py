@@ -1,32 +1,29 @@
 """Motion that goes with made-up speech: the mouth from its phonemes, the rest of the head from a seed.
 
-The motion of the avatar that the project trains for itself is not learned but named: MOTION lists its channels. Blink
-and mouth_open run from 0 (eyes open, mouth closed) to 1 (shut, wide open), the others around 0, which is neutral.
+The motion of the avatar that the project trains for itself is not learned but named: portraits.MOTION lists its
+channels.
 """
 
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter1d
 
 from ..audio import FPS
 from ..control import Control
 from ..keyframes import camera, eye_angles, head_pose
+from .portraits import DEGREES, GROWTH, MOTION, MOTION_SIZE, TRAVEL, ZOOM
 from .speech import Phoneme
 
-MOTION = (
-    "yaw", "pitch", "roll", "x", "y", "scale", "gaze_x", "gaze_y", "blink", "brows",
-    "mouth_open", "mouth_width", "mouth_round", "smile",
-)  # fmt: skip
-MOTION_SIZE = 16  # the rest stays 0
 MOUTH = ("mouth_open", "mouth_width", "mouth_round", "smile")
 CHANNEL = {name: number for number, name in enumerate(MOTION)}
 
-# What 1.0 is: degrees for angles, sides of the picture for x and y, and the factor of the head's size for scale (its
-# size is LIMITS["scale"] ** scale). Signs are those of keyframes.py: yaw, x and gaze_x to the picture's right; pitch, y
-# and gaze_y up; roll clockwise; a larger scale is a larger head.
-LIMITS = {"yaw": 40.0, "pitch": 25.0, "roll": 25.0, "x": 0.1, "y": 0.1, "scale": 1.35, "gaze_x": 30.0, "gaze_y": 30.0}
+# What 1 is: degrees for angles, sides of the picture for x and y, the part that size grows by for scale. Signs are
+# those of keyframes.py: yaw, x and gaze_x to the picture's right; pitch, y and gaze_y up; roll clockwise; scale larger.
+SIDES = TRAVEL * ZOOM / 2
+LIMITS = {**DEGREES, "x": SIDES, "y": SIDES, "scale": GROWTH, "gaze_x": 30.0, "gaze_y": 30.0}
 
 RATE = 200  # points a second at which mouths are blended
 SMOOTHING = 0.035  # seconds, standard deviation of the blend
@@ -34,12 +31,13 @@ LIPS_MOVE = 0.03  # seconds from closed lips to half open ones
 
 # (mouth_open, mouth_width, mouth_round, weight in the blend)
 VOWEL = {
-    "a": (0.90, 0.1, 0.0), "ɑ": (0.95, -0.1, 0.0), "æ": (0.85, 0.4, 0.0), "ɐ": (0.70, 0.1, 0.0), "ʌ": (0.70, 0.0, 0.0),
-    "ɒ": (0.80, -0.3, 0.4), "ɔ": (0.65, -0.4, 0.7), "o": (0.50, -0.6, 0.8), "ʊ": (0.35, -0.5, 0.8), "u": (0.25, -0.8, 1.0),
-    "ɯ": (0.25, 0.0, 0.2), "e": (0.50, 0.5, 0.0), "ɛ": (0.60, 0.4, 0.0), "ə": (0.40, 0.0, 0.0), "ɜ": (0.45, -0.1, 0.1),
-    "ɚ": (0.40, -0.1, 0.2), "ɝ": (0.45, -0.1, 0.2), "ɪ": (0.35, 0.4, 0.0), "i": (0.25, 0.8, 0.0), "ɨ": (0.30, 0.3, 0.0),
-    "y": (0.25, -0.6, 0.9), "ʏ": (0.30, -0.5, 0.8), "ø": (0.45, -0.5, 0.8), "œ": (0.55, -0.4, 0.6), "ɵ": (0.45, -0.4, 0.6),
-    "ɤ": (0.50, 0.0, 0.1), "ᵻ": (0.35, 0.3, 0.0),
+    "a": (0.90, 0.1, 0.0), "ɑ": (0.95, -0.1, 0.0), "æ": (0.85, 0.4, 0.0), "ɐ": (0.70, 0.1, 0.0),
+    "ʌ": (0.70, 0.0, 0.0), "ɒ": (0.80, -0.3, 0.4), "ɔ": (0.65, -0.4, 0.7), "o": (0.50, -0.6, 0.8),
+    "ʊ": (0.35, -0.5, 0.8), "u": (0.25, -0.8, 1.0), "ɯ": (0.25, 0.0, 0.2), "e": (0.50, 0.5, 0.0),
+    "ɛ": (0.60, 0.4, 0.0), "ə": (0.40, 0.0, 0.0), "ɜ": (0.45, -0.1, 0.1), "ɚ": (0.40, -0.1, 0.2),
+    "ɝ": (0.45, -0.1, 0.2), "ɪ": (0.35, 0.4, 0.0), "i": (0.25, 0.8, 0.0), "ɨ": (0.30, 0.3, 0.0),
+    "y": (0.25, -0.6, 0.9), "ʏ": (0.30, -0.5, 0.8), "ø": (0.45, -0.5, 0.8), "œ": (0.55, -0.4, 0.6),
+    "ɵ": (0.45, -0.4, 0.6), "ɤ": (0.50, 0.0, 0.1), "ᵻ": (0.35, 0.3, 0.0),
 }  # fmt: skip
 CONSONANT = {
     "p": (0.00, 0.0, 0.0, 2.0), "b": (0.00, 0.0, 0.0, 2.0), "m": (0.00, 0.0, 0.0, 2.0),
@@ -207,11 +205,8 @@ def _blinks(random: np.random.Generator, frames: int) -> np.ndarray:
 
 def control(motion: np.ndarray) -> Control:
     """The controls that ask for just this motion (frames,16): all three parts, by LIMITS and keyframes.py."""
-    import torch
-
-    value = {name: motion[:, CHANNEL[name]].astype(np.float64) * LIMITS[name] for name in LIMITS if name != "scale"}
-    distance = LIMITS["scale"] ** -motion[:, CHANNEL["scale"]].astype(np.float64)
+    value = {name: motion[:, CHANNEL[name]].astype(np.float64) * limit for name, limit in LIMITS.items()}
     pose = head_pose(value["yaw"], value["pitch"], value["roll"])
-    cam = camera(distance, value["x"], value["y"])
+    cam = camera(1 / (1 + value["scale"]), value["x"], value["y"])
     gaze = eye_angles(value["gaze_x"], value["gaze_y"])
     return Control(*(torch.from_numpy(part).float() for part in (pose, cam, gaze)), fps=float(FPS))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from imtalker.control import Control
+from imtalker.train.portraits import MOTION, MOTION_SIZE
 from imtalker.train.speech import Phoneme
-from imtalker.train.visemes import CHANNEL, LIMITS, MOTION, MOTION_SIZE, SOUNDS, control, motion, mouth, sounds
+from imtalker.train.visemes import CHANNEL, LIMITS, SOUNDS, control, motion, mouth, sounds
 
 OPEN, WIDTH, ROUND = range(3)
 
@@ -126,4 +127,4 @@ def test_control_asks_for_the_motion():
     assert asked.gaze[2].tolist() == pytest.approx([0, half["gaze_y"]], abs=1e-6)
     # a shift moves the face by scale * shift / 2 sides of the picture
     assert (asked.cam[1, 0] * asked.cam[1, 1] / 2).item() == pytest.approx(0.5 * LIMITS["x"])
-    assert (asked.cam[2, 0] / asked.cam[0, 0]).item() == pytest.approx(LIMITS["scale"] ** 0.5)
+    assert (asked.cam[2, 0] / asked.cam[0, 0]).item() == pytest.approx(1 + LIMITS["scale"] / 2)
