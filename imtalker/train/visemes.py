@@ -114,12 +114,11 @@ def _shape(sound: str) -> tuple[float, float, float, float]:
 
 
 def _closure(sound: str, start: float, end: float, before: Phoneme | None) -> tuple[float, float]:
-    """When the lips touch, at least a frame long."""
+    """When the lips touch, or the teeth the lip."""
     if sound in "pb" and end - start < BURST:
         earliest = before.start + 0.4 * (before.end - before.start) if before else start
         return max(earliest, start - 0.06), start + 0.25 * (end - start)
-    last = start + (0.75 if sound in "pb" else 0.9) * (end - start)
-    return start, max(last, start + 1.1 / FPS)
+    return start, start + (0.75 if sound in "pb" else 0.9) * (end - start)
 
 
 def _eased(mask: np.ndarray) -> np.ndarray:

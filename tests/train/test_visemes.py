@@ -38,6 +38,13 @@ def test_lips_meet_between_any_vowels(vowel, stop, start):
     assert opened.max() > 0.1
 
 
+def test_hurried_lips_meet_too():
+    for start in np.arange(0, 0.04, 0.005):
+        phonemes = [Phoneme("", 0, 0.2), Phoneme("a", 0.2, 0.4 + start), Phoneme("m", 0.4 + start, 0.42 + start)]
+        opened = mouth([*phonemes, Phoneme("a", 0.42 + start, 0.8)], 20)[:, OPEN]
+        assert opened[9:13].min() < 0.05
+
+
 def test_a_short_stop_is_closed_before_its_burst():
     """espeak-ng reports only the burst of some stops, 30 ms, and the closure as part of the vowel before."""
     phonemes = [Phoneme("", 0, 0.4), Phoneme("a", 0.4, 0.6), Phoneme("p", 0.6, 0.63), Phoneme("i", 0.63, 0.8)]
@@ -45,8 +52,10 @@ def test_a_short_stop_is_closed_before_its_burst():
 
 
 def test_teeth_on_the_lip_nearly_close():
+    hurried = shape("afa", 1, each=0.07)[OPEN]
     assert 0.02 < shape("afa", 1)[OPEN] < 0.2
-    assert shape("afa", 1)[OPEN] < shape("aka", 1)[OPEN]
+    assert 0.02 < hurried < 0.2
+    assert hurried < shape("aka", 1, each=0.07)[OPEN]
 
 
 def test_vowels_by_openness_rounding_and_spread():
