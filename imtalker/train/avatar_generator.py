@@ -215,9 +215,14 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def train(
-    out: Path, minutes: float, config: GeneratorConfig = CONFIG, seed: int = 0, gate: float = GATE
+    out: Path,
+    minutes: float,
+    hearing_minutes: float | None = None,
+    config: GeneratorConfig = CONFIG,
+    seed: int = 0,
+    gate: float = GATE,
 ) -> Path | None:
-    """Both stages, half of the time for each; goes on from what `out` holds.
+    """Both stages, `hearing_minutes` of the time for the first, None for half of it; goes on from what `out` holds.
 
     Returns the file of weights, or None where training was stopped before its end. InputError where the audio encoder
     stays below the gate.
@@ -225,7 +230,8 @@ def train(
     # evaluation mode: so small a model, on speech that never repeats, needs no dropout
     generator = new_generator(config, seed).eval()
     facts = {"config": to_dict(config), "seed": seed}
-    hearing = _first_stage(generator, out / "hearing.ckpt", minutes / 2, facts, gate)
+    hearing_minutes = minutes / 2 if hearing_minutes is None else hearing_minutes
+    hearing = _first_stage(generator, out / "hearing.ckpt", hearing_minutes, facts, gate)
     if hearing is None:
         return None
     path = out / "generator.safetensors"
@@ -233,7 +239,7 @@ def train(
         generator.audio_encoder.requires_grad_(False)
         standardise_controls(generator, [make_clip(2 * 10**6 + number) for number in range(24)], seed)
         flow = Flow(generator)
-        settings = Settings(minutes=minutes / 2, averaged=tuple(flow.parts), seed=seed, **SCHEDULE)
+        settings = Settings(minutes=minutes - hearing_minutes, averaged=tuple(flow.parts), seed=seed, **SCHEDULE)
         training = Training(flow, flow_batches(generator), out / "flow.ckpt", settings, facts=facts)
         if not training.run().finished:
             return None
@@ -269,12 +275,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of the result")
     parser.add_argument("--minutes", type=float, default=45, help="of training, both stages together")
+    parser.add_argument("--hearing-minutes", type=float, help="of these, for the audio encoder (half)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if not 0 < (arguments.hearing_minutes or arguments.minutes / 2) < arguments.minutes:
+        parser.error("both stages need some of the minutes")
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
-        path = train(arguments.out, arguments.minutes, seed=arguments.seed)
+        path = train(arguments.out, arguments.minutes, arguments.hearing_minutes, seed=arguments.seed)
     except InputError as error:
         raise SystemExit(str(error)) from error
     if path is None:

@@ -99,7 +99,10 @@ class _Espeak:
             name = path if os.path.exists(path) else None
         if name is None:
             raise InputError("Training on made-up speech needs espeak-ng, which was not found: install it first.")
-        self._library = ctypes.CDLL(name)
+        try:
+            self._library = ctypes.CDLL(name)
+        except OSError as error:
+            raise InputError(f"espeak-ng ({name}) cannot be loaded: install it anew ({error}).") from error
         self._samples: list[np.ndarray] = []
         self._events: list[tuple[int, str]] = []
         self._receive = _Callback(self._received)  # kept, or it would be collected while the library calls it
@@ -142,7 +145,7 @@ def available() -> bool:
     """Whether espeak-ng is installed here."""
     try:
         _espeak()
-    except (InputError, OSError):
+    except InputError:
         return False
     return True
 

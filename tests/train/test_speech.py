@@ -115,3 +115,10 @@ def test_missing_espeak_is_said(monkeypatch):
     assert not speech.available()
     with pytest.raises(InputError, match="install it"):
         speech.say("hello")
+
+
+def test_broken_espeak_is_said(monkeypatch, tmp_path):
+    (tmp_path / "broken").write_bytes(b"no library")
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: str(tmp_path / "broken"))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        speech._Espeak()
