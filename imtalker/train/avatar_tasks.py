@@ -1,4 +1,4 @@
-"""What the stages of the avatar's renderer are trained by (avatar_renderer.py). A batch is a seed; the rest is drawn."""
+"""What the stages of the avatar's renderer (avatar_renderer.py) are trained by. A batch is a seed, the rest drawn."""
 
 import copy
 from collections.abc import Iterator, Mapping

@@ -1,0 +1,183 @@
+"""What a trained avatar is worth, on people, motions and speech that its training never saw.
+
+    python -m benchmarks.avatar FOLDER [--json FILE]
+
+FOLDER holds renderer.safetensors and generator.safetensors; with one of them, only that is measured. Prints each number
+beside its target; the exit status is 1 where one is missed.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import imtalker
+from imtalker.audio import FPS, SAMPLE_RATE
+from imtalker.models.generator import Generator
+from imtalker.models.renderer import Renderer
+from imtalker.motion import Motion
+from imtalker.train.avatar_generator import make_clip
+from imtalker.train.avatar_tasks import psnr
+from imtalker.train.drawn import random_motion
+from imtalker.train.measure_generator import bare_source, measure_control, measure_mouth
+from imtalker.train.people import Look, looks
+from imtalker.train.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, numbers
+from imtalker.train.readback import correlation, read
+from imtalker.train.visemes import CHANNEL
+
+READ = ("yaw", "pitch", "roll", "gaze_x", "gaze_y", "mouth_open")
+SPEECH_SEED = 5000
+
+
+@dataclass(frozen=True)
+class Number:
+    name: str
+    value: float
+    target: str  # "at least 27", "at most 0.1", or "" where it is only told
+
+    @property
+    def missed(self) -> bool:
+        how, _, limit = self.target.rpartition(" ")
+        if not how:
+            return False
+        return not (self.value >= float(limit) if how == "at least" else self.value <= float(limit))
+
+
+def measure_renderer(renderer: Renderer, people: int = 12, frames: int = 16) -> list[Number]:
+    """Reenactment of held-out people by their own frames, by others', and by true motions."""
+    size = renderer.config.output_size
+    random = torch.Generator().manual_seed(11)
+    own, cross, other, colours = [], [], [], []
+    readings = {name: [] for name in READ}
+    for person in range(people):
+        look, driver = looks(1, seed=person), looks(1, seed=100 + person)
+        source = _source(renderer, look)
+        motion = random_motion(frames, random)
+        truth = draw(look.repeat_interleave(frames), motion, size)
+        driven = _rendered(renderer, source, truth)
+        own.append(psnr(driven, truth))
+        other.append(psnr(driven.roll(1, 0), truth))
+        borrowed = _rendered(renderer, source, draw(driver.repeat_interleave(frames), motion, size))
+        cross.append(psnr(borrowed, truth))
+        read_back = read(borrowed, look.repeat_interleave(frames))
+        for name in READ:
+            readings[name].append(correlation(read_back[name], motion[:, MOTION.index(name)]))
+        colours.append(_colour_error(borrowed, look.repeat_interleave(frames), motion))
+    mean = lambda values: sum(values) / len(values)  # noqa: E731
+    return [
+        Number("self-reenactment, PSNR in dB", mean(own), "at least 27"),
+        Number("the same less PSNR with other drivers, dB", mean(own) - mean(other), "at least 3"),
+        Number("cross-reenactment, PSNR in dB", mean(cross), ""),
+        *(Number(f"cross-reenactment, {name} read back, r", mean(readings[name]), "at least 0.9") for name in READ),
+        Number("identity's colours, relative error", mean(colours), "at most 0.1"),
+    ]
+
+
+def measure_speech(generator: Generator, cfg: float, clips: int = 8, minutes: float = 10) -> list[Number]:
+    held_out = [make_clip(SPEECH_SEED + number, held_out=True) for number in range(clips)]
+    mouth, control = measure_mouth(generator, held_out, cfg), measure_control(generator, held_out, cfg)
+    return [
+        Number("mouth follows the phonemes, r at lag 0", mouth["mouth_open"], "at least 0.7"),
+        Number("best lag, frames", abs(mouth["lag"]), "at most 1"),
+        Number("mouth against other speech, |r|", abs(mouth["other_speech"]), "at most 0.1"),
+        Number("mouth_open in silence, 95 %", mouth["open_in_silence_95"], "at most 0.1"),
+        *(Number(f"{name} control, r", control[name], "at least 0.9") for name in ("yaw", "gaze_x", "gaze_y")),
+        Number(
+            f"drift of the mean over {minutes:g} minutes, in deviations", drift(generator, cfg, minutes), "at most 0.5"
+        ),
+    ]
+
+
+def drift(generator: Generator, cfg: float, minutes: float) -> float:
+    """How far a value's mean over the last tenth of a clip is from that over the first, at most of all values."""
+    speech = generator.encode_audio(_long_speech(minutes), SAMPLE_RATE)
+    motion = generator.sample(speech, bare_source(), cfg=cfg).latents[:, : len(MOTION)]
+    tenth = len(motion) // 10
+    first, last = motion[:tenth], motion[-tenth:]
+    return float(((last.mean(0) - first.mean(0)).abs() / motion.std(0).clamp_min(0.05)).max())
+
+
+def measure_both(renderer: Renderer, generator: Generator, cfg: float, clips: int = 4) -> list[Number]:
+    """The way of `talk`: speech in, pictures out, and the mouth read back from them."""
+    found = []
+    for number in range(clips):
+        clip, look = make_clip(SPEECH_SEED + 100 + number, held_out=True), looks(1, seed=200 + number)
+        source = _source(renderer, look)
+        motion = generator.sample(
+            generator.encode_audio(clip.waveform[None], SAMPLE_RATE), source, cfg=cfg, seed=number
+        )
+        frames = renderer.render(source, Motion(motion.latents[:100], float(FPS), motion.generation)).permute(
+            0, 3, 1, 2
+        )
+        opened = read(frames, look.repeat_interleave(len(frames)))["mouth_open"]
+        found.append(correlation(opened, clip.motion[: len(frames), CHANNEL["mouth_open"]]))
+    return [Number("speech to pictures, mouth read back, r", sum(found) / clips, "at least 0.7")]
+
+
+def _long_speech(minutes: float) -> Tensor:
+    """(1,samples): held-out clips one after another."""
+    seconds = 8
+    clips = [
+        make_clip(SPEECH_SEED + 200 + number, held_out=True) for number in range(max(1, round(60 * minutes / seconds)))
+    ]
+    return torch.cat([clip.waveform for clip in clips])[None]
+
+
+def _source(renderer: Renderer, look: Look):
+    return renderer.encode_source(_seen(draw(look, torch.zeros(1, MOTION_SIZE), renderer.config.input_size)))
+
+
+def _rendered(renderer: Renderer, source, driving: Tensor) -> Tensor:
+    return renderer.render(source, renderer.encode_motion(_seen(driving))).permute(0, 3, 1, 2)
+
+
+def _seen(pictures: Tensor) -> Tensor:
+    return pictures.permute(0, 2, 3, 1).clamp(0, 1)
+
+
+def _colour_error(frames: Tensor, look: Look, motion: Tensor) -> float:
+    """Mean colours of what is not eyes or mouth, layer by layer, against the drawing's: relative, of 0..1."""
+    truth, seen = draw_with_layers(look, motion, frames.shape[-1])
+    errors = []
+    for layer in range(int(seen.max()) + 1):
+        where = (seen == layer)[:, None]
+        if layer in numbers("eye") + numbers("mouth") or where.sum() < 200:
+            continue
+        means = [(x * where).sum((0, 2, 3)) / where.sum() for x in (frames, truth)]
+        errors.append(float(((means[0] - means[1]).abs() / means[1].clamp_min(0.1)).mean()))
+    return sum(errors) / len(errors)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.avatar", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cfg", type=float, default=1.0, help="weight of the speech (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=10, help="of the clip that drift is looked for in")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args(arguments)
+    files = {kind: options.folder / f"{kind}.safetensors" for kind in ("renderer", "generator")}
+    found = []
+    if files["renderer"].exists():
+        renderer = imtalker.load_renderer(files["renderer"])
+        found += measure_renderer(renderer)
+    if files["generator"].exists():
+        generator = imtalker.load_generator(files["generator"])
+        found += measure_speech(generator, options.cfg, minutes=options.minutes)
+    if all(file.exists() for file in files.values()):
+        found += measure_both(renderer, generator, options.cfg)
+        size = sum(file.stat().st_size for file in files.values()) / 1e6
+        found.append(Number("both files, MB", size, "at most 12"))
+    if not found:
+        parser.error(f"{options.folder} holds neither renderer.safetensors nor generator.safetensors")
+    for number in found:
+        print(f"{number.name:56} {number.value:8.3f}  {number.target:14} {'MISSED' if number.missed else ''}")
+    if options.json:
+        options.json.write_text(json.dumps({number.name: number.value for number in found}, indent=1))
+    return int(any(number.missed for number in found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

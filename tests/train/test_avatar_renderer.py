@@ -1,0 +1,146 @@
+"""What holds of the training of the avatar's renderer, at tiny sizes."""
+
+import dataclasses
+import functools
+import logging
+
+import pytest
+import torch
+
+import imtalker
+from benchmarks import avatar as benchmark
+from imtalker.errors import InputError
+from imtalker.models.config import RendererConfig
+from imtalker.train import avatar, avatar_renderer
+from imtalker.train.avatar_renderer import RendererRecipe
+from imtalker.train.avatar_tasks import AttentionTask, MotionTask, calibrated, distances, missed
+from imtalker.train.drawn import Cells, drawn
+from imtalker.train.initialise import new_renderer, settle
+from imtalker.train.portraits import MOTION_SIZE
+from imtalker.train.runtime import make_fabric
+
+CONFIG = RendererConfig(
+    "v2",
+    input_size=64,
+    channels=(8, 8, 8),
+    attention_levels=2,
+    motion_size=MOTION_SIZE,
+    identity_size=8,
+    motion_channels=(4, 8, 8),
+    heads=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setattr(avatar_renderer, "CALIBRATION", 2)
+
+
+def recipe(folder, **more):
+    return RendererRecipe(folder, 0.01, make_fabric("cpu"), people=2, drivers=2, config=CONFIG, **more)
+
+
+def test_the_whole_recipe_makes_a_file_that_the_loader_takes(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "imtalker"):
+        path = recipe(tmp_path, gated=False).run()
+    renderer = imtalker.load_renderer(path)
+    assert renderer.config == CONFIG
+    assert renderer.motion_decoder.const.isfinite().all()
+    # untrained as it is, every gate said so
+    assert "does not follow the driver" in caplog.text
+
+
+def test_a_dead_run_stops_at_its_gate(tmp_path):
+    with pytest.raises(InputError, match="explains too little of yaw"):
+        recipe(tmp_path).run()
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path):
+    first = recipe(tmp_path, gated=False)
+    first.run()
+    checkpoint = (tmp_path / "pictures.ckpt").read_bytes()
+    again = recipe(tmp_path, gated=False)
+    again.run()
+    assert (tmp_path / "pictures.ckpt").read_bytes() == checkpoint
+    for name, tensor in first.renderer.state_dict().items():
+        assert torch.equal(tensor, again.renderer.state_dict()[name]), name
+
+
+def test_other_settings_do_not_go_on(tmp_path):
+    recipe(tmp_path, gated=False).run()
+    other = dataclasses.replace(recipe(tmp_path, gated=False), drivers=3)
+    with pytest.raises(InputError, match="drivers"):
+        other.run()
+
+
+def test_attention_is_right_where_it_looks_at_the_true_cell():
+    index = torch.tensor([[2, 0, 1]])
+    true = Cells(index, torch.ones(1, 3), torch.ones(1, 3))
+    right = torch.nn.functional.one_hot(index, 3).float()
+    assert missed(right, true) == pytest.approx(0, abs=1e-5)
+    assert missed(right.roll(1, 1), true) > 5
+    hidden = Cells(index, torch.zeros(1, 3), torch.zeros(1, 3))
+    assert missed(right.roll(1, 1), hidden) == 0
+
+
+def test_attention_learns_where_cells_come_from():
+    task = AttentionTask(new_renderer(CONFIG), people=2, drivers=4)
+    optimizer = task.optimizers()["adam"]
+    losses = []
+    for _ in range(30):
+        for _, parts in task.losses(12345):
+            loss = sum(parts.values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_a_settled_encoder_tells_pictures_apart():
+    renderer = new_renderer(CONFIG)
+    task = MotionTask(renderer, people=4)
+    pictures, _ = task.drawn(5, 24)
+    wanted = torch.linspace(0.1, 1, MOTION_SIZE)
+    settle(renderer.motion_encoder, lambda: renderer.motion_encoder(pictures), wanted)
+    latents = renderer.motion_encoder(pictures)
+    torch.testing.assert_close(latents.std(0), wanted, atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(latents.mean(0), torch.zeros(MOTION_SIZE), atol=1e-3, rtol=0)
+
+
+def test_a_renderer_that_ignores_its_driver_is_told_by_shuffling():
+    own, others = distances(calibrated(new_renderer(CONFIG), 2, 2, 2), people=3, drivers=2)
+    assert abs(own - others) < 0.5
+
+
+def test_statistics_are_of_the_weights_as_they_are():
+    renderer = new_renderer(CONFIG)
+    with torch.no_grad():
+        for parameter in renderer.synthesis.up[0].conv1.parameters():
+            parameter.mul_(10)
+    ready = calibrated(renderer, 2, 2, 30)
+    batch = drawn(99, 3, 4, 64)
+    assert ready.synthesis.up[0].norm.running_var.mean() > 5 * renderer.synthesis.up[0].norm.running_var.mean()
+    assert ready.identity_encoder(batch.sources)[1].isfinite().all()
+
+
+def test_the_benchmark_fails_an_untrained_renderer(tmp_path, monkeypatch, capsys):
+    imtalker.checkpoints.save_weights(calibrated(new_renderer(CONFIG), 2, 2, 2), tmp_path / "renderer.safetensors")
+    monkeypatch.setattr(
+        benchmark, "measure_renderer", functools.partial(benchmark.measure_renderer, people=1, frames=4)
+    )
+    assert benchmark.main([str(tmp_path)]) == 1
+    assert "MISSED" in capsys.readouterr().out
+
+
+def test_a_number_meets_its_target_or_not():
+    assert benchmark.Number("a", 27.1, "at least 27").missed is False
+    assert benchmark.Number("a", 26.9, "at least 27").missed is True
+    assert benchmark.Number("a", 0.2, "at most 0.1").missed is True
+    assert benchmark.Number("a", 0.2, "").missed is False
+
+
+def test_the_command_says_what_is_missing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(avatar.speech, "available", lambda: False)
+    assert avatar.main([str(tmp_path), "--minutes", "1", "--only", "generator", "--device", "cpu"]) == 1
+    assert "install espeak-ng" in caplog.text

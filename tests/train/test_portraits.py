@@ -1,0 +1,107 @@
+"""What holds of drawn portraits: their flow is true, and their motion can be read back."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from imtalker.train.drawn import HELD_OUT, cells, drawn, random_motion
+from imtalker.train.people import looks
+from imtalker.train.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, eyes_and_mouth, flow
+from imtalker.train.readback import READINGS, correlation, read
+
+SIDE = 96
+
+
+def one(**values):
+    """A motion (1,16) with some values, the others neutral."""
+    motion = torch.zeros(1, MOTION_SIZE)
+    for name, value in values.items():
+        motion[0, MOTION.index(name)] = value
+    return motion
+
+
+def test_a_picture_depends_on_its_own_look_and_motion_alone():
+    look, motion = looks(4, seed=3), random_motion(4, torch.Generator().manual_seed(3))
+    together = draw(look, motion, SIDE)
+    torch.testing.assert_close(draw(look[2:3], motion[2:3], SIDE), together[2:3], atol=1e-5, rtol=0)
+    assert together.min() >= 0
+    assert together.max() <= 1
+
+
+def test_the_same_seed_draws_the_same_people():
+    assert torch.equal(looks(5, seed=1).skin, looks(5, seed=1).skin)
+    assert not torch.equal(looks(5, seed=1).skin, looks(5, seed=2).skin)
+
+
+@pytest.mark.parametrize("name", MOTION)
+def test_every_value_of_the_motion_shows(name):
+    look = looks(1, seed=5)
+    rest = {"mouth_open": 0.5} if name.startswith("mouth") or name == "smile" else {}
+    before, after = (draw(look, one(**rest | {name: value}), SIDE) for value in (0.0, 0.8))
+    assert (before - after).abs().max() > 0.2
+
+
+def test_signs_are_those_of_the_editors():
+    """The picture's right and up are positive."""
+    look = looks(1, seed=6)
+
+    def middle(motion):
+        y, x = torch.nonzero(eyes_and_mouth(draw_with_layers(look, motion, 192)[1])[0], as_tuple=True)
+        return x.float().mean(), y.float().mean()
+
+    x, y = middle(one())
+    for name in ("yaw", "x"):
+        assert middle(one(**{name: 0.5}))[0] > x + 3, name
+    for name in ("pitch", "y"):
+        assert middle(one(**{name: 0.5}))[1] < y - 3, name
+
+
+def test_the_flow_takes_the_source_to_the_driving_frame():
+    random = torch.Generator().manual_seed(8)
+    look, source, driving = looks(6, seed=8), random_motion(6, random), random_motion(6, random)
+    where, seen = flow(look, driving, source, SIDE)
+    before, after = draw(look, source, SIDE), draw(look, driving, SIDE)
+    warped = F.grid_sample(before, where, align_corners=False)
+
+    def error(picture):
+        return float(((picture - after).abs().mean(1) * seen).sum() / seen.sum())
+
+    assert seen.float().mean() > 0.6
+    assert error(warped) < 0.015
+    assert error(warped) < 0.25 * error(before)
+
+
+def test_without_motion_nothing_flows():
+    look, motion = looks(2, seed=9), random_motion(2, torch.Generator().manual_seed(9))
+    found = cells(look, motion, motion, 16)
+    assert torch.equal(found.index, torch.arange(256).expand(2, -1))
+    assert found.moving.sum() == 0
+
+
+def test_eyes_and_mouth_weigh_more():
+    batch = drawn(HELD_OUT + 1, people=2, drivers=3, size=64)
+    assert batch.frames.shape == (6, 3, 64, 64)
+    assert batch.weights.mean() == pytest.approx(1, abs=1e-5)
+    _, seen = draw_with_layers(batch.look, batch.motion, 64)
+    inside = eyes_and_mouth(seen)[:, None]
+    assert batch.weights[inside].min() > 2 * batch.weights[~inside].min()
+
+
+def test_motion_is_read_back_from_drawings():
+    """Of one person, moderate motion, eyes open: what the reading of a model's frames is worth at best."""
+    count, look = 24, looks(4, seed=7)[3:4]
+    motion = random_motion(count, torch.Generator().manual_seed(4))
+    motion[:, :6] *= 0.4
+    motion[:, MOTION.index("blink")] = 0
+    found = read(draw(look.repeat_interleave(count), motion, 128), look.repeat_interleave(count))
+    assert set(found) == set(READINGS)
+    for name in ("yaw", "pitch", "roll", "gaze_x", "gaze_y", "mouth_open"):
+        assert correlation(found[name], motion[:, MOTION.index(name)]) > 0.8, name
+
+
+def test_what_is_not_in_the_picture_is_not_read():
+    count, look = 24, looks(1, seed=7)
+    motion = random_motion(count, torch.Generator().manual_seed(4))
+    still = draw(look, one(mouth_open=0.5), 64).expand(count, -1, -1, -1)
+    found = read(still, look.repeat_interleave(count))
+    assert abs(correlation(found["mouth_open"], motion[:, MOTION.index("mouth_open")])) < 0.4
