@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..models.config import RendererConfig
 from .avatar_tasks import AttentionTask, MotionTask, PictureTask, batches, calibrated, distances
 from .drawn import HELD_OUT, drawn
-from .initialise import new_renderer, settle, standardise
+from .initialise import new_renderer, settle, shallow, standardise
 from .loop import Settings, Task, Training
 from .portraits import MOTION_SIZE
 
@@ -35,8 +35,8 @@ log = logging.getLogger("imtalker")
 CONFIG = RendererConfig(
     "v2",
     input_size=128,
-    channels=(96, 96, 48, 16),
-    attention_levels=2,
+    channels=(64, 64, 32, 16),
+    attention_levels=3,
     motion_size=MOTION_SIZE,
     identity_size=64,
     motion_channels=(8, 16, 32, 48, 64, 96, 128, 128),  # halved down to one cell: a mean over cells forgets positions
@@ -105,6 +105,7 @@ class RendererRecipe:
         return True
 
     def pictures(self) -> bool:
+        shallow(self.renderer.synthesis)
         task = PictureTask(self.renderer, self.people, self.drivers)
 
         def watch(step: int, means: dict[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from .runtime import seed_of
 RATE = 2e-3
 MOVING = 4.0  # weight of the cells that are elsewhere in the source
 EDGES = 0.5  # weight of the pictures' gradients
+QUERIES = 256  # cells of a level whose attention is looked at, drawn anew each time
 ATTENDING = 0.03  # weight of the attention while pictures are learned
 
 
@@ -80,17 +81,21 @@ class AttentionTask:
         yield "adam", {f"attention{level}": missed(a, c) for level, (a, c) in enumerate(zip(seen, true))}
 
     def attention(self, batch: Drawn, shift: int = 0) -> tuple[list[Tensor], list[Cells]]:
-        """Where each cell looks at each level, and where it should; `shift`: with the drivers of others."""
+        """Where some cells look at each level, and where they should; `shift`: with the drivers of others."""
         renderer = self.renderer
         _, identity = renderer.identity_encoder(batch.sources)
         repeated = identity.repeat_interleave(self.drivers, dim=0)
         reference = renderer.motion_decoder(renderer.adapter(batch.source_motion, identity))
         driving = renderer.motion_decoder(renderer.adapter(batch.motion.roll(shift, 0), repeated))
-        seen = []
+        seen, asked = [], []
         for level, d, r in zip(renderer.transfer.levels, driving, reference):
             keys = level.cross.keys(to_tokens(r)).repeat_interleave(self.drivers, dim=0)
-            seen.append(attend(level.cross.queries(to_tokens(d)), keys, keys)[1])
-        return seen, true_cells(batch, renderer.config)
+            queries = level.cross.queries(to_tokens(d))
+            some = torch.randperm(queries.shape[2], device=queries.device)[:QUERIES]
+            seen.append(attend(queries[:, :, some], keys, keys)[1])
+            asked.append(some)
+        true = true_cells(batch, renderer.config)
+        return seen, [Cells(*(getattr(c, f.name)[:, some] for f in fields(c))) for c, some in zip(true, asked)]
 
     @torch.no_grad()
     def lead(self) -> float:
@@ -159,7 +164,7 @@ def distances(renderer: Renderer, people: int, drivers: int, seed: int = 3) -> t
 
 
 def missed(attention: Tensor, cells: Cells) -> Tensor:
-    """Negative log-likelihood, in nats, of the true cells (B,N,N), the moving ones weighted more."""
+    """Negative log-likelihood, in nats, of the true cells by attention (B,queries,cells), moving ones weighted more."""
     weights = cells.seen + (MOVING - 1) * cells.moving * cells.seen
     found = attention.gather(2, cells.index[..., None]).squeeze(-1)
     return -((found + 1e-6).log() * weights).sum() / weights.sum().clamp_min(1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import read_wav2vec
+from ..models.attention import SelfAttentionBlock
 from ..models.config import GeneratorConfig, RendererConfig
 from ..models.encoders import MotionEncoder
 from ..models.flow import FlowTransformer
@@ -23,11 +24,14 @@ from ..models.layers import (
     EqualConvAct,
     EqualLinear,
     EqualMLP,
+    FeatRes,
     ModulatedConv2d,
 )
 from ..models.names import to_ours
 from ..models.renderer import Renderer
-from ..models.resample import Conv3
+from ..models.resample import Conv3, Merge
+from ..models.synthesis import Synthesis
+from ..models.windows import SwinBlock
 
 SMALL = 0.02  # deviation of tables that are added to something of unit variance
 LEAK = 0.2  # slope of the equalised layers' activation, which in EqualMLP has no gain of its own
@@ -119,6 +123,26 @@ def settle(encoder: MotionEncoder, run: Callable[[], Tensor], deviation: Tensor)
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+def shallow(synthesis: Synthesis) -> None:
+    """Residual branches all but closed, and what stands between them all but the identity: maps pass through at first.
+
+    Colours are then learned in hundreds of steps, not in thousands.
+    """
+    for module in synthesis.modules():
+        if isinstance(module, FeatRes):
+            module.conv2.norm.weight.zero_()
+        elif isinstance(module, Conv3):
+            module.weight.mul_(0.1).add_(nn.init.dirac_(torch.empty_like(module.weight)))
+        elif isinstance(module, Merge):
+            weight = module.conv1.weight
+            one = nn.init.dirac_(torch.empty_like(weight[:, : len(weight)]))
+            weight.mul_(0.3).add_(torch.cat([one, one], dim=1))
+        elif isinstance(module, SelfAttentionBlock | SwinBlock):
+            module.attn.proj.weight.mul_(0.05)
+            module.mlp[-1].weight.mul_(0.05)
 
 
 def _draw(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ from .portraits import EYE_WHITE, MOTION, MOTION_SIZE, MOUTH, PUPIL, TONGUE, dra
 
 HEAD = ("yaw", "pitch", "roll", "x", "y", "scale")
 READINGS = (*HEAD, "gaze_x", "gaze_y", "blink", "mouth_open")
-SIDE, STEPS, RATE = 32, 45, 0.1  # of the search for the head
+SIDE, STEPS, RATE = 48, 60, 0.1  # of the search for the head
 NEAR = 0.1  # how far a colour may be off, in 0..1
 
 

