@@ -139,8 +139,8 @@ def mark_input() -> io.String.Input:
         "mark",
         default="",
         optional=True,
-        tooltip="Small text in the lower right corner of every frame, such as AI-generated. Empty: none. The file's "
-        "metadata says that it is synthetic either way.",
+        tooltip="Small text, in plain letters, in the lower right corner of every frame, such as AI-generated. Empty: "
+        "none. The file's metadata says that it is synthetic either way.",
     )
 
 
