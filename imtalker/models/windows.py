@@ -102,13 +102,27 @@ class SwinBlock(Folded):
         qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
         normal = F.layer_norm(x, x.shape[-1:])
         windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (self.rows, self.rows, self.cells))
-        attended = torch.empty_like(normal).unflatten(1, (self.rows, self.rows, self.cells))
-        usual = self.rows - len(logit_bias) + 1
-        for rows, bias in zip((slice(0, usual), slice(usual, None)), logit_bias):
-            self._attend(windows[:, rows], bias, attended[:, rows])
+        attended = self._attend_all(windows, logit_bias) if self.training else self._attend_lean(windows, logit_bias)
         x = x + self.attn.proj(attended.flatten(1, 3))[:, self.back]
         hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), mlp, mlp_bias))
         return x + self.mlp[2](hidden)
+
+    def _attend_all(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
+        """All windows at once, head by head: for training, where each intermediate result is needed again anyway."""
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)
+        bias = logit_bias.unflatten(-1, (self.heads, self.cells)).transpose(2, 3)
+        if len(bias) > 1:
+            bias = torch.cat([bias[:1].expand(self.rows - 1, -1, -1, -1, -1), bias[1:]])
+        x = ((q @ k.transpose(-2, -1)) + bias).softmax(dim=-1) @ v
+        return x.transpose(-3, -2).flatten(-2)
+
+    def _attend_lean(self, windows: Tensor, logit_bias: Tensor) -> Tensor:
+        """q, k, v (B,R,R,n,3C) -> (B,R,R,n,C), in as little memory as the working set."""
+        attended = torch.empty_like(windows[..., : windows.shape[-1] // 3])
+        usual = self.rows - len(logit_bias) + 1
+        for rows, bias in zip((slice(0, usual), slice(usual, None)), logit_bias):
+            self._attend(windows[:, rows], bias, attended[:, rows])
+        return attended
 
     def _attend(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
         """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,n,heads*n); writes into output (B,R,W,n,C)."""

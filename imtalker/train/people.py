@@ -1,0 +1,119 @@
+"""Who a drawn portrait shows: colours, sizes and switches, made up by seed."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+SKINS = (
+    (0.98, 0.85, 0.74),
+    (0.95, 0.77, 0.63),
+    (0.88, 0.67, 0.50),
+    (0.76, 0.54, 0.38),
+    (0.59, 0.40, 0.28),
+    (0.43, 0.29, 0.21),
+)
+HAIRS = (
+    *((0.16, 0.12, 0.11), (0.33, 0.20, 0.13), (0.55, 0.33, 0.17), (0.85, 0.66, 0.36), (0.66, 0.28, 0.14)),
+    *((0.72, 0.72, 0.75), (0.86, 0.42, 0.55), (0.28, 0.42, 0.68), (0.25, 0.55, 0.50)),
+)
+IRISES = ((0.30, 0.19, 0.12), (0.22, 0.42, 0.62), (0.26, 0.48, 0.32), (0.45, 0.38, 0.20), (0.38, 0.46, 0.52))
+SHIRTS = (
+    (0.20, 0.36, 0.58),
+    (0.70, 0.25, 0.25),
+    (0.24, 0.50, 0.38),
+    (0.92, 0.72, 0.28),
+    (0.48, 0.34, 0.60),
+    (0.90, 0.90, 0.88),
+)
+BACKGROUNDS = (
+    (0.78, 0.86, 0.90),
+    (0.95, 0.87, 0.76),
+    (0.82, 0.88, 0.78),
+    (0.88, 0.82, 0.90),
+    (0.62, 0.72, 0.80),
+    (0.94, 0.80, 0.78),
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Who a portrait shows: colours (B,3) in 0..1, sizes and switches (B,)."""
+
+    skin: Tensor
+    hair: Tensor
+    iris: Tensor
+    lips: Tensor
+    shirt: Tensor
+    background: Tensor
+    frames: Tensor  # colour of the glasses
+    face_width: Tensor
+    face_height: Tensor
+    jaw: Tensor  # how much the face narrows towards the chin
+    eye_size: Tensor
+    eye_distance: Tensor
+    brow_size: Tensor
+    nose_size: Tensor
+    mouth_size: Tensor
+    lip_size: Tensor
+    ear_size: Tensor
+    hair_volume: Tensor
+    hair_length: Tensor
+    fringe: Tensor  # how far the hair comes down the forehead
+    parting: Tensor
+    glasses: Tensor  # 0 or 1
+    blush: Tensor
+
+    def __len__(self) -> int:
+        return len(self.skin)
+
+    def __getitem__(self, index) -> "Look":
+        """The looks that an index tensor or a slice names."""
+        return Look(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def to(self, device: torch.device | str) -> "Look":
+        return Look(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    def repeat_interleave(self, times: int) -> "Look":
+        """Each look `times` times in a row."""
+        return Look(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
+
+
+def looks(count: int, seed: int) -> Look:
+    """Made-up people, the same for the same seed."""
+    random = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=random)
+
+    def colour(palette: tuple, spread: float) -> Tensor:
+        picked = torch.tensor(palette)[torch.randint(len(palette), (count,), generator=random)]
+        return (picked + spread * (2 * torch.rand(count, 3, generator=random) - 1)).clamp(0.03, 0.98)
+
+    skin = colour(SKINS, 0.02)
+    rosy = skin * torch.tensor([0.86, 0.52, 0.52]) + torch.tensor([0.06, 0.0, 0.01])
+    return Look(
+        skin=skin,
+        hair=colour(HAIRS, 0.03),
+        iris=colour(IRISES, 0.03),
+        lips=(rosy + 0.04 * (2 * torch.rand(count, 3, generator=random) - 1)).clamp(0, 1),
+        shirt=colour(SHIRTS, 0.05),
+        background=colour(BACKGROUNDS, 0.04),
+        frames=colour(((0.15, 0.13, 0.14), (0.55, 0.18, 0.16), (0.20, 0.28, 0.45)), 0.03),
+        face_width=uniform(0.36, 0.42),
+        face_height=uniform(0.46, 0.52),
+        jaw=uniform(0.10, 0.34),
+        eye_size=uniform(0.085, 0.112),
+        eye_distance=uniform(0.155, 0.185),
+        brow_size=uniform(0.014, 0.030),
+        nose_size=uniform(0.040, 0.062),
+        mouth_size=uniform(0.115, 0.150),
+        lip_size=uniform(0.022, 0.036),
+        ear_size=uniform(0.07, 0.10),
+        hair_volume=uniform(0.03, 0.13),
+        hair_length=uniform(-0.15, 0.55),
+        fringe=uniform(-0.36, -0.22),
+        parting=uniform(-0.7, 0.7),
+        glasses=(torch.rand(count, generator=random) < 0.25).float(),
+        blush=uniform(0.0, 0.5),
+    )
