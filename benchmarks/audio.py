@@ -5,9 +5,6 @@ process of its own that encodes --minutes from a sound file.
 """
 
 import json
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from imtalker import drawn
 from imtalker.audio import SAMPLE_RATE, Audio, AudioFile, frame_count, normalise, to_mono_16k
 from imtalker.models.audio_encoder import encoding_memory
 
-from . import measure, memory, models
+from . import measure, models
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -33,15 +30,8 @@ def main(arguments: list[str] | None = None) -> dict:
         print(json.dumps(one(options)))
         return {}
     table = compare(options)
-    with tempfile.TemporaryDirectory() as folder:
-        for minutes in options.minutes:
-            sound = Path(folder) / "sound.wav"
-            memory.write_sound(sound, minutes)
-            command = [sys.executable, "-m", "benchmarks.audio", "--sound", str(sound)]
-            command += ["--device", str(options.device), "--generation", options.generation]
-            command += ["--small"] if options.small else []
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            table.append({"what": "stream", "minutes": minutes} | json.loads(done.stdout.splitlines()[-1]))
+    command = ["benchmarks.audio", *(["--small"] if options.small else [])]
+    table += [{"what": "stream"} | row for row in measure.by_length(command, options, options.minutes)]
     return measure.report(options, "audio", table)
 
 
@@ -106,10 +96,7 @@ def one(options) -> dict:
     row["frames"] = sum(len(block) for block in heard.blocks())
     row["took"] = time.monotonic() - started
     row["window"] = min(len(heard), generator.audio_encoder.window_frames())
-    row["host_bytes"] = measure.peak_bytes(cpu)
-    if options.device.type == "cuda":
-        row["device_bytes"] = measure.peak_bytes(options.device)
-    return row
+    return row | measure.peaks(options.device)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> dict:
     published = Published(options.reference, options.generation, options.device) if options.reference else None
     if published:
         published.load_generator()
-    table = []
+    table, more = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for dtype in options.dtype:
             precision = measure.DTYPES[dtype]
@@ -67,8 +67,8 @@ def main(arguments: list[str] | None = None) -> dict:
             measured[0]["first_frame_seconds"] = statistics.median(waits[2:])
             table += measured
             if options.profile:
-                measure.profile(renderer, ours, options)
-    return measure.report(options, "end to end", table)
+                more = measure.profile(renderer, ours, options)
+    return measure.report(options, "end to end", table, **more)
 
 
 if __name__ == "__main__":

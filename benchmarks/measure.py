@@ -1,11 +1,15 @@
 """Command line, alternating timings, memory, agreement and output shared by the benchmarks."""
 
 import argparse
+import functools
 import json
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+import wave
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imtalker import drawn
 from imtalker.errors import InputError
+
+from .stages import seconds_by_stage
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 GFLOP_PER_FRAME = 124  # motion decode, transfer and synthesis of one full-size frame (spec: performance)
@@ -30,7 +37,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, help="frames a round; default 4 on a CPU, 100 elsewhere")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--profile", action="store_true", help="where the time goes, by module and by operation")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, by stage, module and operation")
     parser.add_argument("--small", action="store_true", help="a tiny model: checks the command, measures nothing")
     return parser
 
@@ -91,6 +98,38 @@ def peak_bytes(device: torch.device) -> int:
     except OSError:
         return 0
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def peaks(device: torch.device) -> dict[str, int]:
+    """The columns host_bytes and, on CUDA, device_bytes: this process's peaks so far."""
+    row = {"host_bytes": peak_bytes(torch.device("cpu"))}
+    return row | ({"device_bytes": peak_bytes(device)} if device.type == "cuda" else {})
+
+
+def by_length(command: list[str], options: argparse.Namespace, minutes: list[float]) -> list[dict]:
+    """A row for each length: what `command`, in a process of its own, prints last when given --sound FILE."""
+    command = [sys.executable, "-m", *command, "--device", str(options.device), "--generation", options.generation]
+    table = []
+    with tempfile.TemporaryDirectory() as folder:
+        for length in minutes:
+            sound = Path(folder) / "sound.wav"
+            write_sound(sound, length)
+            done = subprocess.run([*command, "--sound", str(sound)], check=True, stdout=subprocess.PIPE, text=True)
+            table.append({"minutes": length} | json.loads(done.stdout.splitlines()[-1]))
+    return table
+
+
+def write_sound(path: Path, minutes: float) -> None:
+    """A WAV file of 10 s of speech over and over, written without ever holding it whole."""
+    voice = drawn.speech(10)
+    pcm = (voice.waveform[0] * 32767).short().numpy()
+    left = round(60 * minutes * voice.sample_rate)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, voice.sample_rate, left, "NONE", ""))
+        while left:
+            part = pcm[:left]
+            file.writeframes(part.tobytes())
+            left -= len(part)
 
 
 def rows(found: dict[str, dict], frames: int, baseline: str | None) -> list[dict]:
@@ -178,8 +217,12 @@ def stages(model: nn.Module, device: torch.device, depth: int, found: dict[str, 
             handle.remove()
 
 
-def profile(model: nn.Module, work: Callable[[], object], options: argparse.Namespace) -> dict[str, float]:
-    """Prints and returns the seconds of `work` by module; prints the costliest operations."""
+def profile(model: nn.Module, work: Callable[[], object], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Prints and returns the seconds of `work` by stage, and by module of `model`; prints the costliest operations."""
+    by_stage = seconds_by_stage(work, functools.partial(synchronise, options.device))
+    print("\nby stage, one after the other:")
+    for name, seconds in by_stage.items():
+        print(f"  {name:38} {1000 * seconds:10.2f} ms {seconds / by_stage['total']:6.1%}")
     found: dict[str, float] = {}
     synchronise(options.device)
     started = time.perf_counter()
@@ -199,7 +242,7 @@ def profile(model: nn.Module, work: Callable[[], object], options: argparse.Name
     device = "device" if hasattr(torch.autograd.profiler_util.FunctionEvent, "self_device_time_total") else "cuda"
     order = f"self_{device}_time_total" if options.device.type == "cuda" else "self_cpu_time_total"
     print(record.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
-    return found
+    return {"stages": by_stage, "modules": found}
 
 
 def report(options: argparse.Namespace, what: str, table: list[dict], **more) -> dict:

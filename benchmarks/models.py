@@ -1,5 +1,6 @@
 """What models and inputs every benchmark uses: full-size made-up weights, or tiny ones with --small."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,3 +35,19 @@ def pictures(count: int, size: int) -> Tensor:
 def latents(count: int, size: int) -> Tensor:
     """Motion latents (count,size)."""
     return torch.randn(count, size, generator=torch.Generator("cpu").manual_seed(6))
+
+
+def waves(key: int, size: int) -> Tensor:
+    """The golden pictures (tests/golden/README.md): (1,size,size,3) in 0..1, sums of plane waves."""
+    rng = np.random.Generator(np.random.PCG64(key))
+    y, x = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size), indexing="ij")
+    channels = []
+    for _ in range(3):
+        total = np.zeros((size, size))
+        for _ in range(12):
+            fy, fx, phase, amplitude = (
+                rng.uniform(-9, 9), rng.uniform(-9, 9), rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1),
+            )  # fmt: skip
+            total += amplitude * np.sin(2 * np.pi * (fy * y + fx * x) + phase)
+        channels.append(0.5 + 0.5 * np.tanh(total / 2))
+    return torch.from_numpy(np.stack(channels, axis=-1).astype(np.float32))[None]

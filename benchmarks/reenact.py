@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> dict:
     table = measure.rows(found, options.frames, "published" if published else None)
     for row in table:
         row.update(measure.agreement(frames[row["side"]], frames[base]))
-    more = {"stages": measure.profile(renderer, ours, options)} if options.profile else {}
+    more = measure.profile(renderer, ours, options) if options.profile else {}
     return measure.report(options, "reenact", table, **more)
 
 

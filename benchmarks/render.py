@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> dict:
         best = max(limit.values())
         more = {"limit": limit, "share_of_limit": measure.GFLOP_PER_FRAME * table[0]["frames_per_second"] / best}
     if options.profile:
-        more["stages"] = measure.profile(renderer, ours, options)
+        more |= measure.profile(renderer, ours, options)
     return measure.report(options, "render", table, **more)
 
 

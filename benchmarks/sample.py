@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> dict:
     for row in table:
         if "with audio" in row["side"]:
             row.pop("ratio", None)  # the published side is timed without
-    more = {"stages": measure.profile(generator, with_audio, options)} if options.profile else {}
+    more = measure.profile(generator, with_audio, options) if options.profile else {}
     return measure.report(options, "sample", table, **more)
 
 

@@ -1,5 +1,6 @@
 """Sampling motion: windows with context, audio guidance, Euler steps (spec: Motion generator 4 and 5)."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 
@@ -48,6 +49,21 @@ def integrate(
     `context` (context,motion) stays fixed in front; `with_audio` and `without` (context+window,condition_size) are the
     conditions of the two halves of the guidance.
     """
+    steps = functools.partial(_euler_steps, flow, cfg, nfe)
+    return flow.replayed(steps, (noise, context, reference, with_audio, without), (cfg, nfe))
+
+
+def _euler_steps(
+    flow: FlowTransformer,
+    cfg: float,
+    nfe: int,
+    noise: Tensor,
+    context: Tensor,
+    reference: Tensor,
+    with_audio: Tensor,
+    without: Tensor,
+) -> Tensor:
+    """The steps of `integrate`. They are recorded: no value may go to the CPU, nor decide what is done."""
     guided = cfg != 1
     # both halves in one batch; what no step changes is computed once
     condition = flow.condition(torch.stack([with_audio, without] if guided else [with_audio]))

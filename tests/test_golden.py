@@ -3,11 +3,11 @@
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.models import waves
 from imtalker import Control, Motion
 from imtalker.models.config import PUBLISHED
 from imtalker.untrained import untrained_generator, untrained_renderer
@@ -29,28 +29,12 @@ def renderer(request):
 
 @pytest.fixture(scope="module")
 def source(renderer):
-    return renderer.encode_source(made_up_picture(101, renderer.config.input_size))
+    return renderer.encode_source(waves(101, renderer.config.input_size))
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
 def generator(request):
     return untrained_generator(PUBLISHED["generator"][request.param])
-
-
-def made_up_picture(key, size):
-    """The reference pictures: (1,size,size,3) of sums of plane waves."""
-    rng = np.random.Generator(np.random.PCG64(key))
-    y, x = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size), indexing="ij")
-    channels = []
-    for _ in range(3):
-        total = np.zeros((size, size))
-        for _ in range(12):
-            fy, fx, phase, amplitude = (
-                rng.uniform(-9, 9), rng.uniform(-9, 9), rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1),
-            )  # fmt: skip
-            total += amplitude * np.sin(2 * np.pi * (fy * y + fx * x) + phase)
-        channels.append(0.5 + 0.5 * np.tanh(total / 2))
-    return torch.from_numpy(np.stack(channels, axis=-1).astype(np.float32))[None]
 
 
 def sub16(x):
@@ -70,7 +54,7 @@ def test_source_encoding(renderer, source):
 
 
 def test_motion_encoding(renderer):
-    pictures = torch.cat([made_up_picture(key, renderer.config.input_size) for key in (201, 301)])
+    pictures = torch.cat([waves(key, renderer.config.input_size) for key in (201, 301)])
     assert_golden(renderer.encode_motion(pictures).latents, renderer.generation, "driving.motion")
 
 

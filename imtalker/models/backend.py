@@ -89,6 +89,39 @@ def _finished(copy: Tensor, copied: "torch.cuda.Event") -> Tensor:
     return copy
 
 
+def recorder(device: torch.device) -> Callable[[Callable[[], object]], Callable[[], None]] | None:
+    """How work is recorded on a device, or None: called with work, it does what it needs to and returns the replay.
+
+    CUDA alone records, as a graph, and only outside autograd and on the default stream, so that a replay and what uses
+    its memory follow each other. Written by PyTorch's rules for graphs; not run on a GPU yet.
+    """
+    if device.type != "cuda" or torch.is_grad_enabled():
+        return None
+    if torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
+        return None
+    return functools.partial(_record_graph, _recording_stream(device))
+
+
+def _record_graph(stream: "torch.cuda.Stream", work: Callable[[], object]) -> Callable[[], None]:
+    current = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(current)
+    graph = torch.cuda.CUDAGraph()
+    # the outer context puts the stream back even where PyTorch's own fails to end a spoilt recording
+    with torch.cuda.stream(stream):
+        work()  # what libraries allocate once and keep must not lie in the graph's memory
+        # other threads (a decoder, a server) may use the device meanwhile: "global" would make them fail
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            work()
+    current.wait_stream(stream)
+    return graph.replay
+
+
+@functools.cache
+def _recording_stream(device: torch.device) -> "torch.cuda.Stream":
+    """One for all recordings: each stream's matrix products have a workspace of their own."""
+    return torch.cuda.Stream(device)
+
+
 def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Attention of q (B,h,N,d) over k, v (1,h,M,d), and for each query the key with the largest head-averaged weight.
 

@@ -1,6 +1,8 @@
 """The flow-matching transformer: noisy motion and conditions to a velocity, one token per frame."""
 
+import itertools
 import math
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from .attention import join_heads
 from .config import GeneratorConfig
 from .folding import Folded
+from .recording import Recording
 
 TIME_FREQUENCIES = 128
 
@@ -116,6 +119,7 @@ class FlowTransformer(Folded):
         self.register_buffer("near", near, persistent=False)
         rotary = None if v1 else rotary_table(length, width // config.heads)
         self.register_buffer("rotary", rotary, persistent=False)
+        self.recording = Recording()
 
     def derive(self) -> tuple[Tensor, Tensor]:
         """The linear layers of all adaLN modulations as one, head last."""
@@ -143,6 +147,17 @@ class FlowTransformer(Folded):
         for block, modulation in zip(self.blocks, blocks):
             h = block(h, modulation, self.rotary, self.near)
         return self.head(h[:, self.context :], head[:, self.context :])
+
+    def replayed(self, function: Callable[..., Tensor], inputs: Sequence[Tensor], settings: Hashable) -> Tensor:
+        """`function(*inputs)`, which uses this transformer, with as little overhead as the device allows."""
+        return self.recording.run(function, inputs, itertools.chain(self.parameters(), self.buffers()), settings)
+
+    def _apply(self, *args, **kwargs) -> "FlowTransformer":
+        device = self.input.weight.device
+        super()._apply(*args, **kwargs)
+        if self.input.weight.device != device:
+            self.recording.forget()  # its memory on the device they have left
+        return self
 
     def _widths(self) -> list[int]:
         return [module.adaLN_modulation[1].out_features for module in (*self.blocks, self.head)]

@@ -1,0 +1,224 @@
+"""Replayed steps equal plain ones, whatever happens to the weights; a tape on the CPU stands for CUDA's graphs."""
+
+import copy
+import logging
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import tiny_generator
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from imtalker import AudioFeatures
+from imtalker.models import backend
+
+
+class Tape(TorchDispatchMode):
+    """Like a graph, it keeps the operations with the very memory they read and wrote, and not what led to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        self.steps.append((operation, args, kwargs or {}, result))
+        return result
+
+    def replay(self):
+        for operation, args, kwargs, result in self.steps:
+            if operation._schema.is_mutable:
+                operation(*args, **kwargs)
+                continue
+            outputs = [result] if isinstance(result, torch.Tensor) else result
+            memory = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
+            if any(x.untyped_storage().data_ptr() in memory for x in outputs):
+                continue  # a view shows what its base holds
+            again = operation(*args, **kwargs)
+            for old, new in zip(outputs, [again] if isinstance(again, torch.Tensor) else again):
+                old.copy_(new)
+
+
+class Recorder:
+    """In the place of `backend.recorder`."""
+
+    def __init__(self):
+        self.recorded = self.replayed = 0
+
+    def __call__(self, device):
+        return None if torch.is_grad_enabled() else self.record
+
+    def record(self, work):
+        work()
+        with Tape() as tape:
+            work()
+        self.recorded += 1
+
+        def replay():
+            self.replayed += 1
+            tape.replay()
+
+        return replay
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(backend, "recorder", recorder)
+    return recorder
+
+
+@pytest.fixture(params=["v1", "v2"])
+def generator(request):
+    return tiny_generator(request.param)
+
+
+def sample(generator, frames=230, seed=0, **settings):
+    random = torch.Generator().manual_seed(seed)
+    audio = AudioFeatures(torch.randn(frames, generator.config.audio.hidden_size, generator=random))
+    source = SimpleNamespace(motion=torch.randn(1, 8, generator=random), generation=generator.generation)
+    return generator.sample(audio, source, seed=seed, **{"nfe": 4} | settings).latents
+
+
+def plain(generator, **settings):
+    """The same by a copy that records nothing, with these weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "recorder", lambda device: None)
+        return sample(generator, **settings)
+
+
+def test_replays_equal_plain_steps(generator, recorder):
+    # five windows each, of other noise, conditions, context and source
+    for seed in (0, 1):
+        assert torch.equal(sample(generator, seed=seed), plain(generator, seed=seed))
+    assert (recorder.recorded, recorder.replayed) == (1, 9)
+
+
+def test_a_single_window_records_nothing(generator, recorder):
+    sample(generator, frames=50)
+    assert recorder.recorded == 0
+
+
+@pytest.mark.parametrize("other", [{"nfe": 3}, {"cfg": 1.0}, {"cfg": 5.0}])
+def test_other_settings_record_anew(generator, recorder, other):
+    sample(generator)
+    assert torch.equal(sample(generator, **other), plain(generator, **other))
+    assert recorder.recorded == 2
+
+
+def moved(generator):
+    """As ComfyUI does leaf by leaf: the same values in other memory, and what lay in the old is overwritten."""
+    for module in generator.flow.modules():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None:
+                kept = tensor.detach().clone()
+                setattr(module, name, torch.nn.Parameter(kept) if name in module._parameters else kept)
+                tensor.detach().fill_(float("nan") if tensor.is_floating_point() else 0)
+
+
+def other_weights(generator):
+    state = generator.flow.state_dict()
+    generator.flow.load_state_dict({name: 0.9 * tensor for name, tensor in state.items()})
+
+
+def cast(generator):
+    generator.to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("change", [moved, other_weights, cast])
+def test_weights_that_changed_are_not_replayed(generator, recorder, change):
+    sample(generator)
+    with torch.no_grad():
+        change(generator)
+    assert torch.equal(sample(generator), plain(generator))
+    assert recorder.recorded == 2
+
+
+def test_weights_changed_in_place_are_seen(generator, recorder):
+    sample(generator)
+    with torch.no_grad():
+        generator.flow.head.linear.bias += 1
+    assert torch.equal(sample(generator), plain(generator))
+    assert recorder.recorded == 1
+
+
+def test_the_memory_goes_when_the_weights_leave_the_device(generator, recorder):
+    sample(generator)
+    assert generator.flow.recording._replay
+    generator.to("cpu")
+    assert generator.flow.recording._replay  # where they were
+    generator.to("meta")
+    assert generator.flow.recording._replay is None
+    assert not generator.flow.recording._inputs
+
+
+def test_a_failing_recorder_leaves_the_plain_way(generator, monkeypatch, caplog):
+    attempts = []
+
+    def failing(work):
+        attempts.append(work)
+        with Tape():
+            work()  # spoils what the buffers held
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    expected = plain(generator)
+    monkeypatch.setattr(backend, "recorder", lambda device: failing)
+    with caplog.at_level(logging.INFO, "imtalker"):
+        assert torch.equal(sample(generator), expected)
+        assert torch.equal(sample(generator), expected)
+    assert len(attempts) == 1
+    assert caplog.text.count("cannot be recorded") == 1
+
+
+def test_results_are_not_overwritten_by_later_replays(generator, recorder):
+    sample(generator)
+    first = sample(generator)
+    kept = first.clone()
+    sample(generator, seed=1)
+    assert torch.equal(first, kept)
+
+
+def test_inside_and_outside_of_inference_mode(generator, recorder):
+    flow, config = generator.flow, generator.config
+    random = torch.Generator().manual_seed(3)
+    length = config.context + config.window
+    inputs = [torch.randn(n, 8, generator=random) for n in (config.window, config.context, 1, length, length)]
+
+    def velocity(noise, context, reference, condition, other):
+        x = torch.cat([context, noise])[None]
+        return flow.velocity(x, flow.fixed_input(reference), flow.condition(condition)[None])[0]
+
+    with torch.no_grad():
+        expected = velocity(*inputs)
+    for mode in (torch.inference_mode, torch.no_grad, torch.inference_mode, torch.no_grad):
+        with mode():
+            assert torch.equal(flow.replayed(velocity, inputs, "test"), expected)
+    assert recorder.replayed == 3
+    inputs[0].requires_grad_()
+    assert flow.replayed(velocity, inputs, "test").requires_grad  # under autograd nothing is replayed
+    assert recorder.replayed == 3
+
+
+def test_a_second_thread_does_not_wait(generator, recorder):
+    """While one replays, another's steps are plain and right."""
+    expected = plain(generator)
+    sample(generator)
+    found = []
+    with generator.flow.recording._lock:
+        thread = threading.Thread(target=lambda: found.append(sample(generator)))
+        thread.start()
+        thread.join(10)
+    assert torch.equal(found[0], expected)
+
+
+def test_copies_record_for_themselves(generator, recorder):
+    sample(generator)
+    other = copy.deepcopy(generator)
+    assert torch.equal(sample(other), plain(generator))
+    assert recorder.recorded == 2
+    assert other.flow.recording is not generator.flow.recording
+
+
+def test_the_cpu_records_nothing():
+    assert backend.recorder(torch.device("cpu")) is None
