@@ -1,4 +1,4 @@
-"""The command line: talk, reenact, batch, sign, download, convert, info."""
+"""The command line: talk, reenact, batch, sign, download, convert, info; train/cli.py adds prepare and train."""
 
 import argparse
 import logging
@@ -115,6 +115,10 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("info", parents=[common], help="what a file of weights is")
     command.add_argument("file", type=Path)
     command.set_defaults(run=_info)
+
+    from .train.cli import add_commands
+
+    add_commands(commands, common, DEFAULT_MODELS)
     return top
 
 

@@ -235,6 +235,38 @@ def _find_yunet(model_dirs: Sequence[str | Path], sha256: str = YUNET_SHA256) ->
 
 
 def _yunet(cv2, model: Path) -> Detector:
+    find = _yunet_rows(cv2, model)
+
+    def detect(image: Tensor) -> list[Box]:
+        boxes = [Box(x, y, x + w, y + h, row[-1]) for x, y, w, h, *row in find(image).tolist()]
+        return sorted((correct_box(box, "yunet") for box in boxes), key=lambda box: -box.score)
+
+    return detect
+
+
+def point_finder(model_dirs: Sequence[str | Path] = ()) -> Callable[[Tensor], np.ndarray | None] | None:
+    """Finds eyes, nose and corners of the mouth: a picture (H, W, 3) -> (5, 2) in pixels of its largest face, or None.
+
+    None where YuNet, which alone finds points, or OpenCV is not installed.
+    """
+    model = _find_yunet(model_dirs)
+    try:
+        import cv2
+    except ImportError:
+        return None
+    if model is None:
+        return None
+    find = _yunet_rows(cv2, model)
+
+    def points(image: Tensor) -> np.ndarray | None:
+        rows = find(image)
+        return rows[np.argmax(rows[:, 2] * rows[:, 3]), 4:14].reshape(5, 2) if len(rows) else None
+
+    return points
+
+
+def _yunet_rows(cv2, model: Path) -> Callable[[Tensor], np.ndarray]:
+    """A picture to (faces, 15): x, y, width, height, five points, score; in the picture's own pixels."""
     # A fixed canvas: the 2023mar network is written for 640 x 640 and OpenCV 5, unlike 4, will not reshape it.
     size, settings = (DETECTION_SIDE, DETECTION_SIDE), {"score_threshold": 0.6, "nms_threshold": 0.3}
     try:
@@ -244,7 +276,7 @@ def _yunet(cv2, model: Path) -> Detector:
     except (cv2.error, TypeError):  # OpenCV 4.8 reads files only
         network = cv2.FaceDetectorYN.create(str(model), "", size, **settings)
 
-    def detect(image: Tensor) -> list[Box]:
+    def find(image: Tensor) -> np.ndarray:
         # Trained on faces up to about 300 of 640 pixels: a close-up is seen only when made smaller.
         for side in (DETECTION_SIDE, DETECTION_SIDE // 2):
             small, across, down = _shrink(cv2, image, side)
@@ -252,12 +284,10 @@ def _yunet(cv2, model: Path) -> Detector:
             canvas[: small.shape[0], : small.shape[1]] = small[..., ::-1]
             _, found = network.detect(canvas)
             if found is not None:
-                break
-        rows = [] if found is None else found.tolist()
-        boxes = [Box(x * across, y * down, (x + w) * across, (y + h) * down, row[-1]) for x, y, w, h, *row in rows]
-        return sorted((correct_box(box, "yunet") for box in boxes), key=lambda box: -box.score)
+                return found * np.array([*[across, down] * 7, 1])
+        return np.zeros((0, 15))
 
-    return detect
+    return find
 
 
 def _haar(cv2, cascade: Path) -> Detector:

@@ -65,7 +65,8 @@ def blocks(page: Path) -> list[Block]:
 
 def commands(page: Path) -> list[list[str]]:
     """Lines of its blocks without a language, as words; what follows # is said to the reader."""
-    lines = "\n".join(block.text for block in blocks(page) if not block.language).splitlines()
+    lines = "\n".join(block.text for block in blocks(page) if not block.language)
+    lines = lines.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 

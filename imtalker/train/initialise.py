@@ -1,0 +1,133 @@
+"""Where training from nothing starts: random weights under which signals neither die nor explode.
+
+Not to be taken for imtalker/untrained.py, whose weights are reference values for tests.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import read_wav2vec
+from ..models.config import GeneratorConfig, RendererConfig
+from ..models.flow import FlowTransformer
+from ..models.generator import Generator
+from ..models.layers import BatchNorm2d, ChannelBias, EqualConv2d, EqualLinear, EqualMLP, ModulatedConv2d
+from ..models.names import to_ours
+from ..models.renderer import Renderer
+from ..models.resample import Conv3
+
+SMALL = 0.02  # deviation of tables that are added to something of unit variance
+LEAK = 0.2  # slope of the equalised layers' activation, which in EqualMLP has no gain of its own
+
+
+def new_renderer(config: RendererConfig, seed: int = 0) -> Renderer:
+    """A renderer to be trained from nothing, float32 on the CPU, in training mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return initialise(Renderer(config)).train()
+
+
+def new_generator(config: GeneratorConfig, seed: int = 0, wav2vec: str | Path | None = None) -> Generator:
+    """A motion generator to be trained from nothing, as `new_renderer`; its audio encoder from `wav2vec`, folder or
+    file, or random as transformers has it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = initialise(Generator(config))
+    if wav2vec is not None:
+        weights = {to_ours("generator", name): tensor.float() for name, tensor in read_wav2vec(wav2vec).items()}
+        prefix = "audio_encoder.wav2vec2."
+        model.audio_encoder.wav2vec2.load_state_dict(
+            {n.removeprefix(prefix): t for n, t in weights.items() if not n.endswith("masked_spec_embed")}
+        )
+    return model.train()
+
+
+@torch.no_grad()
+def initialise(model: Renderer | Generator) -> Renderer | Generator:
+    """Draws every weight anew from torch's generator, but those of wav2vec2, which transformers has drawn."""
+    parts = [part for name, part in model.named_children() if name != "audio_encoder"]
+    for part in parts:
+        for module in part.modules():
+            _draw(module)
+    # after what is inside them
+    for part in parts:
+        for module in part.modules():
+            _adjust(module)
+    return model
+
+
+@torch.no_grad()
+def spread(renderer: Renderer, pictures: Tensor) -> None:
+    """Rescales the last layers of motion encoder and adapter so that each number of a latent has mean 0 and deviation 1
+    over `pictures` (B,3,input_size,input_size), 0..1, a dozen or more of different people and motions.
+
+    Ten layers leave of what differs between pictures a hundredth of what they share: a random motion encoder says the
+    same of all, and nothing could follow it.
+    """
+    latents = _standardise(renderer.motion_encoder.mlp.last, lambda: renderer.motion_encoder(pictures))
+    _, identity = renderer.identity_encoder(pictures)
+    _standardise(renderer.adapter.mlp.last, lambda: renderer.adapter(latents, identity))
+
+
+def _standardise(last: EqualLinear, run) -> Tensor:
+    """Mean 0 and deviation 1 for what `run` gives, (B,n), through the layer that it comes from; that afterwards."""
+    values = run()
+    deviation = values.std(dim=0).clamp_min(1e-8)
+    last.weight.div_(deviation[:, None])
+    last.bias.sub_(values.mean(dim=0)).div_(deviation)
+    return run()
+
+
+def _draw(module: nn.Module) -> None:
+    if isinstance(module, EqualLinear | EqualConv2d | ModulatedConv2d):
+        module.weight.normal_()
+        if getattr(module, "bias", None) is not None:
+            module.bias.zero_()
+    elif isinstance(module, nn.Conv2d | Conv3):
+        nn.init.kaiming_normal_(module.weight, a=0.01, nonlinearity="leaky_relu")
+        if getattr(module, "bias", None) is not None:
+            module.bias.zero_()
+    elif isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        module.bias.zero_()
+    elif isinstance(module, BatchNorm2d):
+        module.weight.fill_(1)
+        module.bias.zero_()
+        module.running_mean.zero_()
+        module.running_var.fill_(1)
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        module.weight.fill_(1)
+        module.bias.zero_()
+    elif isinstance(module, ChannelBias):
+        module.bias.zero_()
+    for name, parameter in module.named_parameters(recurse=False):
+        if name in ("q_pos_embedding", "k_pos_embedding", "relative_position_bias_table"):
+            nn.init.trunc_normal_(parameter, std=SMALL)
+        elif name == "const":
+            parameter.normal_()
+        elif name == "pos_embed":
+            parameter.copy_(sinusoids(*parameter.shape[1:]))
+
+
+def _adjust(module: nn.Module) -> None:
+    if isinstance(module, EqualMLP):
+        for layer in module.layers:
+            layer.weight.mul_(math.sqrt(2 / (1 + LEAK**2)))
+    elif isinstance(module, ModulatedConv2d):
+        module.modulation.bias.fill_(1)
+    elif isinstance(module, FlowTransformer):
+        # at first every block passes its input on, and the velocity is 0 (DiT's adaLN-zero)
+        for block in (*module.blocks, module.head):
+            nn.init.zeros_(block.adaLN_modulation[1].weight)
+            nn.init.zeros_(block.adaLN_modulation[1].bias)
+        nn.init.zeros_(module.head.linear.weight)
+        for layer in (module.time.mlp[0], module.time.mlp[2]):
+            nn.init.normal_(layer.weight, std=SMALL)
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """(length,width): sines at even and cosines at odd places, of frequencies 10000^(-2i/width)."""
+    angles = torch.arange(length)[:, None] * 10000.0 ** (-torch.arange(0, width, 2) / width)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -1,0 +1,205 @@
+"""A folder of videos to a dataset folder: for each clip square frames at 25 a second, and what the models say of them.
+
+A clip's folder is finished when its tracks file is there, which is written last; a second run does what is missing.
+"""
+
+import hashlib
+import itertools
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..audio import FPS, AudioFile
+from ..crop import Crop, apply_crop, centre_crop, square_crop
+from ..errors import InputError
+from ..face import DetectorMissing, follow_face, point_finder, steady_box
+from ..files import read_safetensors, save_safetensors
+from ..models.generator import Generator
+from ..models.l2cs import GazeEncoder
+from ..models.renderer import Renderer
+from ..models.smirk import PoseEncoder
+from ..partial import is_disk_full
+from ..pipeline import CROP_SCALE, LOOKS, READ_AHEAD
+from ..tracking import control_from_frames, face_boxes
+from ..video import VideoReader
+from .data import FRAMES, TRACKS
+
+log = logging.getLogger("imtalker")
+
+SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"}
+QUALITY = 95  # of JPEG
+SIZE = 512  # of frames where no renderer says it
+SMALL = 4096  # of the tensors that a fingerprint reads
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is read off each clip: motion by the renderer, audio features by the generator, pose and camera by `smirk`,
+    gaze by `l2cs`; each may be None. Eyes and mouth are found where YuNet lies in `model_dirs`.
+
+    crop: "auto" finds the face, one box for a clip, "none" takes the middle square.
+    """
+
+    renderer: Renderer | None = None
+    generator: Generator | None = None
+    smirk: PoseEncoder | None = None
+    l2cs: GazeEncoder | None = None
+    model_dirs: Sequence[str | Path] = ()
+    crop: str = "auto"
+
+    @property
+    def size(self) -> int:
+        config = self.renderer and self.renderer.config
+        return max(config.input_size, config.output_size) if config else SIZE
+
+
+@dataclass
+class Report:
+    """Names of clips made and of those that were there, and why others were left out."""
+
+    made: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(
+    videos: str | Path,
+    data: str | Path,
+    how: Preparation,
+    told: Callable[[str, str], None] = lambda name, outcome: None,
+) -> Report:
+    """Prepares every video below a folder, and says of each how it went: told(name, outcome).
+
+    The folder that a video lies in is the person it shows; one that lies in none shows a person of its own. A video
+    that cannot be used is left out. InputError: no videos, no face detector, or no room on the disk.
+    """
+    videos, data = Path(videos), Path(data)
+    files = sorted(path for path in videos.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise InputError(f"There are no videos in {videos}: give a folder with {', '.join(sorted(SUFFIXES))} files.")
+    data.mkdir(parents=True, exist_ok=True)
+    points = point_finder(how.model_dirs)
+    if points is None:
+        log.warning("YuNet is not installed, so eyes and mouth are not marked and weigh like the rest of the picture.")
+    marks = {
+        "renderer": fingerprint(how.renderer.motion_encoder) if how.renderer else "none",
+        "generator": fingerprint(how.generator.audio_encoder) if how.generator else "none",
+        "generation": how.renderer.generation if how.renderer else "none",
+        "trackers": " ".join(name for name in ("smirk", "l2cs") if getattr(how, name)) + (" points" if points else ""),
+        "size": str(how.size),
+        "crop": how.crop,
+    }
+    report = Report()
+    for file in files:
+        inside = file.relative_to(videos)
+        name, state = "__".join(inside.parts), file.stat()
+        metadata = marks | {
+            "format": "imtalker",
+            "kind": "clip",
+            "fps": str(FPS),
+            "person": inside.parts[0],
+            "video": f"{state.st_size} bytes of {state.st_mtime_ns}",
+        }
+        if _is_there(data / name, metadata):
+            report.kept.append(name)
+            told(name, "is there already")
+            continue
+        try:
+            frames = _prepare_clip(file, data / name, how, points, metadata)
+        except DetectorMissing:
+            raise
+        except InputError as error:
+            report.left_out[name] = str(error)
+            told(name, f"left out: {error}")
+        except OSError as error:
+            if is_disk_full(error):
+                raise InputError(f"The disk is full at {data / name}: make room and run this again.") from error
+            report.left_out[name] = str(error)
+            told(name, f"left out: {error}")
+        else:
+            report.made.append(name)
+            told(name, f"{frames} frames")
+    return report
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Tells weights apart by their small tensors, every one of which training moves."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if tensor.numel() <= SMALL:
+            digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _is_there(folder: Path, metadata: dict[str, str]) -> bool:
+    try:
+        _, found = read_safetensors(folder / TRACKS)
+    except InputError:
+        return False
+    return all(found.get(name) == value for name, value in metadata.items())
+
+
+def _prepare_clip(file: Path, folder: Path, how: Preparation, points, metadata: dict[str, str]) -> int:
+    shutil.rmtree(folder, ignore_errors=True)  # of another preparation, or unfinished
+    with VideoReader(file, fps=FPS) as reader:
+        crop = _crop(reader, how)
+        tracks = {"crop": torch.tensor([crop.x, crop.y, crop.size])}
+        (folder / FRAMES).mkdir(parents=True)
+        motion, found, count = [], [], 0
+        for block in _blocks(reader, crop, how.size):
+            for frame in block:
+                pixels = (frame * 255).round().to(torch.uint8).numpy()
+                Image.fromarray(pixels).save(folder / FRAMES / f"{count:06}.jpg", quality=QUALITY)
+                count += 1
+            if how.renderer:
+                motion.append(how.renderer.encode_motion(block, FPS).latents)
+            if points:
+                found += [_points(points(frame), how.size) for frame in block]
+        if how.renderer:
+            tracks["motion"] = torch.cat(motion)
+        if points:
+            tracks["points"] = torch.stack(found)
+        if how.generator and reader.has_audio:
+            features = torch.cat(list(how.generator.listen(AudioFile(file)).blocks()))
+            last = features[-1:].expand(max(0, count - len(features)), -1)
+            tracks["audio"] = torch.cat([features[:count], last])
+        if how.smirk or how.l2cs:
+            tracks |= _trackers(reader, how, count)
+    tracks = {name: rows.float().contiguous() for name, rows in tracks.items()}
+    save_safetensors(folder / TRACKS, tracks, metadata | {"frames": str(count)})
+    return count
+
+
+def _crop(reader: VideoReader, how: Preparation) -> Crop:
+    if how.crop == "none":
+        return centre_crop(reader.height, reader.width)
+    every = max(1, (reader.frames or 0) // LOOKS)
+    boxes = follow_face(_floats(reader), model_dirs=how.model_dirs, every=every)
+    return square_crop(steady_box(boxes), reader.height, reader.width, CROP_SCALE)
+
+
+def _blocks(reader: VideoReader, crop: Crop, size: int) -> Iterator[Tensor]:
+    """Square frames (n,size,size,3)."""
+    frames = _floats(reader)
+    while block := list(itertools.islice(frames, READ_AHEAD)):
+        yield torch.cat([apply_crop(frame[None], crop, size) for frame in block])
+
+
+def _trackers(reader: VideoReader, how: Preparation, count: int) -> dict[str, Tensor]:
+    boxes = face_boxes(reader, model_dirs=how.model_dirs)
+    return control_from_frames(reader, boxes[:count], float(FPS), how.smirk, how.l2cs).parts()
+
+
+def _points(found, size: int) -> Tensor:
+    """In 0..1 of the frame; not numbers where no face was seen."""
+    return torch.full((5, 2), float("nan")) if found is None else torch.from_numpy(found).float() / size
+
+
+def _floats(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    return (frame.float() / 255 for frame in frames)
