@@ -1,4 +1,4 @@
-"""The command line: talk, reenact, batch, download, convert, info; train/cli.py adds prepare and train."""
+"""The command line: talk, reenact, batch, sign, download, convert, info; train/cli.py adds prepare and train."""
 
 import argparse
 import logging
@@ -19,6 +19,7 @@ from .download import download, plan
 from .errors import InputError
 from .jobs import DTYPES, Job, Models, check_output
 from .pipeline import Clip
+from .provenance import CERTIFICATE, KEY, find_signer
 
 log = logging.getLogger("imtalker")
 
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     single.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
     single.add_argument("--fps", type=_positive(float), help="frames a second (25, or the driving video's own)")
     single.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
+    single.add_argument("--mark", default="", metavar="TEXT", help="small text in a corner, such as AI-generated")
 
     video = [common, models, engine, single]
     command = commands.add_parser("talk", parents=video, help="portrait + speech -> video with sound")
@@ -91,6 +93,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("table", type=Path, metavar="JOBS.csv", help="source, audio or driving, output, settings")
     command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster: auto, host:port, or local")
     command.set_defaults(run=_batch)
+
+    command = commands.add_parser("sign", parents=[common], help="C2PA: sign a video as made by a model")
+    command.add_argument("video", type=Path, metavar="VIDEO.mp4")
+    command.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="the signed video (in place)")
+    command.add_argument("--certificate", type=Path, metavar="PEM", help=f"its chain (${CERTIFICATE})")
+    command.add_argument("--key", type=Path, metavar="PEM", help=f"its private key (${KEY})")
+    command.set_defaults(run=_sign)
 
     command = commands.add_parser("download", parents=[common], help="fetch the published weights")
     command.add_argument("--to", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="folder (%(default)s)")
@@ -126,11 +135,11 @@ def _positive(kind: type):
 
 def _talk(options: argparse.Namespace) -> None:
     names = ("source", "audio", "output", "seed", "cfg", "nfe", "fps", "frames", "crop", "control", "allow_more")
-    _make(Job(**{name: getattr(options, name) for name in (*names, "pose", "gaze")}), options)
+    _make(Job(**{name: getattr(options, name) for name in (*names, "pose", "gaze", "mark")}), options)
 
 
 def _reenact(options: argparse.Namespace) -> None:
-    names = ("source", "driving", "output", "fps", "frames", "crop")
+    names = ("source", "driving", "output", "fps", "frames", "crop", "mark")
     _make(Job(**{name: getattr(options, name) for name in names}), options)
 
 
@@ -168,6 +177,13 @@ def _batch(options: argparse.Namespace) -> None:
     print(f"{len(rows) - failed} of {len(rows)} rows are done; {report} tells of each.")
     if failed:
         raise InputError(f"{failed} of {len(rows)} rows failed: mend them and run this again; the others are kept.")
+
+
+def _sign(options: argparse.Namespace) -> None:
+    signer = find_signer(options.certificate, options.key)
+    if signer is None:
+        raise InputError(f"Give --certificate and --key, or name their files in {CERTIFICATE} and {KEY}.")
+    print(f"{signer.sign(options.video, options.output)} is signed.")
 
 
 def _download(options: argparse.Namespace) -> None:

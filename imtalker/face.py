@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from scipy import ndimage
 from torch import Tensor
 
 from .crop import Box, Crop, centre_crop, square_crop
@@ -181,6 +180,8 @@ def smooth_boxes(boxes: Sequence[Box | None], fps: float, seconds: float = 0.4) 
     Gaussian of standard deviation `seconds` is applied to centre and size. It looks both ways in time, so the crop does
     not lag; at 25 fps and 0.4 s a white jitter falls to about a sixth. All None: FaceNotFound.
     """
+    from scipy import ndimage  # half of what importing this package would take
+
     _seen(boxes)
     known = [number for number, box in enumerate(boxes) if box]
     rows = np.array([(*box.center, box.x1 - box.x0, box.y1 - box.y0) for box in boxes if box])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import keyframes, untrained
+from . import keyframes, provenance, untrained
 from .checkpoints import find_weights, load_generator, load_renderer
 from .control import Control, load_gaze, load_pose, merge
 from .errors import InputError
@@ -39,6 +39,7 @@ class Job:
     allow_more: bool = False
     pose: Path | None = None
     gaze: Path | None = None
+    mark: str = ""  # written into a corner of every frame
 
     def inputs(self) -> dict[str, Path]:
         """The files that are read, by what they are."""
@@ -118,7 +119,8 @@ class Models:
             renderer, generator = self.renderer, self.generator
             settings = {"control": control, "cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "fps": job.fps or 25}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
-        return replace(clip, blocks=untrained.label(clip.blocks)) if self.untrained else clip
+        blocks = untrained.label(clip.blocks) if self.untrained else clip.blocks
+        return replace(clip, blocks=provenance.mark(blocks, job.mark))
 
 
 def find_device(name: str) -> torch.device:

@@ -22,6 +22,7 @@ from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
 from .motion import Motion, stream_at_fps
+from .provenance import TAGS, find_signer
 from .video import VideoReader, frame_rate, write_video
 
 log = logging.getLogger("imtalker")
@@ -30,8 +31,6 @@ CROP_SCALE = 1.6  # side of the crop over side of the face box, as the weights w
 LOOKS = 60  # a driving video's face is looked for in about this many frames
 READ_AHEAD = 16  # driving frames decoded and encoded at once
 SEGMENT_FRAMES = 96  # where a render can be gone on with: whole batches, and a few seconds at most to do again
-
-PROVENANCE = {"comment": "Synthetic video made with IMTalker"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,15 @@ class Clip:
     audio: Audio | AudioFile | None
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> int:
-        """Writes .mp4 with the sound, whole or not at all, tagged as synthetic; returns the number of frames."""
-        return write_video(path, self.blocks, self.fps, self.audio, PROVENANCE | (metadata or {}))
+        """Writes .mp4 with the sound, whole or not at all, tagged as synthetic; returns the number of frames.
+
+        It is signed as well where the environment names a certificate, see `provenance`.
+        """
+        signer = find_signer()  # what is wrong with it is said before the work
+        count = write_video(path, self.blocks, self.fps, self.audio, TAGS | (metadata or {}))
+        if signer:
+            signer.sign(path)
+        return count
 
 
 def talk(

@@ -25,7 +25,8 @@ from .download import PUBLISHED as DOWNLOADS
 from .errors import InputError
 from .jobs import Job, Models, find_device
 from .partial import is_disk_full, whole_file
-from .pipeline import PROVENANCE, SEGMENT_FRAMES, Clip
+from .pipeline import SEGMENT_FRAMES, Clip
+from .provenance import TAGS, find_signer
 from .video import write_video
 
 log = logging.getLogger("imtalker")
@@ -79,6 +80,7 @@ def save(
     """
     output = Path(output)
     folder = segments_folder(output)
+    signer = find_signer()
     try:
         done = _prepare(folder, made_from)
         if done:
@@ -91,7 +93,9 @@ def save(
             if first is None:
                 break
             count += write_video(_segment(folder, number), _until_full(first, blocks), clip.fps)
-        _join(output, folder, count, clip, PROVENANCE | (metadata or {}))
+        _join(output, folder, count, clip, TAGS | (metadata or {}))
+        if signer:
+            signer.sign(output)
     except OSError as problem:
         if is_disk_full(problem):
             raise InputError(f"The disk is full, {output} was not written: make room and run this again.") from problem

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..imtalker import InputError, Motion, Source
 from ..imtalker.audio import Audio
 from ..imtalker.crop import Crop, paste_back
-from ..imtalker.pipeline import PROVENANCE
+from ..imtalker.provenance import TAGS, mark
 from ..imtalker.video import write_video
 from . import host, types
 
@@ -104,6 +104,7 @@ class RenderVideo(io.ComfyNode):
                     optional=True,
                     tooltip="The whole picture the crop came from, or one for each frame; needs crop as well.",
                 ),
+                mark_input(),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="For Save Video, which copies it without loss.")],
         )
@@ -121,6 +122,7 @@ class RenderVideo(io.ComfyNode):
         audio: dict | None = None,
         crop: Crop | list[Crop] | None = None,
         background: Tensor | None = None,
+        mark: str = "",
     ) -> io.NodeOutput:
         motion = motion.at_fps(fps or motion.fps)
         blocks = host.render(renderer, source, motion, batch_size, host.Progress(len(motion)))
@@ -128,13 +130,24 @@ class RenderVideo(io.ComfyNode):
             raise InputError("Connect crop and background of Render Video together, or neither: one needs the other.")
         if crop is not None:
             blocks = paste(blocks, background, crop, len(motion))
-        return io.NodeOutput(write(blocks, motion.fps, audio and types.sound(audio), quality))
+        return io.NodeOutput(write(blocks, motion.fps, audio and types.sound(audio), quality, mark))
 
 
-def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: int = 18) -> Input.Video:
-    """The frames as a temporary file, marked as synthetic; nothing is left of it where rendering stops on the way."""
+def mark_input() -> io.String.Input:
+    # optional, so that graphs from before it was there run as they did
+    return io.String.Input(
+        "mark",
+        default="",
+        optional=True,
+        tooltip="Small text, in plain letters, in the lower right corner of every frame, such as AI-generated. Empty: "
+        "none. The file's metadata says that it is synthetic either way.",
+    )
+
+
+def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: int = 18, text: str = "") -> Input.Video:
+    """The frames as a temporary file, tagged as synthetic; nothing is left of it where rendering stops on the way."""
     path = host.new_temporary(".mp4")
-    write_video(path, blocks, fps, audio, PROVENANCE, crf=quality)
+    write_video(path, mark(blocks, text), fps, audio, TAGS, crf=quality)
     return InputImpl.VideoFromFile(path)
 
 

@@ -45,6 +45,7 @@ class TalkingHead(io.ComfyNode):
                     options=["error", "whole picture"],
                     tooltip="Where no face is found. error: stop and say so; whole picture: use its middle square.",
                 ),
+                render.mark_input(),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="25 frames a second with the sound, for Save Video."),
@@ -66,6 +67,7 @@ class TalkingHead(io.ComfyNode):
         crop: str,
         scale: float,
         no_face: str,
+        mark: str = "",
     ) -> io.NodeOutput:
         speech = types.sound(audio)
         portrait = cut(image, renderer.model.config.input_size, crop, scale, no_face)
@@ -76,7 +78,7 @@ class TalkingHead(io.ComfyNode):
         progress = host.Progress(2 * windows + frames)
         heard = encode.listen(generator, speech, lambda done: progress.step(done * windows / frames))
         motion = sample.sample_motion(generator, source, heard, seed, steps, cfg, progress)
-        video = render.write(host.render(renderer, source, motion, 0, progress), motion.fps, speech)
+        video = render.write(host.render(renderer, source, motion, 0, progress), motion.fps, speech, text=mark)
         return io.NodeOutput(video, portrait)
 
 

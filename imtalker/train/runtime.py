@@ -28,7 +28,7 @@ def make_fabric(device: str = "auto", devices: int = 1, precision: str = "32-tru
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
-        raise InputError(f'Training needs Lightning Fabric ({error}): pip install "imtalker[train]"') from error
+        raise InputError(f"Training needs Lightning Fabric ({error}): run `pip install lightning-fabric`.") from error
     # a quiet library: what is worth saying the loop says
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     kind, _, number = device.partition(":")

@@ -1,4 +1,5 @@
-"""Takes the pictures of the shipped workflows again, and those in docs/, from the page of a running ComfyUI.
+"""Takes the pictures of the shipped workflows again, those in docs/ and those of the nodes in their help pages, from
+the page of a running ComfyUI.
 
 python tests/comfy/pictures.py [workflow ...], after a change of nodes or workflows. Wants Chromium.
 """
@@ -68,6 +69,26 @@ def graph_of(page: Page, name: str, path: Path, vue: bool = False) -> None:
     take(page, path, whole_graph(page), 140_000)
 
 
+def alone(kind: str) -> dict | None:
+    """A workflow of one node, set as a shipped workflow has it; None where none has it."""
+    for workflow in map(shipped.read, shipped.NAMES):
+        for node in workflow["nodes"]:
+            if node["type"] == kind:
+                entries = [entry | {"link": None} for entry in node["inputs"]]
+                node |= {"inputs": entries, "outputs": [entry | {"links": None} for entry in node["outputs"]]}
+                return workflow | {"nodes": [node], "links": [], "groups": []}
+    return None
+
+
+def node_picture(page: Page, kind: str) -> None:
+    page.load(alone(kind) or shipped.read(shipped.NAMES[0]) | {"nodes": [], "links": [], "groups": []})
+    page.page.evaluate(
+        "kind => window.app.graph.nodes.length || window.app.graph.add(window.LiteGraph.createNode(kind))", kind
+    )
+    page.page.wait_for_timeout(500)
+    take(page, shipped.picture_of_node(kind), whole_graph(page, 8), 40_000)
+
+
 def finished_run(page: Page, path: Path) -> None:
     """Made-up models give no face, but all else is as it will be."""
     names = {name: name for name in ("portrait.png", "speech.wav")}
@@ -91,6 +112,9 @@ def main(names: list[str]) -> None:
                 if not names:
                     finished_run(page, ROOT / "docs/run.jpg")
                     graph_of(page, "talk_composed", ROOT / "docs/graph_vue.jpg", vue=True)
+                    for kind in server.get("/object_info"):
+                        if kind.startswith("IMTalker"):
+                            node_picture(page, kind)
         finally:
             server.stop()
 

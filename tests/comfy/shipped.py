@@ -57,3 +57,8 @@ def to_api(workflow: dict) -> dict:
 
 def picture_of(name: str) -> Path:
     return FOLDER / f"{name}.jpg"
+
+
+def picture_of_node(kind: str) -> Path:
+    """In its help page, for which the page of ComfyUI takes pictures from web/docs."""
+    return ROOT / f"web/docs/{kind}/node.jpg"

@@ -71,6 +71,9 @@ def test_help_opens_beside_the_graph(page: Page):
     page.load(shipped.read("talk_simple"))
     page.errors.clear()
     assert "Common mistakes" in page.open_help("IMTalkerTalkingHead")
+    page.page.wait_for_function(
+        "() => document.querySelector('.node-help-content img[src$=\"node.jpg\"]')?.naturalWidth > 200", timeout=20000
+    )
     assert page.errors == []
 
 

@@ -73,7 +73,41 @@ def test_composed_graph_writes_a_video(server):
     assert (found["frames"], found["size"], found["fps"]) == (25, (64, 64), 25)
     assert found["seconds of sound"] == pytest.approx(1, abs=0.1)
     assert "Synthetic video made with IMTalker" in found["tags"]["comment"]
+    assert "IMTalkerRenderVideo" in found["tags"]["prompt"]
     assert run.previews
+
+
+def test_an_encoding_of_another_kind_keeps_the_tag(server):
+    graph = rendered(composed())
+    formats = server.get("/object_info/SaveVideo")["SaveVideo"]["input"]["required"]["format"][1]["options"]
+    if not any(isinstance(one, dict) and one["key"] == "webm" for one in formats):
+        pytest.skip("this ComfyUI's Save Video only copies")
+    # as the page sends a choice within a choice
+    graph["save"]["inputs"] |= {"format": "webm", "format.codec": "av1", "codec": "auto"}
+    run = server.run(graph)
+    assert run.succeeded, run.error
+    tags = {key.lower(): text for key, text in probe(server, run.files("save")[0])["tags"].items()}
+    assert "Synthetic video made with IMTalker" in tags["comment"]
+    assert "IMTalkerRenderVideo" in tags["prompt"]
+
+
+@pytest.mark.parametrize("name", ["render", "talk"])
+def test_a_mark_is_written_into_the_corner(server, name):
+    graph = rendered(composed()) if name == "render" else talking_head()
+    video, pictures = graph[name], []
+    for text in (None, "", "AI-generated"):  # graphs from before it was there do not name it
+        video["inputs"] |= {} if text is None else {"mark": text}
+        run = server.run(graph)
+        assert run.succeeded, run.error
+        file = run.files("save")[0]
+        with av.open(server.base / file["type"] / file["subfolder"] / file["filename"]) as container:
+            pictures.append(next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int))
+    assert (pictures[0] == pictures[1]).all()
+    change = abs(pictures[2] - pictures[1]).mean(-1)
+    assert change[-4:, -24:].mean() > 10
+    assert change[:40].mean() < 1
+    video["inputs"]["mark"] = "\u5408\u6210"
+    assert "plain letters" in refusal(server, graph)
 
 
 def test_another_seed_starts_again_at_sample_motion(server):
