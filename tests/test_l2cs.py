@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from test_golden import made_up_picture
 from trackers import golden, made_up_tracker
 
+from benchmarks.models import waves
 from imtalker import InputError
 from imtalker.checkpoints import load_l2cs
 
@@ -17,7 +17,7 @@ def state():
 
 
 def test_angles_are_those_of_the_published_network(state):
-    pictures = torch.cat([made_up_picture(key, 448) for key in (101, 201)]).movedim(-1, 1)
+    pictures = torch.cat([waves(key, 448) for key in (101, 201)]).movedim(-1, 1)
     with torch.inference_mode():
         angles = load_l2cs(state)(pictures)
     expected = torch.tensor(golden("l2cs")["outputs"]["448"])

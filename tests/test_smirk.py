@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from test_golden import made_up_picture
 from trackers import golden, made_up_tracker
 
+from benchmarks.models import waves
 from imtalker import InputError, load_renderer
 from imtalker.checkpoints import inspect, load_smirk
 
@@ -20,7 +20,7 @@ def state():
 @pytest.mark.parametrize("size", ["224", "225", "161"])
 def test_pose_and_camera_are_those_of_the_published_network(state, size):
     """Odd sides too: there the padding of strided convolutions is another."""
-    pictures = torch.cat([made_up_picture(key, int(size)) for key in (101, 201)]).movedim(-1, 1)
+    pictures = torch.cat([waves(key, int(size)) for key in (101, 201)]).movedim(-1, 1)
     with torch.inference_mode():
         pose, cam = load_smirk(state)(pictures)
     expected = torch.tensor(golden("smirk")["outputs"][size])
