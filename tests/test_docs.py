@@ -76,7 +76,7 @@ def check_command(words: list[str]) -> None:
             with pytest.raises((Parsed, SystemExit)) as ended:
                 cli.main(rest)
             assert ended.type is Parsed or ended.value.code == 0
-        case ["python", "-m", module, *rest] if module.startswith("benchmarks."):
+        case ["python", "-m", module, *rest] if module.startswith(("benchmarks.", "imtalker.")):
             with pytest.raises(Parsed):
                 importlib.import_module(module).main(rest)
         case ["python", script, *_]:

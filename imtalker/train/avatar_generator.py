@@ -28,6 +28,7 @@ from ..models.generator import Generator
 from .initialise import new_generator
 from .loop import Settings, Training
 from .portraits import MOTION_SIZE
+from .readback import correlation
 from .runtime import seed_of
 from .speech import random_utterance
 from .visemes import CHANNEL, MOUTH, SOUNDS, control, motion, sounds
@@ -208,10 +209,6 @@ def flow_batches(generator: Generator, size: int = 32):
             step += 1
 
     return batches
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
 
 
 def train(

@@ -17,8 +17,9 @@ from ..checkpoints import load_generator
 from ..control import Control
 from ..models.generator import Generator
 from ..models.renderer import Source
-from .avatar_generator import Clip, correlation, make_clip
+from .avatar_generator import Clip, make_clip
 from .portraits import MOTION_SIZE
+from .readback import correlation
 from .visemes import CHANNEL, MOUTH, SOUNDS, VOWEL
 
 LAGS = range(-6, 7)  # frames

@@ -58,8 +58,8 @@ def find_head(pictures: Tensor, look: Look) -> Tensor:
 
 
 def correlation(readings: Tensor, truth: Tensor) -> float:
-    """Pearson's, of two sequences (T,)."""
-    a, b = readings - readings.mean(), truth - truth.mean()
+    """Pearson's, over all numbers of both; 0 where one of them does not change."""
+    a, b = (x.flatten() - x.mean() for x in (readings, truth))
     return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
 
 
