@@ -252,6 +252,7 @@ def point_finder(model_dirs: Sequence[str | Path] = ()) -> Callable[[Tensor], np
     model = _find_yunet(model_dirs)
     try:
         import cv2
+        from cv2 import FaceDetectorYN  # noqa: F401  as in _open_detector
     except ImportError:
         return None
     if model is None:

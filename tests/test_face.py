@@ -3,6 +3,7 @@
 import logging
 import math
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,14 @@ def test_without_opencv_the_package_loads_and_says_what_to_do(monkeypatch, caplo
         assert face.find_crop(picture(), fallback="centre") == Crop(50, 0, 300, 300, 400)
     assert "pip install opencv-python" in caplog.text
     assert "middle square" in caplog.text
+
+
+def test_an_opencv_emptied_by_another_ones_removal_counts_as_missing(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "cv2", types.ModuleType("cv2"))
+    monkeypatch.setattr(face, "_find_yunet", lambda folders: tmp_path / face.YUNET_FILE)
+    with pytest.raises(face.DetectorMissing, match="pip install opencv-python"):
+        face.detect_faces(picture())
+    assert face.point_finder([tmp_path]) is None
 
 
 def test_no_face_is_said_and_never_guessed(monkeypatch, caplog):
