@@ -42,7 +42,7 @@ CONFIG = RendererConfig(
     motion_channels=(8, 16, 32, 48, 64, 96, 128, 128),  # halved down to one cell: a mean over cells forgets positions
     heads=2,
 )
-SHARES = {"motion": 0.25, "attention": 0.07, "pictures": 0.68}  # of the minutes
+SHARES = {"motion": 0.2, "attention": 0.25, "pictures": 0.55}  # of the minutes
 EXPLAINED = 0.8  # of each motion value's variance, before the motion encoder is good enough
 LEAD = 0.5  # nats by which moving cells are found better with their own driver than with another's
 FOLLOWED = 1.0  # dB by which frames are nearer with their own driver than with another's
