@@ -144,12 +144,9 @@ class PictureTask:
 def frames_of(renderer: Renderer, batch: Drawn, motion: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
     """The frames of a batch as the renderer makes them, with its motion or another (B,16), and the attention."""
     drivers = len(batch.frames) // len(batch.sources)
-    features, identity, source_motion = (
-        *renderer.identity_encoder(batch.sources),
-        batch.source_motion,
-    )
+    features, identity = renderer.identity_encoder(batch.sources)
     features = tuple(x.repeat_interleave(drivers, dim=0) for x in features)
-    identity, source_motion = (x.repeat_interleave(drivers, dim=0) for x in (identity, source_motion))
+    identity, source_motion = (x.repeat_interleave(drivers, dim=0) for x in (identity, batch.source_motion))
     driving = batch.motion if motion is None else motion
     return render(renderer, features, identity, source_motion, driving, attention=True)
 
