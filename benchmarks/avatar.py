@@ -47,7 +47,7 @@ class Number:
 
 
 def measure_renderer(renderer: Renderer, people: int = 12, frames: int = 16) -> list[Number]:
-    """Reenactment of held-out people by their own frames, by others', and by true motions."""
+    """Reenactment of held-out people by drawn frames of their own, and by frames of others with the same motion."""
     size = renderer.config.output_size
     random = torch.Generator().manual_seed(11)
     own, cross, other, colours = [], [], [], []

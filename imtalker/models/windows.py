@@ -102,13 +102,14 @@ class SwinBlock(Folded):
         qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
         normal = F.layer_norm(x, x.shape[-1:])
         windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (self.rows, self.rows, self.cells))
-        attended = self._attend_all(windows, logit_bias) if self.training else self._attend_lean(windows, logit_bias)
+        attend = self._attend_all if torch.is_grad_enabled() else self._attend_lean
+        attended = attend(windows, logit_bias)
         x = x + self.attn.proj(attended.flatten(1, 3))[:, self.back]
         hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), mlp, mlp_bias))
         return x + self.mlp[2](hidden)
 
     def _attend_all(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
-        """All windows at once, head by head: for training, where each intermediate result is needed again anyway."""
+        """All windows at once, head by head: for gradients, which need each intermediate result again anyway."""
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)
         bias = logit_bias.unflatten(-1, (self.heads, self.cells)).transpose(2, 3)
         if len(bias) > 1:
@@ -128,15 +129,13 @@ class SwinBlock(Folded):
         """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,n,heads*n); writes into output (B,R,W,n,C)."""
         batch, rows, windows, cells, width = output.shape
         heads, depth = self.heads, width // self.heads
-        training = torch.is_grad_enabled()
         row_bytes = windows * cells * heads * cells * qkv.element_size()
-        step = rows if training else max(1, min(rows, working_set(qkv.device) // row_bytes))
+        step = max(1, min(rows, working_set(qkv.device) // row_bytes))
         bias = bias.repeat(step, 1, 1) if len(bias) > 1 and step > 1 else bias
         # the zeros outside the blocks are written once
-        empty = [qkv.new_zeros(step * windows, heads, depth, heads, cells) for _ in range(2)]
-        logits = None if training else qkv.new_empty(step * windows, cells, heads * cells)
+        keys, values = (qkv.new_zeros(step * windows, heads, depth, heads, cells) for _ in range(2))
+        logits = qkv.new_empty(step * windows, cells, heads * cells)
         for b in range(batch):
-            keys, values = (block.clone() for block in empty) if training else empty
             for start in range(0, rows, step):
                 part = slice(start, min(start + step, rows))
                 count = (part.stop - start) * windows
@@ -149,7 +148,7 @@ class SwinBlock(Folded):
                     bias[:count],
                     q,
                     keys[:count].view(count, width, heads * cells),
-                    out=None if training else logits[:count],
+                    out=logits[:count],
                 )
                 x = x.unflatten(-1, (heads, cells)).softmax(dim=-1).flatten(2)
                 x = x @ values[:count].view(count, width, heads * cells).transpose(1, 2)

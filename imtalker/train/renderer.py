@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ..models.renderer import Renderer
-from ..models.windows import SwinBlock
 from .discriminator import Discriminator
 from .forward import render
 from .losses import Perceptual, adversarial, discrimination, identity_distance, masked_l1
@@ -50,9 +49,6 @@ class RendererTask:
         if fine_tune:
             renderer.eval()
             renderer.motion_encoder.requires_grad_(False)
-            for module in renderer.modules():
-                if isinstance(module, SwinBlock):
-                    module.train()  # has no norm to keep, and is faster so where gradients are wanted
         if perceptual:
             perceptual.to(renderer.motion_decoder.const.device)
         self.discriminator = None
