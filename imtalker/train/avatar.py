@@ -26,7 +26,7 @@ def train(recipe: RendererRecipe, minutes: float, parts: tuple[str, ...]) -> boo
         raise InputError("The generator learns from espeak-ng's speech: install espeak-ng, or give --only renderer.")
     if "renderer" in parts and recipe.run() is None:
         return False
-    if "generator" not in parts:
+    if "generator" not in parts or recipe.fabric.global_rank > 0:
         return True
     gate = avatar_generator.GATE if recipe.gated else -1.0
     return avatar_generator.train(recipe.folder, minutes, gate=gate) is not None
@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of checkpoints and of the results")
     parser.add_argument("--minutes", type=float, required=True, help="of training, all stages together")
     parser.add_argument("--device", default="auto", help="for the renderer: auto, cpu, cuda (%(default)s)")
+    parser.add_argument("--devices", type=int, default=1, help="of these, or processes on a CPU (%(default)s)")
+    parser.add_argument("--start", type=Path, help="a renderer.safetensors of an avatar, to go on from")
     parser.add_argument("--precision", default="32-true", help="32-true or bf16-mixed (%(default)s)")
     parser.add_argument("--people", type=int, default=3, help="in a batch (%(default)s; a large GPU: 12)")
     parser.add_argument("--drivers", type=int, default=4, help="frames of each (%(default)s; a large GPU: 8)")
@@ -51,10 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = RendererRecipe(
             options.out,
             options.minutes * shared.get("renderer", 0),
-            make_fabric(options.device, precision=options.precision),
+            make_fabric(options.device, options.devices, options.precision),
             options.people,
             options.drivers,
             gated=not options.no_gates,
+            start=options.start,
         )
         finished = train(recipe, options.minutes * shared.get("generator", 0), parts)
     except InputError as error:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..checkpoints import save_weights
+from ..checkpoints import load_renderer, save_weights
 from ..errors import InputError
 from ..models.config import RendererConfig
+from ..models.renderer import Renderer
 from .avatar_tasks import AttentionTask, MotionTask, PictureTask, batches, calibrated, distances
 from .drawn import HELD_OUT, drawn
 from .initialise import new_renderer, settle, shallow, standardise
@@ -55,7 +56,8 @@ CALIBRATION = 60  # batches that the norms' final statistics are taken from
 class RendererRecipe:
     """Trains in `folder`, where the same recipe goes on; `people` with `drivers` frames each are a batch.
 
-    Where a gate is not passed InputError says so; without `gated` only the log does.
+    Where a gate is not passed InputError says so; without `gated` only the log does. `start`: the file of an avatar's
+    renderer to go on from, in place of random weights.
     """
 
     folder: Path
@@ -65,22 +67,33 @@ class RendererRecipe:
     drivers: int = 4
     gated: bool = True
     config: RendererConfig = CONFIG
+    start: Path | None = None
 
     def run(self) -> Path | None:
         """The trained renderer's file, in float16, or None where training was stopped before its end."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.renderer = new_renderer(self.config).to(self.fabric.device)
+        self.renderer = self._begin().to(self.fabric.device)
         for stage in (self.motion, self.attention, self.pictures):
             if not stage():
                 return None
         path = self.folder / "renderer.safetensors"
-        save_weights(calibrated(self.renderer, self.people, self.drivers, CALIBRATION), path, torch.float16)
+        if self.fabric.global_rank == 0:
+            save_weights(calibrated(self.renderer, self.people, self.drivers, CALIBRATION), path, torch.float16)
         return path
+
+    def _begin(self) -> Renderer:
+        if self.start is None:
+            return new_renderer(self.config)
+        renderer = load_renderer(self.start)
+        if renderer.config != self.config:
+            raise InputError(f"{self.start} is a renderer of another size than the avatar's: {renderer.config}")
+        return renderer.requires_grad_(True).train()
 
     def motion(self) -> bool:
         task = MotionTask(self.renderer, 5 * self.people)
-        pictures, motion = task.drawn(HELD_OUT, 64)
-        settle(self.renderer.motion_encoder, lambda: self.renderer.motion_encoder(pictures), 0.3 * motion.std(0))
+        if self.start is None:
+            pictures, motion = task.drawn(HELD_OUT, 64)
+            settle(self.renderer.motion_encoder, lambda: self.renderer.motion_encoder(pictures), 0.3 * motion.std(0))
 
         def watch(step: int, means: dict[str, float]) -> None:
             log.info("explained: %s", "  ".join(f"{name} {share:.2f}" for name, share in task.explained().items()))
@@ -93,32 +106,42 @@ class RendererRecipe:
 
     def attention(self) -> bool:
         task = AttentionTask(self.renderer, self.people + 1, 3 * self.drivers)
-        self._spread()
+        if self.start is None:
+            self._spread()
 
         def watch(step: int, means: dict[str, float]) -> None:
-            log.info("own driver ahead of others' by %.2f nats where things move", task.lead())
+            told = "own driver ahead of others' by %.2f nats where things move, eyes and mouth by %.2f"
+            log.info(told, *task.leads())
 
         if not self._train("attention", task, task.parts, watch):
             return False
-        lead = task.lead()
+        lead, _ = task.leads()
         self._gate(lead >= LEAD, f"the attention does not follow the driver: {lead:.2f} nats, {LEAD} are wanted")
         return True
 
     def pictures(self) -> bool:
-        shallow(self.renderer.synthesis)
+        if self.start is None:
+            shallow(self.renderer.synthesis)
         task = PictureTask(self.renderer, self.people, self.drivers)
 
-        def watch(step: int, means: dict[str, float]) -> None:
+        dead = ""
+
+        def watch(step: int, means: dict[str, float]) -> bool:
+            nonlocal dead
             with training.averaged():
                 renderer = calibrated(self.renderer, self.people, self.drivers, 8)
-            own, others = distances(renderer, 8, 4)
-            log.info("held out: %.2f dB, with others' drivers %.2f dB", own, others)
-            if training.share > EARLY:
-                message = f"frames do not follow their driver: {own:.2f} dB, with others' {others:.2f} dB"
-                self._gate(own - others >= FOLLOWED, message)
+            own, others, features, misled = distances(renderer, 8, 4)
+            told = "held out: %.2f dB, with others' drivers %.2f; eyes and mouth %.2f, with others' %.2f"
+            log.info(told, own, others, features, misled)
+            if training.share > EARLY and own - others < FOLLOWED:
+                dead = f"frames do not follow their driver: {own:.2f} dB, with others' {others:.2f} dB"
+            # only the first process is asked: where it stops, all do
+            return bool(dead) and self.gated
 
         training = self._training("pictures", task, watch, JUDGED)
-        return self._finish(training, self.renderer)
+        finished = self._finish(training, self.renderer)
+        self._gate(not dead, dead)
+        return finished
 
     def _spread(self) -> None:
         """Identity vectors and adapted latents vary by 1 from the start, the latter more by motion than by identity."""
@@ -144,6 +167,7 @@ class RendererRecipe:
             log_seconds=log_seconds,
         )
         facts = {"stage": name, "config": str(self.config), "people": self.people, "drivers": self.drivers}
+        facts["start"] = str(self.start)
         return Training(task, batches, self.folder / f"{name}.ckpt", settings, self.fabric, facts, watch)
 
     def _finish(self, training: Training, module: nn.Module) -> bool:

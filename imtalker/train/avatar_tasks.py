@@ -13,7 +13,7 @@ from ..models.attention import to_tokens
 from ..models.config import RendererConfig
 from ..models.folding import fold
 from ..models.renderer import Renderer
-from .drawn import HELD_OUT, Cells, Drawn, cells, drawn, random_motion
+from .drawn import HEAD, HELD_OUT, Cells, Drawn, cells, drawn, random_motion
 from .forward import attend, render
 from .people import looks
 from .portraits import MOTION, draw
@@ -21,6 +21,7 @@ from .runtime import seed_of
 
 RATE = 2e-3
 MOVING = 4.0  # weight of the cells that are elsewhere in the source
+FEATURES = 8.0  # weight of eyes and mouth, as pixels and as cells
 EDGES = 0.5  # weight of the pictures' gradients
 QUERIES = 256  # cells of a level whose attention is looked at, drawn anew each time
 ATTENDING = 0.03  # weight of the attention while pictures are learned
@@ -98,14 +99,17 @@ class AttentionTask:
         return seen, [Cells(*(getattr(c, f.name)[:, some] for f in fields(c))) for c, some in zip(true, asked)]
 
     @torch.no_grad()
-    def lead(self) -> float:
-        """By how much, in nats, moving cells are found better with their own driver than with another's."""
+    def leads(self) -> tuple[float, float]:
+        """By how much, in nats, moving cells are found better with their own driver than with another's: all of them,
+        and those of eyes and mouth."""
         batch = drawn(2, 8, self.drivers, self.renderer.config.output_size, device_of(self.renderer))
         scores = []
         for shift in (0, self.drivers + 1):
             seen, true = self.attention(batch, shift)
-            scores.append(sum(missed(a, replace(c, seen=c.moving)) for a, c in zip(seen, true)) / len(seen))
-        return float(scores[1] - scores[0])
+            for asked in ([c.moving for c in true], [c.moving * c.features for c in true]):
+                each = [missed(a, replace(c, seen=mask)) for a, c, mask in zip(seen, true, asked)]
+                scores.append(float(sum(each) / len(each)))
+        return scores[2] - scores[0], scores[3] - scores[1]
 
 
 class PictureTask:
@@ -127,14 +131,16 @@ class PictureTask:
         batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer))
         frames, seen = frames_of(self.renderer, batch)
         error = frames - batch.frames
-        across = (error.diff(dim=3).abs() * batch.weights[..., 1:]).mean()
-        down = (error.diff(dim=2).abs() * batch.weights[..., 1:, :]).mean()
+        weights = 1 + (FEATURES - 1) * batch.features
+        weights = weights / weights.mean()
+        across = (error.diff(dim=3).abs() * weights[..., 1:]).mean()
+        down = (error.diff(dim=2).abs() * weights[..., 1:, :]).mean()
         true = true_cells(batch, self.renderer.config)
         attention = sum(missed(a, c) for a, c in zip(seen, true)) / len(seen)
         yield (
             "adam",
             {
-                "pixels": (error.abs() * batch.weights).mean(),
+                "pixels": (error.abs() * weights).mean(),
                 "edges": EDGES * (across + down),
                 "attention": ATTENDING * attention,
             },
@@ -152,17 +158,24 @@ def frames_of(renderer: Renderer, batch: Drawn, motion: Tensor | None = None) ->
 
 
 @torch.no_grad()
-def distances(renderer: Renderer, people: int, drivers: int, seed: int = 3) -> tuple[float, float]:
-    """PSNR in dB of frames of held-out people, with their own drivers and with others'."""
+def distances(renderer: Renderer, people: int, drivers: int, seed: int = 3) -> list[float]:
+    """PSNR in dB of frames of held-out people with their own drivers and with others', and both again at eyes and
+    mouth, the head being moved by its own driver each time."""
     batch = drawn(seed, people, drivers, renderer.config.output_size, device_of(renderer))
-    return tuple(
-        psnr(frames_of(renderer, batch, batch.motion.roll(shift, 0))[0], batch.frames) for shift in (0, drivers + 1)
-    )
+    others = batch.motion.roll(drivers + 1, 0)
+    features = others.clone()
+    features[:, HEAD] = batch.motion[:, HEAD]
+    everywhere = torch.ones_like(batch.features)
+    asked = (batch.motion, everywhere), (others, everywhere), (batch.motion, batch.features), (features, batch.features)
+    return [psnr(frames_of(renderer, batch, motion)[0], batch.frames, where) for motion, where in asked]
 
 
 def missed(attention: Tensor, cells: Cells) -> Tensor:
-    """Negative log-likelihood, in nats, of the true cells by attention (B,queries,cells), moving ones weighted more."""
-    weights = cells.seen + (MOVING - 1) * cells.moving * cells.seen
+    """Negative log-likelihood, in nats, of the true cells by attention (B,queries,cells).
+
+    Moving ones are weighted more, and those of eyes and mouth.
+    """
+    weights = cells.seen * (1 + (MOVING - 1) * cells.moving + (FEATURES - 1) * cells.features)
     found = attention.gather(2, cells.index[..., None]).squeeze(-1)
     return -((found + 1e-6).log() * weights).sum() / weights.sum().clamp_min(1)
 
@@ -174,9 +187,11 @@ def true_cells(batch: Drawn, config: RendererConfig) -> list[Cells]:
     return [cells(batch.look, source_motion, batch.motion, side) for side in sides]
 
 
-def psnr(frames: Tensor, truth: Tensor) -> float:
-    """Mean over pictures (B,3,S,S), in dB."""
-    return float((-10 * (frames - truth).square().mean((1, 2, 3)).log10()).mean())
+def psnr(frames: Tensor, truth: Tensor, where: Tensor | None = None) -> float:
+    """Mean over pictures (B,3,S,S), in dB; of some pixels where a mask (B,1,S,S) says which."""
+    error = (frames - truth).square().mean(1, keepdim=True)
+    where = torch.ones_like(error) if where is None else where
+    return float((-10 * ((error * where).sum((1, 2, 3)) / where.sum((1, 2, 3)).clamp_min(1)).log10()).mean())
 
 
 @torch.no_grad()

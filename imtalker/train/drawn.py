@@ -11,11 +11,12 @@ from .portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, eyes_and_mou
 # Drawn from 0 to the first number of seeds: people and motions that nothing is trained on.
 HELD_OUT = 1000
 SPANS = {
-    **{"yaw": 0.7, "pitch": 0.7, "roll": 0.6, "x": 0.5, "y": 0.4, "scale": 0.5, "gaze_x": 1.0, "gaze_y": 1.0},
+    **{"yaw": 0.7, "pitch": 0.6, "roll": 0.5, "x": 0.3, "y": 0.3, "scale": 0.3, "gaze_x": 1.0, "gaze_y": 1.0},
     **{"brows": 1.0, "mouth_width": 1.0, "smile": 1.0},
 }
-FEATURES = 4.0  # weight of eyes and mouth in a picture's loss
-AROUND = 5  # pixels: how far around eyes and mouth that weight reaches
+AROUND = 5  # pixels: the side of what counts as at the eyes or the mouth
+CALM = 0.5  # how far the head of a source is from straight ahead, of what that of a frame is
+HEAD = slice(0, 6)  # of the motion: angles and place
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Drawn:
     source_motion: Tensor  # (P,16)
     frames: Tensor  # (P*D,3,S,S)
     motion: Tensor  # (P*D,16)
-    weights: Tensor  # (P*D,1,S,S), more at eyes and mouth, mean 1
+    features: Tensor  # (P*D,1,S,S): 1 at eyes and mouth, 0 elsewhere
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Cells:
     """Where the cells of driving frames are in their source, at one level of side N."""
 
     index: Tensor  # (B,N*N), row-major cells of the source
-    seen: Tensor  # (B,N*N): 1 where the source shows it
+    seen: Tensor  # (B,N*N): 1 where the source shows it, or for eyes and mouth another part of them
     moving: Tensor  # (B,N*N): 1 where it is seen elsewhere
+    features: Tensor  # (B,N*N): 1 where it is of eyes or mouth
 
 
 def random_motion(count: int, random: torch.Generator) -> Tensor:
@@ -56,19 +58,22 @@ def drawn(seed: int, people: int, drivers: int, size: int, device: torch.device 
     random = torch.Generator().manual_seed(seed)
     look = looks(people, seed).to(device)
     source_motion = random_motion(people, random).to(device)
+    source_motion[:, HEAD] *= CALM
     motion = random_motion(people * drivers, random).to(device)
     repeated = look.repeat_interleave(drivers)
     frames, seen = draw_with_layers(repeated, motion, size)
     features = eyes_and_mouth(seen).float()[:, None]
     around = torch.nn.functional.max_pool2d(features, AROUND, stride=1, padding=AROUND // 2)
-    weights = 1 + (FEATURES - 1) * around
-    return Drawn(repeated, draw(look, source_motion, size), source_motion, frames, motion, weights / weights.mean())
+    return Drawn(repeated, draw(look, source_motion, size), source_motion, frames, motion, around)
 
 
 def cells(look: Look, source_motion: Tensor, motion: Tensor, side: int) -> Cells:
     """The true flow of frames (B) from their sources, motions (B,16) each, as cells of a level."""
-    target, seen = flow(look, motion, source_motion, side, drawing_size=2 * side)
+    target, layer, found = (x.flatten(1, 2) for x in flow(look, motion, source_motion, side, drawing_size=2 * side))
     column, row = ((target + 1) * side / 2).long().clamp(0, side - 1).unbind(-1)
-    index = (row * side + column).flatten(1)
-    seen = seen.flatten(1).float()
-    return Cells(index, seen, seen * (index != torch.arange(side**2, device=index.device)))
+    index = row * side + column
+    # a shut mouth hides the teeth, but they are to be looked for there
+    features = eyes_and_mouth(layer)
+    seen = ((layer == found) | features & eyes_and_mouth(found)).float()
+    moving = seen * (index != torch.arange(side**2, device=index.device))
+    return Cells(index, seen, moving, features.float())

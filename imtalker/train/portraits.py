@@ -32,7 +32,18 @@ MOUTH, TEETH, TONGUE = (0.34, 0.05, 0.11), (0.96, 0.95, 0.93), (0.80, 0.36, 0.40
 EYE_WHITE, PUPIL = (0.97, 0.97, 0.96), (0.05, 0.05, 0.07)
 
 HEAD = 0.52  # radius of the ball that the face is drawn on
-ZOOM, RAISE = 1.36, 0.1  # the heads are designed smaller and lower than they are shown
+ZOOM, RAISE = 1.5, 0.08  # the heads are designed smaller and lower than they are shown
+
+
+def exact(function: Callable) -> Callable:
+    """Geometry in the precision of its inputs, where training around it has mixed precision."""
+
+    @functools.wraps(function)
+    def without_autocast(look: Look, motion: Tensor, *args, **kwargs):
+        with torch.autocast(motion.device.type, enabled=False):
+            return function(look, motion, *args, **kwargs)
+
+    return without_autocast
 
 
 class Head:
@@ -202,7 +213,7 @@ class Head:
         look, m = self.look, self.m
         mouth = functools.partial(Layer, part="mouth")
         wide = look.mouth_size * (1 + 0.25 * m["mouth_width"] - 0.42 * m["mouth_round"].clamp(0, 1))
-        gap = 0.003 + 0.105 * m["mouth_open"].clamp(0, 1)
+        gap = 0.003 + 0.125 * m["mouth_open"].clamp(0, 1)
         lip = look.lip_size * (1 + 0.35 * m["mouth_round"].clamp(0, 1))
         v, bend = 0.255, 2.2 * m["smile"]
         drop = 0.45 * gap  # the jaw opens downwards
@@ -291,11 +302,13 @@ class Head:
         return lambda x, y: self.look.lips[:, :, None, None] * (1 + 0.10 * y.clamp(-1, 1))[:, None]
 
 
+@exact
 def draw(look: Look, motion: Tensor, size: int) -> Tensor:
     """Looks (B) with motions (B,16) -> pictures (B,3,size,size), RGB in 0..1."""
     return _compose(Head(look, motion), size)[0]
 
 
+@exact
 def draw_with_layers(look: Look, motion: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """`draw`, and which layer is seen at each pixel, (B,size,size)."""
     return _compose(Head(look, motion), size)
@@ -313,11 +326,15 @@ def numbers(part: str) -> list[int]:
     return [number for number, layer in enumerate(layers) if layer.part == part]
 
 
-def flow(look: Look, driving: Tensor, source: Tensor, size: int, drawing_size: int = 128) -> tuple[Tensor, Tensor]:
+@exact
+def flow(
+    look: Look, driving: Tensor, source: Tensor, size: int, drawing_size: int = 128
+) -> tuple[Tensor, Tensor, Tensor]:
     """For each cell of a driving frame, where the source frame shows the same point of the same thing.
 
-    Two motions (B,16) -> positions (B,size,size,2) as grid_sample takes them (x, y in -1..1, corners not aligned), and
-    whether the point is seen in the source, (B,size,size).
+    Two motions (B,16) -> positions (B,size,size,2) as grid_sample takes them (x, y in -1..1, corners not aligned);
+    the layer that the driving frame shows, (B,size,size); and the one the source frame shows there, -1 outside. The
+    point itself is seen where both are the same.
     """
     there, seen = Head(look, source), draw_with_layers(look, source, drawing_size)[1]
     here = Head(look, driving)
@@ -331,7 +348,7 @@ def flow(look: Look, driving: Tensor, source: Tensor, size: int, drawing_size: i
     pixel = ((target + 1) * drawing_size / 2).long().clamp(0, drawing_size - 1)
     found = seen.flatten(1).gather(1, (pixel[:, 1] * drawing_size + pixel[:, 0]).flatten(1)).view_as(layer)
     inside = (target.abs() <= 1).all(dim=1)
-    return target.permute(0, 2, 3, 1), (found == layer) & inside
+    return target.permute(0, 2, 3, 1), layer, torch.where(inside, found, -1)
 
 
 def positions(count: int, size: int, device: torch.device) -> Tensor:

@@ -14,7 +14,7 @@ from .portraits import EYE_WHITE, MOTION, MOTION_SIZE, MOUTH, PUPIL, TONGUE, dra
 
 HEAD = ("yaw", "pitch", "roll", "x", "y", "scale")
 READINGS = (*HEAD, "gaze_x", "gaze_y", "blink", "mouth_open")
-SIDE, STEPS, RATE = 48, 60, 0.1  # of the search for the head
+SIDE, STEPS, RATE = 48, 80, 0.1  # of the search for the head
 NEAR = 0.1  # how far a colour may be off, in 0..1
 
 
@@ -41,20 +41,21 @@ def read(pictures: Tensor, look: Look) -> dict[str, Tensor]:
 
 
 def find_head(pictures: Tensor, look: Look) -> Tensor:
-    """Motions (B,16) of which only the head's values are found, the others neutral."""
+    """Motions (B,16) of which only the head's values are to be relied on; the others help to find these."""
     target = F.interpolate(pictures, size=(SIDE, SIDE), mode="area")
     with torch.inference_mode(False), torch.enable_grad():
         target = target.clone()
-        motion = torch.zeros(len(pictures), len(HEAD), device=pictures.device, requires_grad=True)
+        motion = torch.zeros(len(pictures), MOTION_SIZE, device=pictures.device)
+        motion[:, MOTION.index("mouth_open")] = 0.2  # shut, it would have no slope
+        motion.requires_grad_(True)
         optimizer = torch.optim.Adam([motion], RATE)
         for step in range(STEPS):
             optimizer.param_groups[0]["lr"] = RATE * (1 - 0.9 * step / STEPS)
-            full = F.pad(motion, (0, MOTION_SIZE - len(HEAD)))
-            error = (draw(look, full, SIDE) - target).square().mean((1, 2, 3)).add(1e-6).sqrt()
+            error = (draw(look, motion, SIDE) - target).square().mean((1, 2, 3)).add(1e-6).sqrt()
             optimizer.zero_grad()
             error.sum().backward()
             optimizer.step()
-    return full.detach()
+    return motion.detach()
 
 
 def correlation(readings: Tensor, truth: Tensor) -> float:

@@ -66,6 +66,23 @@ def test_a_finished_stage_is_not_trained_again(tmp_path):
         assert torch.equal(tensor, again.renderer.state_dict()[name]), name
 
 
+def test_it_goes_on_from_a_finished_avatar(tmp_path):
+    path = recipe(tmp_path / "first", gated=False).run()
+    again = recipe(tmp_path / "second", gated=False, start=path)
+    begun = again._begin()
+    assert begun.training
+    assert all(parameter.requires_grad for parameter in begun.parameters())
+    assert torch.equal(begun.motion_decoder.const, imtalker.load_renderer(path).motion_decoder.const)
+    assert again.run().is_file()
+
+
+def test_it_goes_on_from_no_other_renderer(tmp_path):
+    other = new_renderer(dataclasses.replace(CONFIG, identity_size=4))
+    imtalker.checkpoints.save_weights(other, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="another size"):
+        recipe(tmp_path, start=tmp_path / "other.safetensors").run()
+
+
 def test_other_settings_do_not_go_on(tmp_path):
     recipe(tmp_path, gated=False).run()
     other = dataclasses.replace(recipe(tmp_path, gated=False), drivers=3)
@@ -75,11 +92,11 @@ def test_other_settings_do_not_go_on(tmp_path):
 
 def test_attention_is_right_where_it_looks_at_the_true_cell():
     index = torch.tensor([[2, 0, 1]])
-    true = Cells(index, torch.ones(1, 3), torch.ones(1, 3))
+    true = Cells(index, torch.ones(1, 3), torch.ones(1, 3), torch.zeros(1, 3))
     right = torch.nn.functional.one_hot(index, 3).float()
     assert missed(right, true) == pytest.approx(0, abs=1e-5)
     assert missed(right.roll(1, 1), true) > 5
-    hidden = Cells(index, torch.zeros(1, 3), torch.zeros(1, 3))
+    hidden = Cells(index, torch.zeros(1, 3), torch.zeros(1, 3), torch.ones(1, 3))
     assert missed(right.roll(1, 1), hidden) == 0
 
 
@@ -109,8 +126,9 @@ def test_a_settled_encoder_tells_pictures_apart():
 
 
 def test_a_renderer_that_ignores_its_driver_is_told_by_shuffling():
-    own, others = distances(calibrated(new_renderer(CONFIG), 2, 2, 2), people=3, drivers=2)
+    own, others, features, misled = distances(calibrated(new_renderer(CONFIG), 2, 2, 2), people=3, drivers=2)
     assert abs(own - others) < 0.5
+    assert abs(features - misled) < 0.5
 
 
 def test_statistics_are_of_the_weights_as_they_are():

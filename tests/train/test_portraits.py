@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from imtalker.train.drawn import HELD_OUT, cells, drawn, random_motion
 from imtalker.train.people import looks
-from imtalker.train.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, eyes_and_mouth, flow
+from imtalker.train.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, eyes_and_mouth, flow, numbers
 from imtalker.train.readback import READINGS, correlation, read
 
 SIDE = 96
@@ -59,7 +59,8 @@ def test_signs_are_those_of_the_editors():
 def test_the_flow_takes_the_source_to_the_driving_frame():
     random = torch.Generator().manual_seed(8)
     look, source, driving = looks(6, seed=8), random_motion(6, random), random_motion(6, random)
-    where, seen = flow(look, driving, source, SIDE)
+    where, layer, found = flow(look, driving, source, SIDE)
+    seen = layer == found
     before, after = draw(look, source, SIDE), draw(look, driving, SIDE)
     warped = F.grid_sample(before, where, align_corners=False)
 
@@ -78,13 +79,31 @@ def test_without_motion_nothing_flows():
     assert found.moving.sum() == 0
 
 
-def test_eyes_and_mouth_weigh_more():
+def test_an_open_mouth_is_looked_for_where_the_source_has_it_shut():
+    shut, opened, look = one(), one(mouth_open=1.0), looks(1, seed=9)
+    found = cells(look, shut, opened, 32)
+    mouth = torch.isin(flow(look, opened, shut, 32)[1].flatten(1), torch.tensor(numbers("mouth")))
+    assert mouth.sum() > 10
+    assert found.seen[mouth].mean() > 0.9
+    # all of it, on rows that are fewer than its own
+    rows = torch.nonzero(mouth)[:, 1] // 32
+    assert len((found.index[mouth & (found.seen > 0)] // 32).unique()) < len(rows.unique())
+
+
+def test_eyes_and_mouth_are_marked():
     batch = drawn(HELD_OUT + 1, people=2, drivers=3, size=64)
     assert batch.frames.shape == (6, 3, 64, 64)
-    assert batch.weights.mean() == pytest.approx(1, abs=1e-5)
     _, seen = draw_with_layers(batch.look, batch.motion, 64)
     inside = eyes_and_mouth(seen)[:, None]
-    assert batch.weights[inside].min() > 2 * batch.weights[~inside].min()
+    assert batch.features[inside].min() == 1
+    assert 0.02 < batch.features.mean() < 0.3
+
+
+def test_mixed_precision_leaves_drawings_as_they_are():
+    plain = drawn(HELD_OUT + 1, people=1, drivers=2, size=32)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = drawn(HELD_OUT + 1, people=1, drivers=2, size=32)
+    assert torch.equal(plain.frames, mixed.frames)
 
 
 def test_motion_is_read_back_from_drawings():
