@@ -1,16 +1,18 @@
 """From files to a file: counts, durations, sound; and what bad input is answered with."""
 
 import math
+from dataclasses import replace
 
 import av
 import pytest
 import torch
-from tiny import tiny_generator, tiny_renderer
+from tiny import renderer_config, tiny_generator, tiny_renderer
 
 from imtalker import InputError, drawn, reenact, talk
 from imtalker.audio import Audio, read_audio
 from imtalker.crop import Crop
 from imtalker.models.folding import fold
+from imtalker.untrained import untrained_renderer
 from imtalker.video import VideoReader
 
 
@@ -164,3 +166,10 @@ def test_bad_input_is_answered_with_a_sentence(renderer, generator, tmp_path, in
 def test_generations_do_not_mix(generator, inputs):
     with pytest.raises(InputError, match="generator's weights are v2 but the source was encoded with v1"):
         talk(tiny_renderer("v1"), generator, drawn.portrait(64), drawn.speech(0.1), crop="none")
+
+
+def test_models_of_other_motions_do_not_mix(generator):
+    """The project's own small models and the published ones are both v2."""
+    other = untrained_renderer(replace(renderer_config("v2"), motion_size=4))
+    with pytest.raises(InputError, match="4 values and this generator makes 8"):
+        talk(other, generator, drawn.portrait(64), drawn.speech(0.1), crop="none")

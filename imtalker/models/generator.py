@@ -153,6 +153,11 @@ class Generator(nn.Module):
                 f"The generator's weights are {self.generation} but the source was encoded with {source.generation} "
                 f"weights; use a renderer and a generator of one generation."
             )
+        if source.motion.shape[1] != self.config.motion_size:
+            raise InputError(
+                f"The source's motion has {source.motion.shape[1]} values and this generator makes "
+                f"{self.config.motion_size}; use a renderer and a generator that belong together."
+            )
         if audio.size != self.config.audio.hidden_size:
             raise InputError(
                 f"The audio features have {audio.size} values a frame and this generator takes "

@@ -110,7 +110,7 @@ class RendererRecipe:
             self._spread()
 
         def watch(step: int, means: dict[str, float]) -> None:
-            told = "own driver ahead of others' by %.2f nats where things move, eyes and mouth by %.2f"
+            told = "own driver ahead of others' by %.2f nats where heads turn, by %.2f where they do not"
             log.info(told, *task.leads())
 
         if not self._train("attention", task, task.parts, watch):

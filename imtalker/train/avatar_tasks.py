@@ -23,7 +23,7 @@ RATE = 2e-3
 MOVING = 4.0  # weight of the cells that are elsewhere in the source
 FEATURES = 8.0  # weight of eyes and mouth, as pixels and as cells
 EDGES = 0.5  # weight of the pictures' gradients
-QUERIES = 256  # cells of a level whose attention is looked at, drawn anew each time
+QUERIES = 256  # cells of a level whose attention is looked at, drawn anew each time, more at eyes and mouth
 ATTENDING = 0.03  # weight of the attention while pictures are learned
 
 
@@ -78,7 +78,8 @@ class AttentionTask:
 
     def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         size = self.renderer.config.input_size
-        seen, true = self.attention(drawn(seed, self.people, self.drivers, size, device_of(self.renderer)))
+        batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer), still=_still(seed))
+        seen, true = self.attention(batch)
         yield "adam", {f"attention{level}": missed(a, c) for level, (a, c) in enumerate(zip(seen, true))}
 
     def attention(self, batch: Drawn, shift: int = 0) -> tuple[list[Tensor], list[Cells]]:
@@ -88,28 +89,31 @@ class AttentionTask:
         repeated = identity.repeat_interleave(self.drivers, dim=0)
         reference = renderer.motion_decoder(renderer.adapter(batch.source_motion, identity))
         driving = renderer.motion_decoder(renderer.adapter(batch.motion.roll(shift, 0), repeated))
+        true = true_cells(batch, renderer.config)
         seen, asked = [], []
-        for level, d, r in zip(renderer.transfer.levels, driving, reference):
+        for level, d, r, there in zip(renderer.transfer.levels, driving, reference, true):
             keys = level.cross.keys(to_tokens(r)).repeat_interleave(self.drivers, dim=0)
             queries = level.cross.queries(to_tokens(d))
-            some = torch.randperm(queries.shape[2], device=queries.device)[:QUERIES]
+            likely = 1 + (FEATURES - 1) * there.features.mean(0)
+            some = torch.multinomial(likely, min(QUERIES, len(likely)))
             seen.append(attend(queries[:, :, some], keys, keys)[1])
             asked.append(some)
-        true = true_cells(batch, renderer.config)
         return seen, [Cells(*(getattr(c, f.name)[:, some] for f in fields(c))) for c, some in zip(true, asked)]
 
     @torch.no_grad()
     def leads(self) -> tuple[float, float]:
-        """By how much, in nats, moving cells are found better with their own driver than with another's: all of them,
-        and those of eyes and mouth."""
-        batch = drawn(2, 8, self.drivers, self.renderer.config.output_size, device_of(self.renderer))
-        scores = []
-        for shift in (0, self.drivers + 1):
-            seen, true = self.attention(batch, shift)
-            for asked in ([c.moving for c in true], [c.moving * c.features for c in true]):
-                each = [missed(a, replace(c, seen=mask)) for a, c, mask in zip(seen, true, asked)]
+        """By how much, in nats, moving cells are found better with their own driver than with another's: where heads
+        turn, and where only eyes and mouth move."""
+        found = []
+        for still in (False, True):
+            batch = drawn(2, 8, self.drivers, self.renderer.config.output_size, device_of(self.renderer), still)
+            scores = []
+            for shift in (0, 1):
+                seen, true = self.attention(batch, shift)
+                each = [missed(a, replace(c, seen=c.moving)) for a, c in zip(seen, true)]
                 scores.append(float(sum(each) / len(each)))
-        return scores[2] - scores[0], scores[3] - scores[1]
+            found.append(scores[1] - scores[0])
+        return tuple(found)
 
 
 class PictureTask:
@@ -128,7 +132,7 @@ class PictureTask:
 
     def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         size = self.renderer.config.output_size
-        batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer))
+        batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer), still=_still(seed))
         frames, seen = frames_of(self.renderer, batch)
         error = frames - batch.frames
         weights = 1 + (FEATURES - 1) * batch.features
@@ -206,6 +210,11 @@ def calibrated(renderer: Renderer, people: int, drivers: int, batches: int) -> R
 
 def _adam(module: nn.Module) -> AdamW:
     return AdamW([p for p in module.parameters() if p.requires_grad], RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+
+
+def _still(seed: int) -> bool:
+    """In every other batch: what turning heads do to a picture hides what eyes and mouths do."""
+    return seed % 2 == 0
 
 
 def device_of(renderer: Renderer) -> torch.device:

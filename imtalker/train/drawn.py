@@ -53,13 +53,18 @@ def random_motion(count: int, random: torch.Generator) -> Tensor:
     return motion
 
 
-def drawn(seed: int, people: int, drivers: int, size: int, device: torch.device | str = "cpu") -> Drawn:
-    """People with a seed of `HELD_OUT` or more are for training."""
+def drawn(
+    seed: int, people: int, drivers: int, size: int, device: torch.device | str = "cpu", still: bool = False
+) -> Drawn:
+    """People with a seed of `HELD_OUT` or more are for training. `still`: heads stay as in the source, and only eyes
+    and mouths move."""
     random = torch.Generator().manual_seed(seed)
     look = looks(people, seed).to(device)
     source_motion = random_motion(people, random).to(device)
     source_motion[:, HEAD] *= CALM
     motion = random_motion(people * drivers, random).to(device)
+    if still:
+        motion[:, HEAD] = source_motion.repeat_interleave(drivers, dim=0)[:, HEAD]
     repeated = look.repeat_interleave(drivers)
     frames, seen = draw_with_layers(repeated, motion, size)
     features = eyes_and_mouth(seen).float()[:, None]

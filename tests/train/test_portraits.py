@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from imtalker.train.drawn import HELD_OUT, cells, drawn, random_motion
+from imtalker.train.drawn import HEAD, HELD_OUT, cells, drawn, random_motion
 from imtalker.train.people import looks
 from imtalker.train.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, eyes_and_mouth, flow, numbers
 from imtalker.train.readback import READINGS, correlation, read
@@ -97,6 +97,13 @@ def test_eyes_and_mouth_are_marked():
     inside = eyes_and_mouth(seen)[:, None]
     assert batch.features[inside].min() == 1
     assert 0.02 < batch.features.mean() < 0.3
+
+
+def test_still_heads_move_their_eyes_and_mouths_alone():
+    batch = drawn(HELD_OUT + 2, people=2, drivers=3, size=32, still=True)
+    source = batch.source_motion.repeat_interleave(3, dim=0)
+    assert torch.equal(batch.motion[:, HEAD], source[:, HEAD])
+    assert (batch.motion - source)[:, HEAD.stop :].abs().max() > 0.5
 
 
 def test_mixed_precision_leaves_drawings_as_they_are():
