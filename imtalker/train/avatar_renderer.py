@@ -22,7 +22,7 @@ from ..checkpoints import load_renderer, save_weights
 from ..errors import InputError
 from ..models.config import RendererConfig
 from ..models.renderer import Renderer
-from .avatar_tasks import AttentionTask, MotionTask, PictureTask, batches, calibrated, distances
+from .avatar_tasks import AttentionTask, MotionTask, PictureTask, batches, distances, freeze_norms, ready
 from .drawn import HELD_OUT, drawn
 from .initialise import new_renderer, settle, shallow, standardise
 from .loop import Settings, Task, Training
@@ -49,7 +49,7 @@ LEAD = 0.5  # nats by which moving cells are found better with their own driver 
 FOLLOWED = 1.0  # dB by which frames are nearer with their own driver than with another's
 EARLY = 0.1  # share of the last stage by which that must be so
 JUDGED = 120.0  # seconds between two looks at that
-CALIBRATION = 60  # batches that the norms' final statistics are taken from
+CALIBRATION, CALIBRATED_ON = 20, 16  # batches, and people in each, that the norms' statistics are taken from
 
 
 @dataclass
@@ -63,8 +63,8 @@ class RendererRecipe:
     folder: Path
     minutes: float
     fabric: "Fabric"
-    people: int = 3
-    drivers: int = 4
+    people: int = 6
+    drivers: int = 2
     gated: bool = True
     config: RendererConfig = CONFIG
     start: Path | None = None
@@ -78,7 +78,7 @@ class RendererRecipe:
                 return None
         path = self.folder / "renderer.safetensors"
         if self.fabric.global_rank == 0:
-            save_weights(calibrated(self.renderer, self.people, self.drivers, CALIBRATION), path, torch.float16)
+            save_weights(self.renderer, path, torch.float16)
         return path
 
     def _begin(self) -> Renderer:
@@ -122,6 +122,7 @@ class RendererRecipe:
     def pictures(self) -> bool:
         if self.start is None:
             shallow(self.renderer.synthesis)
+        freeze_norms(self.renderer, CALIBRATED_ON, CALIBRATION)
         task = PictureTask(self.renderer, self.people, self.drivers)
 
         dead = ""
@@ -129,7 +130,7 @@ class RendererRecipe:
         def watch(step: int, means: dict[str, float]) -> bool:
             nonlocal dead
             with training.averaged():
-                renderer = calibrated(self.renderer, self.people, self.drivers, 8)
+                renderer = ready(self.renderer)
             own, others, features, misled = distances(renderer, 8, 4)
             told = "held out: %.2f dB, with others' drivers %.2f; eyes and mouth %.2f, with others' %.2f"
             log.info(told, own, others, features, misled)

@@ -199,13 +199,21 @@ def psnr(frames: Tensor, truth: Tensor, where: Tensor | None = None) -> float:
 
 
 @torch.no_grad()
-def calibrated(renderer: Renderer, people: int, drivers: int, batches: int) -> Renderer:
-    """A copy in evaluation mode, folded, its norms' statistics taken anew: they lag behind weights that move."""
-    renderer = copy.deepcopy(renderer).train()
+def freeze_norms(renderer: Renderer, people: int, batches: int) -> None:
+    """Puts the renderer in evaluation mode, the statistics of its norms taken from so many batches of people.
+
+    Normalised by a batch of few people, a picture's colours are only told relative to theirs.
+    """
+    renderer.train()
     for number in range(batches):
         seed = HELD_OUT + seed_of(4, number)
-        frames_of(renderer, drawn(seed, people, drivers, renderer.config.output_size, device_of(renderer)))
-    return fold(renderer.eval())
+        frames_of(renderer, drawn(seed, people, 1, renderer.config.output_size, device_of(renderer)))
+    renderer.eval()
+
+
+def ready(renderer: Renderer) -> Renderer:
+    """A copy as it is used: in evaluation mode, folded."""
+    return fold(copy.deepcopy(renderer).eval())
 
 
 def _adam(module: nn.Module) -> AdamW:

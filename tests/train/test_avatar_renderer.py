@@ -13,7 +13,16 @@ from imtalker.errors import InputError
 from imtalker.models.config import RendererConfig
 from imtalker.train import avatar, avatar_renderer
 from imtalker.train.avatar_renderer import RendererRecipe
-from imtalker.train.avatar_tasks import AttentionTask, MotionTask, calibrated, distances, missed
+from imtalker.train.avatar_tasks import (
+    AttentionTask,
+    MotionTask,
+    PictureTask,
+    distances,
+    frames_of,
+    freeze_norms,
+    missed,
+    ready,
+)
 from imtalker.train.drawn import Cells, drawn
 from imtalker.train.initialise import new_renderer, settle
 from imtalker.train.portraits import MOTION_SIZE
@@ -34,6 +43,12 @@ CONFIG = RendererConfig(
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     monkeypatch.setattr(avatar_renderer, "CALIBRATION", 2)
+    monkeypatch.setattr(avatar_renderer, "CALIBRATED_ON", 4)
+
+
+def frozen(renderer):
+    freeze_norms(renderer, people=4, batches=2)
+    return renderer
 
 
 def recipe(folder, **more):
@@ -126,24 +141,43 @@ def test_a_settled_encoder_tells_pictures_apart():
 
 
 def test_a_renderer_that_ignores_its_driver_is_told_by_shuffling():
-    own, others, features, misled = distances(calibrated(new_renderer(CONFIG), 2, 2, 2), people=3, drivers=2)
+    own, others, features, misled = distances(ready(frozen(new_renderer(CONFIG))), people=3, drivers=2)
     assert abs(own - others) < 0.5
     assert abs(features - misled) < 0.5
 
 
-def test_statistics_are_of_the_weights_as_they_are():
+def test_frozen_norms_have_the_statistics_of_the_weights_as_they_are():
     renderer = new_renderer(CONFIG)
     with torch.no_grad():
         for parameter in renderer.synthesis.up[0].conv1.parameters():
             parameter.mul_(10)
-    ready = calibrated(renderer, 2, 2, 30)
-    batch = drawn(99, 3, 4, 64)
-    assert ready.synthesis.up[0].norm.running_var.mean() > 5 * renderer.synthesis.up[0].norm.running_var.mean()
-    assert ready.identity_encoder(batch.sources)[1].isfinite().all()
+    before = renderer.synthesis.up[0].norm.running_var.mean().item()
+    freeze_norms(renderer, people=4, batches=30)
+    assert renderer.synthesis.up[0].norm.running_var.mean() > 5 * before
+    statistics = {name: value.clone() for name, value in renderer.named_buffers() if "running" in name}
+    # a picture alone, or among others: its colours are its own
+    sources = drawn(99, 3, 1, 64).sources
+    torch.testing.assert_close(
+        renderer.identity_encoder(sources[:1])[1], renderer.identity_encoder(sources)[1][:1], rtol=0, atol=1e-4
+    )
+    assert all(torch.equal(value, statistics[name]) for name, value in renderer.named_buffers() if "running" in name)
+
+
+def test_pictures_are_learned_as_they_are_used():
+    """With a batch, and with frozen norms: the same frames as from the finished renderer."""
+    renderer = frozen(new_renderer(CONFIG))
+    batch = drawn(99, 2, 2, 64)
+    loss = sum(next(PictureTask(renderer, 2, 2).losses(99))[1].values())
+    loss.backward()
+    assert renderer.synthesis.up[0].conv1.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(
+            frames_of(ready(renderer), batch)[0], frames_of(renderer, batch)[0], rtol=0, atol=1e-4
+        )
 
 
 def test_the_benchmark_fails_an_untrained_renderer(tmp_path, monkeypatch, capsys):
-    imtalker.checkpoints.save_weights(calibrated(new_renderer(CONFIG), 2, 2, 2), tmp_path / "renderer.safetensors")
+    imtalker.checkpoints.save_weights(frozen(new_renderer(CONFIG)), tmp_path / "renderer.safetensors")
     monkeypatch.setattr(
         benchmark, "measure_renderer", functools.partial(benchmark.measure_renderer, people=1, frames=4)
     )
