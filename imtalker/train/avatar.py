@@ -1,6 +1,6 @@
 """The project's own small avatar, renderer and generator, trained on drawn heads and made-up speech.
 
-    python -m imtalker.train.avatar OUT --minutes 30 --device cuda --people 12 --drivers 8
+    python -m imtalker.train.avatar OUT --minutes 30 --device cuda --people 48 --drivers 2
 
 One command for all of it, which goes on where it was stopped, to OUT/{renderer,generator}.safetensors;
 `python -m benchmarks.avatar OUT` then says what they are worth. Every stage has a gate, and a run that is dead stops.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from . import avatar_generator, speech
-from .avatar_renderer import RendererRecipe
+from .avatar_renderer import SHARES, RendererRecipe
 from .runtime import make_fabric
 
 log = logging.getLogger("imtalker")
@@ -40,9 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--devices", type=int, default=1, help="of these, or processes on a CPU (%(default)s)")
     parser.add_argument("--start", type=Path, help="a renderer.safetensors of an avatar, to go on from")
     parser.add_argument("--precision", default="32-true", help="32-true or bf16-mixed (%(default)s)")
-    parser.add_argument("--people", type=int, default=6, help="in a batch (%(default)s; a large GPU: 12)")
-    parser.add_argument("--drivers", type=int, default=2, help="frames of each (%(default)s; a large GPU: 8)")
+    parser.add_argument("--people", type=int, default=6, help="in a batch (%(default)s; a large GPU: 48)")
+    parser.add_argument("--drivers", type=int, default=2, help="frames of each (%(default)s)")
     parser.add_argument("--only", choices=("renderer", "generator"), help="one of the two")
+    parser.add_argument("--stages", nargs="+", choices=tuple(SHARES), default=tuple(SHARES), help="of the renderer")
     parser.add_argument("--no-gates", action="store_true", help="go on whatever the gates say: for a rehearsal")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -58,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.drivers,
             gated=not options.no_gates,
             start=options.start,
+            stages=tuple(options.stages),
         )
         finished = train(recipe, options.minutes * shared.get("generator", 0), parts)
     except InputError as error:

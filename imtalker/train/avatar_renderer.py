@@ -57,7 +57,7 @@ class RendererRecipe:
     """Trains in `folder`, where the same recipe goes on; `people` with `drivers` frames each are a batch.
 
     Where a gate is not passed InputError says so; without `gated` only the log does. `start`: the file of an avatar's
-    renderer to go on from, in place of random weights.
+    renderer to go on from, in place of random weights. `stages`: names of SHARES, the minutes are theirs.
     """
 
     folder: Path
@@ -68,13 +68,14 @@ class RendererRecipe:
     gated: bool = True
     config: RendererConfig = CONFIG
     start: Path | None = None
+    stages: tuple[str, ...] = tuple(SHARES)
 
     def run(self) -> Path | None:
         """The trained renderer's file, in float16, or None where training was stopped before its end."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.renderer = self._begin().to(self.fabric.device)
-        for stage in (self.motion, self.attention, self.pictures):
-            if not stage():
+        for name in SHARES:
+            if name in self.stages and not getattr(self, name)():
                 return None
         path = self.folder / "renderer.safetensors"
         if self.fabric.global_rank == 0:
@@ -159,7 +160,7 @@ class RendererRecipe:
 
     def _training(self, name: str, task: Task, watch, log_seconds: float = 30.0) -> Training:
         settings = Settings(
-            minutes=self.minutes * SHARES[name],
+            minutes=self.minutes * SHARES[name] / sum(SHARES[stage] for stage in self.stages),
             warmup=60,
             end=0.02,
             clip=1.0,

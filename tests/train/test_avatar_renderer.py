@@ -91,6 +91,14 @@ def test_it_goes_on_from_a_finished_avatar(tmp_path):
     assert again.run().is_file()
 
 
+def test_a_stage_alone_has_all_the_minutes(tmp_path):
+    path = recipe(tmp_path / "first", gated=False).run()
+    alone = recipe(tmp_path / "second", gated=False, start=path, stages=("pictures",))
+    assert alone.run().is_file()
+    assert [file.name for file in (tmp_path / "second").glob("*.ckpt")] == ["pictures.ckpt"]
+    assert alone._training("pictures", PictureTask(alone.renderer, 2, 2), None).settings.minutes == 0.01
+
+
 def test_it_goes_on_from_no_other_renderer(tmp_path):
     other = new_renderer(dataclasses.replace(CONFIG, identity_size=4))
     imtalker.checkpoints.save_weights(other, tmp_path / "other.safetensors")
