@@ -18,6 +18,7 @@ from benchmarks import measure
 from imtalker import cli, drawn, pipeline
 from imtalker.crop import centre_crop
 from imtalker.models.config import PUBLISHED
+from imtalker.train import avatar
 
 if sys.version_info < (3, 11):
     pytest.skip("reading pyproject.toml takes Python 3.11", allow_module_level=True)
@@ -258,7 +259,7 @@ def test_environment_variables_and_settings_are_those_of_the_code():
         word for page in PAGES for said in _settings(page) for word in re.findall(r"(?<![\w-])--[a-z][\w-]+", said)
     }
     theirs = {"--novram", "--disable-metadata", "--force-reinstall", "--no-deps"}  # ComfyUI's and pip's
-    ours = (*_actions(cli.parser()), *_actions(measure.parser("")))
+    ours = (*_actions(cli.parser()), *_actions(measure.parser("")), *_actions(avatar.parser()))
     assert options - theirs <= {word for action in ours for word in action.option_strings}
 
 

@@ -32,7 +32,7 @@ def train(recipe: RendererRecipe, minutes: float, parts: tuple[str, ...]) -> boo
     return avatar_generator.train(recipe.folder, minutes, gate=gate) is not None
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m imtalker.train.avatar", description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of checkpoints and of the results")
     parser.add_argument("--minutes", type=float, required=True, help="of training, all stages together")
@@ -45,7 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=("renderer", "generator"), help="one of the two")
     parser.add_argument("--stages", nargs="+", choices=tuple(SHARES), default=tuple(SHARES), help="of the renderer")
     parser.add_argument("--no-gates", action="store_true", help="go on whatever the gates say: for a rehearsal")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     parts = (options.only,) if options.only else ("renderer", "generator")
     shared = {"renderer": 1 - GENERATOR, "generator": GENERATOR} if len(parts) == 2 else dict.fromkeys(parts, 1.0)
