@@ -19,7 +19,7 @@ $(VENV)/installed: pyproject.toml requirements.txt
 demo: $(VENV)/installed
 	mkdir -p out
 	$(PY) -m imtalker.drawn out
-	$(PY) -m imtalker talk --source out/portrait.png --audio out/speech.wav --crop none --untrained v2 --frames 10 -o out/demo.mp4
+	$(PY) -m imtalker talk --source out/portrait.png --audio imtalker/avatar/speech.wav --crop none --models avatar --cfg 1 -o out/demo.mp4
 
 lint: $(VENV)/installed
 	$(PY) -m ruff check .

@@ -32,6 +32,7 @@ AUDIO_PREFIX = "audio_encoder.wav2vec2."
 SMIRK_PREFIXES = ("smirk_encoder.pose_encoder.", "pose_encoder.")  # the published file, its encoder alone
 L2CS_UNUSED = "fc_finetune."  # left over from an experiment of the authors'
 NAMED_IN_MESSAGES = 4
+AVATAR = Path(__file__).parent / "avatar"  # weights that come with the package
 
 StateDict = Mapping[str, Tensor]
 
@@ -152,6 +153,11 @@ def load_l2cs(
 ) -> GazeEncoder:
     """L2CS-Net with a ResNet-50 and 90 bins, from its authors' file or a dictionary of tensors, as `load_renderer`."""
     return _load_tracker(_expect(read_weights(file), "l2cs"), device, dtype)
+
+
+def models_folder(name: str) -> Path:
+    """A folder of weights by its path, or "avatar": the project's own small models, for drawn heads."""
+    return AVATAR if name == AVATAR.name else Path(name)
 
 
 def find_weights(folder: str | Path, kind: str) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import __doc__ as package_doc
 from . import __version__, batch, resume
-from .checkpoints import convert, inspect
+from .checkpoints import convert, inspect, models_folder
 from .download import download, plan
 from .errors import InputError
 from .jobs import DTYPES, Job, Models, check_output
@@ -58,7 +58,13 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--verbose", action="store_true", help="say more about what is done")
     models = argparse.ArgumentParser(add_help=False)
-    models.add_argument("--models", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="weights (%(default)s)")
+    models.add_argument(
+        "--models",
+        type=models_folder,
+        default=DEFAULT_MODELS,
+        metavar="DIR",
+        help="folder of weights, or avatar: those that come with this, for drawn heads (%(default)s)",
+    )
     engine = argparse.ArgumentParser(add_help=False)
     engine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
     engine.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..imtalker import Generator, InputError, Motion, Renderer, Source
 from ..imtalker.audio import FPS
+from ..imtalker.checkpoints import AVATAR, find_weights
 from ..imtalker.download import download
 from ..imtalker.face import YUNET_FILE
 from ..imtalker.models import backend
@@ -198,6 +199,7 @@ class Progress:
 
 FOLDER = "imtalker"
 PUBLISHED = "published (downloaded on first use)"
+OURS = [PUBLISHED, AVATAR.name]  # what a loader offers beside files of one's own
 
 
 def _register() -> None:
@@ -237,7 +239,7 @@ def _is_wav2vec2(name: str) -> bool:
 
 def check_choice(choice: str) -> bool | str:
     """For validate_inputs of a loader: True, or the sentence that says what is wrong."""
-    return True if choice in (PUBLISHED, *model_files()) else _missing(choice)
+    return True if choice in (*OURS, *model_files()) else _missing(choice)
 
 
 def check_files(*choices: str | None) -> bool | str:
@@ -263,6 +265,8 @@ def wav2vec2_path(choice: str) -> str | None:
 
 def local_path(choice: str, published: str) -> str | None:
     """The file that the choice in a loader stands for, `published` being PUBLISHED's; None where there is none yet."""
+    if choice == AVATAR.name:
+        return str(find_weights(AVATAR, os.path.splitext(published)[0]))
     return folder_paths.get_full_path(FOLDER, published if choice == PUBLISHED else choice)
 
 

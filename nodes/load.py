@@ -24,9 +24,9 @@ class LoadRenderer(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[host.PUBLISHED, *host.model_files()],
+                    options=[*host.OURS, *host.model_files()],
                     tooltip="Weights in models/imtalker. The published ones (2.1 GB) are fetched there on first use. "
-                    "v1 or v2 is found from the file.",
+                    "avatar comes with the pack: tiny, for drawn heads. v1 or v2 is found from the file.",
                 ),
                 io.Combo.Input(
                     "precision",
@@ -63,9 +63,10 @@ class LoadGenerator(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[host.PUBLISHED, *host.model_files()],
+                    options=[*host.OURS, *host.model_files()],
                     tooltip="Weights in models/imtalker. The published ones (0.6 GB) are fetched there on first use. "
-                    "Must be of the renderer's generation (v1 or v2).",
+                    "avatar comes with the pack. Must belong to the renderer: of its generation (v1 or v2), and of its "
+                    "motions.",
                 ),
                 io.Combo.Input(
                     "wav2vec2",
