@@ -117,6 +117,14 @@ def test_another_seed_starts_again_at_sample_motion(server):
     assert run.executed == {"motion", "render", "save"}
 
 
+def test_the_avatar_comes_with_the_pack(server):
+    run = server.run(rendered(composed(renderer="avatar", generator="avatar")))
+    assert run.succeeded, run.error
+    assert probe(server, run.files("save")[0])["size"] == (128, 128)
+    mixed = refusal(server, rendered(composed(generator="avatar")))
+    assert "belong together" in mixed
+
+
 def test_other_frame_rate_and_batch_size(server):
     run = server.run(rendered(composed(), batch_size=5, fps=12.5, quality=30))
     found = probe(server, run.files("save")[0])
