@@ -5,7 +5,8 @@
 The avatar's motion has names (visemes.MOTION), and made-up speech comes with its true motion, so that no renderer and
 no recording is needed. First the audio encoder learns to hear: a linear read-out of its features gives the shape of
 the mouth and the sound of every frame. Then it is kept as it is, and the transformer learns by flow matching.
-The same command goes on from where it was stopped. DIR/generator.safetensors is the result, in float16.
+The same command goes on from where it was stopped. DIR/generator.safetensors is the result, in float16. With --start, a
+generator of this kind, only the transformer learns on.
 """
 
 import argparse
@@ -21,12 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio import FPS, normalise
-from ..checkpoints import save_weights
+from ..checkpoints import load_generator, save_weights
 from ..errors import InputError
 from ..models.config import AudioConfig, GeneratorConfig, to_dict
 from ..models.generator import Generator
 from .initialise import new_generator
 from .loop import Settings, Training
+from .muon import Muon
 from .portraits import MOTION_SIZE
 from .readback import correlation
 from .runtime import seed_of
@@ -139,8 +141,7 @@ class Flow:
         return self.parts
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        parameters = [p for module in self.parts.values() for p in module.parameters()]
-        return {"flow": torch.optim.AdamW(parameters, self.rate, betas=(0.9, 0.98), weight_decay=0.0)}
+        return {"flow": Muon(nn.ModuleDict(self.parts), self.rate)}
 
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
         context = self.generator.config.context
@@ -218,30 +219,39 @@ def train(
     config: GeneratorConfig = CONFIG,
     seed: int = 0,
     gate: float = GATE,
+    start: Path | None = None,
 ) -> Path | None:
     """Both stages, `hearing_minutes` of the time for the first, None for half of it; goes on from what `out` holds.
 
-    Returns the file of weights, or None where training was stopped before its end. InputError where the audio encoder
-    stays below the gate.
+    start: the file of an avatar's generator to go on from, which hears already. Returns the file of weights, or None
+    where training was stopped before its end. InputError where the audio encoder stays below the gate.
     """
+    facts = {"config": to_dict(config), "seed": seed, "start": str(start)}
+    if start is not None:
+        generator = load_generator(start).requires_grad_(True)
+        return _second_stage(generator, out, minutes, facts)
     # evaluation mode: so small a model, on speech that never repeats, needs no dropout
     generator = new_generator(config, seed).eval()
-    facts = {"config": to_dict(config), "seed": seed}
     hearing_minutes = minutes / 2 if hearing_minutes is None else hearing_minutes
     hearing = _first_stage(generator, out / "hearing.ckpt", hearing_minutes, facts, gate)
     if hearing is None:
         return None
-    path = out / "generator.safetensors"
     with hearing.averaged():
-        generator.audio_encoder.requires_grad_(False)
         standardise_controls(generator, [make_clip(2 * 10**6 + number) for number in range(24)], seed)
-        flow = Flow(generator)
-        settings = Settings(minutes=minutes - hearing_minutes, averaged=tuple(flow.parts), seed=seed, **SCHEDULE)
-        training = Training(flow, flow_batches(generator), out / "flow.ckpt", settings, facts=facts)
-        if not training.run().finished:
-            return None
-        with training.averaged():
-            save_weights(generator, path, torch.float16)
+        return _second_stage(generator, out, minutes - hearing_minutes, facts)
+
+
+def _second_stage(generator: Generator, out: Path, minutes: float, facts: dict) -> Path | None:
+    """The file of the trained generator; None where training was stopped."""
+    generator.audio_encoder.requires_grad_(False)
+    flow = Flow(generator)
+    settings = Settings(minutes=minutes, averaged=tuple(flow.parts), seed=facts["seed"], **SCHEDULE)
+    training = Training(flow, flow_batches(generator), out / "flow.ckpt", settings, facts=facts)
+    if not training.run().finished:
+        return None
+    path = out / "generator.safetensors"
+    with training.averaged():
+        save_weights(generator, path, torch.float16)
     return path
 
 
@@ -273,6 +283,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of the result")
     parser.add_argument("--minutes", type=float, default=45, help="of training, both stages together")
     parser.add_argument("--hearing-minutes", type=float, help="of these, for the audio encoder (half)")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="an avatar's generator.safetensors, to go on from")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -280,7 +291,9 @@ def main() -> None:
         parser.error("both stages need some of the minutes")
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
-        path = train(arguments.out, arguments.minutes, arguments.hearing_minutes, seed=arguments.seed)
+        path = train(
+            arguments.out, arguments.minutes, arguments.hearing_minutes, seed=arguments.seed, start=arguments.start
+        )
     except InputError as error:
         raise SystemExit(str(error)) from error
     if path is None:

@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from ..models.attention import to_tokens
 from ..models.config import RendererConfig
@@ -15,11 +14,13 @@ from ..models.folding import fold
 from ..models.renderer import Renderer
 from .drawn import HEAD, HELD_OUT, Cells, Drawn, cells, drawn, random_motion
 from .forward import attend, render
+from .muon import Muon
 from .people import looks
 from .portraits import MOTION, draw
 from .runtime import seed_of
 
 RATE = 2e-3
+EQUALISED = {"motion": 10.0, "attention": 5.0, "pictures": 5.0}  # so many times that for equalised layers
 MOVING = 4.0  # weight of the cells that are elsewhere in the source
 FEATURES = 8.0  # weight of eyes and mouth, as pixels and as cells
 EDGES = 0.5  # weight of the pictures' gradients
@@ -34,22 +35,25 @@ class MotionTask:
         self.encoder, self.people = renderer.motion_encoder, people
         self.size = renderer.config.input_size
         self.deviation = random_motion(4096, torch.Generator().manual_seed(0)).std(0).clamp_min(0.05)
-        self.optimizer = _adam(self.encoder)
+        self.optimizer = Muon(self.encoder, RATE, EQUALISED["motion"])
 
     def modules(self) -> Mapping[str, nn.Module]:
         return {"motion_encoder": self.encoder}
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"adam": self.optimizer}
+        return {"muon": self.optimizer}
 
     def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        pictures, motion = self.drawn(seed, self.people)
+        pictures, motion = self.drawn(seed, self.people, still=True)
         deviation = self.deviation.to(motion)
-        yield "adam", {"motion": F.smooth_l1_loss(self.encoder(pictures) / deviation, motion / deviation)}
+        yield "muon", {"motion": F.smooth_l1_loss(self.encoder(pictures) / deviation, motion / deviation)}
 
-    def drawn(self, seed: int, count: int) -> tuple[Tensor, Tensor]:
+    def drawn(self, seed: int, count: int, still: bool = False) -> tuple[Tensor, Tensor]:
+        """Pictures and their motion; `still`: every other head looks straight ahead, in the middle."""
         device = self.encoder.conv1.weight.device
         motion = random_motion(count, torch.Generator().manual_seed(seed)).to(device)
+        if still:
+            motion[::2, HEAD] = 0
         return draw(looks(count, seed).to(device), motion, self.size), motion
 
     @torch.no_grad()
@@ -68,19 +72,19 @@ class AttentionTask:
         self.parts = nn.ModuleList(
             [renderer.identity_encoder, renderer.adapter, renderer.motion_decoder, renderer.transfer]
         )
-        self.optimizer = _adam(self.parts)
+        self.optimizer = Muon(self.parts, RATE, EQUALISED["attention"])
 
     def modules(self) -> Mapping[str, nn.Module]:
         return {"parts": self.parts}
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"adam": self.optimizer}
+        return {"muon": self.optimizer}
 
     def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         size = self.renderer.config.input_size
         batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer), still=_still(seed))
         seen, true = self.attention(batch)
-        yield "adam", {f"attention{level}": missed(a, c) for level, (a, c) in enumerate(zip(seen, true))}
+        yield "muon", {f"attention{level}": missed(a, c) for level, (a, c) in enumerate(zip(seen, true))}
 
     def attention(self, batch: Drawn, shift: int = 0) -> tuple[list[Tensor], list[Cells]]:
         """Where some cells look at each level, and where they should; `shift`: with the drivers of others."""
@@ -122,13 +126,13 @@ class PictureTask:
     def __init__(self, renderer: Renderer, people: int, drivers: int):
         self.renderer, self.people, self.drivers = renderer, people, drivers
         renderer.motion_encoder.requires_grad_(False)
-        self.optimizer = _adam(renderer)
+        self.optimizer = Muon(renderer, RATE, EQUALISED["pictures"])
 
     def modules(self) -> Mapping[str, nn.Module]:
         return {"renderer": self.renderer}
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"adam": self.optimizer}
+        return {"muon": self.optimizer}
 
     def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         size = self.renderer.config.output_size
@@ -142,7 +146,7 @@ class PictureTask:
         true = true_cells(batch, self.renderer.config)
         attention = sum(missed(a, c) for a, c in zip(seen, true)) / len(seen)
         yield (
-            "adam",
+            "muon",
             {
                 "pixels": (error.abs() * weights).mean(),
                 "edges": EDGES * (across + down),
@@ -214,10 +218,6 @@ def freeze_norms(renderer: Renderer, people: int, batches: int) -> None:
 def ready(renderer: Renderer) -> Renderer:
     """A copy as it is used: in evaluation mode, folded."""
     return fold(copy.deepcopy(renderer).eval())
-
-
-def _adam(module: nn.Module) -> AdamW:
-    return AdamW([p for p in module.parameters() if p.requires_grad], RATE, betas=(0.9, 0.99), weight_decay=1e-4)
 
 
 def _still(seed: int) -> bool:

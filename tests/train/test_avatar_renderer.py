@@ -125,7 +125,7 @@ def test_attention_is_right_where_it_looks_at_the_true_cell():
 
 def test_attention_learns_where_cells_come_from():
     task = AttentionTask(new_renderer(CONFIG), people=2, drivers=4)
-    optimizer = task.optimizers()["adam"]
+    optimizer = task.optimizers()["muon"]
     losses = []
     for _ in range(30):
         for _, parts in task.losses(12345):
