@@ -229,6 +229,8 @@ def train(
     facts = {"config": to_dict(config), "seed": seed, "start": str(start)}
     if start is not None:
         generator = load_generator(start).requires_grad_(True)
+        if generator.config != config:
+            raise InputError(f"{start} is a generator of another size than the avatar's: {generator.config}")
         return _second_stage(generator, out, minutes, facts)
     # evaluation mode: so small a model, on speech that never repeats, needs no dropout
     generator = new_generator(config, seed).eval()

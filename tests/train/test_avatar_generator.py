@@ -145,6 +145,18 @@ def test_the_result_loads_and_a_finished_training_stays(noises, tmp_path):
     assert all(torch.equal(before[name], again[name]) for name in before)
 
 
+def test_a_finished_one_goes_on_with_the_ears_it_has(noises, tmp_path):
+    first = avatar_generator.train(tmp_path, minutes=0.02, config=CONFIG, gate=-1)
+    (tmp_path / "more").mkdir()
+    more = avatar_generator.train(tmp_path / "more", minutes=0.02, config=CONFIG, start=first)
+    before, after = load_generator(first).state_dict(), load_generator(more).state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert "flow" in changed
+    assert "audio_encoder" not in changed
+    with pytest.raises(InputError, match="another size"):
+        avatar_generator.train(tmp_path / "more", minutes=0.02, start=first)
+
+
 def test_a_deaf_encoder_is_not_trained_further(noises, tmp_path):
     with pytest.raises(InputError, match="more minutes"):
         avatar_generator.train(tmp_path, minutes=0.001, config=CONFIG, gate=0.99)
