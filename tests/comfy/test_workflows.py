@@ -28,6 +28,7 @@ FILES = {
 }
 # frames, width and height, frames per second, seconds of sound
 EXPECTED = {
+    "first_try": (101, (64, 64), 25, 4.03),
     "gaze_keyframes": (10, (64, 64), 25, 0.4),
     "idle_then_talk": (105, (64, 64), 25, 4.2),
     "long_video": (10, (160, 120), 25, 0.4),
