@@ -28,7 +28,7 @@ from imtalker.video import write_video  # noqa: E402
 SIZE = 2800, 1500
 WIDE = 1400  # pixels of a picture, at most
 RUN = "run"
-SPEAKING = 1.0  # seconds into the example's speech
+SPEAKING = 0.5  # seconds into the example's speech: the o of its Hello
 ANOTHER = 2  # the seed of a second person, before nearly the same background
 
 
@@ -40,7 +40,8 @@ def png(pixels: np.ndarray) -> bytes:
 def upload_all(server: Server) -> None:
     """Drawn people and a made-up voice, under the names that the workflows have, and a motion for Load Motion."""
     somebody, another = (drawn.portrait(seed=seed)[0].numpy() for seed in (drawn.SOMEBODY, ANOTHER))
-    server.upload("portrait.png", png(somebody))
+    # with room around the head
+    server.upload("portrait.png", png(np.pad(somebody, ((0, 0), (128, 128), (0, 0)), mode="edge")))
     server.upload("two_people.png", png(np.concatenate([somebody, another], axis=1)))
     with tempfile.TemporaryDirectory() as folder:
         drawn.main(folder)
