@@ -27,7 +27,7 @@ from imtalker.video import write_video  # noqa: E402
 
 SIZE = 2800, 1500
 WIDE = 1400  # pixels of a picture, at most
-RUN = "run"
+RUN = "run"  # on the command line: the finished run, docs/run.jpg
 SPEAKING = 0.5  # seconds into the example's speech: the o of its Hello
 ANOTHER = 2  # the seed of a second person, before nearly the same background
 
@@ -77,7 +77,7 @@ def graph_of(page: Page, name: str, path: Path, vue: bool = False) -> None:
 
 def alone(kind: str) -> dict | None:
     """A workflow of one node, set as a shipped workflow has it; None where none has it."""
-    # the avatar's is the one that departs from the defaults
+    # first_try comes last: it departs from the defaults
     for workflow in map(shipped.read, sorted(shipped.NAMES, key=lambda name: name == "first_try")):
         for node in workflow["nodes"]:
             if node["type"] == kind:

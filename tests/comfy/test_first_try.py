@@ -1,4 +1,4 @@
-"""What somebody has who installed the pack a minute ago: no models, no pictures, no sounds, no network."""
+"""What somebody has who installed the pack a minute ago: no models, no pictures, no sounds."""
 
 import wave
 
@@ -10,7 +10,7 @@ from browser import open_page
 from conftest import VERSIONS, installed
 from graphs import node
 from PIL import Image
-from server import ROOT, Server
+from server import ROOT, Refusal, Server
 from test_nodes import probe
 
 from imtalker.drawn import SOMEBODY, portrait
@@ -31,7 +31,7 @@ def files_below(server: Server, *folders: str) -> list[str]:
 def test_first_try_runs_as_it_is_shipped(fresh):
     run = fresh.run(shipped.to_api(shipped.read("first_try")), timeout=300)
     assert run.succeeded, run.error
-    (file,) = (file for node in run.outputs for file in run.files(node))
+    (file,) = (file for number in run.outputs for file in run.files(number))
     found = probe(fresh, file)
     assert (found["frames"], found["size"], found["fps"]) == (101, (128, 128), 25)
     assert found["seconds of sound"] == pytest.approx(4.03, abs=0.1)
@@ -74,10 +74,13 @@ def test_the_example_is_the_drawn_head_of_its_seed_and_the_speech_that_comes_wit
 
 def test_the_node_begins_with_the_head_of_the_workflow(fresh):
     kind = fresh.get("/object_info")["IMTalkerExample"]
-    (seed,) = (one for one in shipped.to_api(shipped.read("first_try")).values() if one["class_type"] == kind["name"])
-    assert kind["input"]["required"]["seed"][1]["default"] == seed["inputs"]["seed"] == SOMEBODY
+    (used,) = (one for one in shipped.to_api(shipped.read("first_try")).values() if one["class_type"] == kind["name"])
+    assert kind["input"]["required"]["seed"][1]["default"] == used["inputs"]["seed"] == SOMEBODY
 
 
 def test_where_no_motion_is_saved_the_list_says_so(fresh):
     kind = fresh.get("/object_info")["IMTalkerLoadMotion"]
     assert kind["input"]["required"]["motion_file"][1]["options"] == ["none yet"]
+    load = {"load": node("IMTalkerLoadMotion", motion_file="none yet")}
+    with pytest.raises(Refusal, match="There is no file 'none yet'"):
+        fresh.run(load | {"save": node("IMTalkerSaveMotion", motion=["load", 0], filename_prefix="motion")})
