@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from scipy.signal import lfilter
 
 from .audio import Audio
 from .train.people import looks
@@ -27,6 +26,8 @@ def portrait(size: int = 512, seed: int = SOMEBODY) -> torch.Tensor:
 
 def speech(seconds: float = 2.0, seed: int = 0) -> Audio:
     """Vowels in a falling melody with pauses between them: mono at 22,050 Hz, peak 0.5."""
+    from scipy.signal import lfilter  # half a second that a portrait does not need
+
     rng = np.random.default_rng(seed)
     count = round(seconds * RATE)
     time = np.arange(count) / RATE

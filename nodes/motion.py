@@ -9,6 +9,7 @@ from . import host, types
 from .keyframes import SHOWN_AGAIN
 
 SUFFIX = ".safetensors"
+NO_FILE = "none yet"  # of an empty list the page would make "undefined"
 CURVES, POINTS = 3, 240
 
 
@@ -67,7 +68,7 @@ class LoadMotion(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "motion_file",
-                    options=host.media_files((SUFFIX,), outputs=True),
+                    options=host.media_files((SUFFIX,), outputs=True) or [NO_FILE],
                     tooltip="A .safetensors file below input/, or below output/ (marked so). It fits renderers of the "
                     "generation (v1 or v2) it was made with. R refreshes the list.",
                 )

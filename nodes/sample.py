@@ -34,8 +34,10 @@ def sampling_inputs() -> list:
     ]
 
 
-def seed_input(tooltip: str) -> io.Int.Input:
-    return io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=tooltip)
+def seed_input(tooltip: str, default: int = 0) -> io.Int.Input:
+    return io.Int.Input(
+        "seed", default=default, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=tooltip
+    )
 
 
 class SampleMotion(io.ComfyNode):

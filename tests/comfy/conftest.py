@@ -22,14 +22,19 @@ VERSIONS = {
 }
 
 
-@pytest.fixture(scope="session", params=VERSIONS)
-def server(request, tmp_path_factory):
-    path, python, default = VERSIONS[request.param]
+def installed(version: str, base: Path) -> Server:
+    """Not started yet."""
+    path, python, default = VERSIONS[version]
     comfy = Path(os.environ.get(path, default)).expanduser()
     interpreter = Path(os.environ.get(python, comfy / ".venv/bin/python")).expanduser()
     if not (comfy / "main.py").is_file() or not interpreter.exists():
-        pytest.skip(f"no ComfyUI {request.param} in {comfy}: set {path} and {python} to test with it")
-    server = Server(comfy, interpreter, tmp_path_factory.mktemp(f"comfy-{request.param}"))
+        pytest.skip(f"no ComfyUI {version} in {comfy}: set {path} and {python} to test with it")
+    return Server(comfy, interpreter, base)
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def server(request, tmp_path_factory):
+    server = installed(request.param, tmp_path_factory.mktemp(f"comfy-{request.param}"))
     _fill_models(server.base / "models/imtalker")
     _add_neighbour(server.base / "custom_nodes/neighbour")
     server.start()

@@ -1,7 +1,8 @@
 """Takes the pictures of the shipped workflows again, those in docs/ and those of the nodes in their help pages, from
 the page of a running ComfyUI.
 
-python tests/comfy/pictures.py [workflow ...], after a change of nodes or workflows. Wants Chromium.
+python tests/comfy/pictures.py [NAME ...], after a change of nodes or workflows: all, or of these workflows alone. The
+name "run" stands for docs/run.jpg alone, as after a change of the avatar's weights. Wants Chromium.
 """
 
 import io
@@ -10,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 sys.path[1:1] = [str(Path(__file__).resolve().parents[folder]) for folder in (1, 2)]
@@ -20,11 +22,14 @@ import shipped  # noqa: E402
 from browser import Page, open_page  # noqa: E402
 from server import ROOT, Server  # noqa: E402
 
-from imtalker import drawn  # noqa: E402
+from imtalker import Motion, drawn  # noqa: E402
 from imtalker.video import write_video  # noqa: E402
 
 SIZE = 2800, 1500
 WIDE = 1400  # pixels of a picture, at most
+RUN = "run"  # on the command line: the finished run, docs/run.jpg
+SPEAKING = 0.5  # seconds into the example's speech: the o of its Hello
+ANOTHER = 2  # the seed of a second person, before nearly the same background
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -33,19 +38,20 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def upload_all(server: Server) -> None:
-    """Drawn people and a made-up voice, under the names that the workflows have."""
-    portrait = drawn.portrait()[0].numpy()
-    backdrop = np.broadcast_to(portrait[0, 0], (512, 256, 3))
-    another = portrait[:, ::-1] * 0.7 + portrait[:, ::-1, ::-1] * 0.3
-    server.upload("portrait.png", png(np.concatenate([backdrop, portrait, backdrop], axis=1)))
-    server.upload("two_people.png", png(np.concatenate([portrait, another], axis=1)))
+    """Drawn people and a made-up voice, under the names that the workflows have, and a motion for Load Motion."""
+    somebody, another = (drawn.portrait(seed=seed)[0].numpy() for seed in (drawn.SOMEBODY, ANOTHER))
+    # with room around the head
+    server.upload("portrait.png", png(np.pad(somebody, ((0, 0), (128, 128), (0, 0)), mode="edge")))
+    server.upload("two_people.png", png(np.concatenate([somebody, another], axis=1)))
     with tempfile.TemporaryDirectory() as folder:
         drawn.main(folder)
         for name in ("speech.wav", "first.wav", "second.wav"):
             server.upload(name, (Path(folder) / "speech.wav").read_bytes())
-        frames = drawn.portrait(256).repeat(10, 1, 1, 1)
+        frames = drawn.portrait(256, ANOTHER).repeat(10, 1, 1, 1)
         write_video(Path(folder) / "driving.mp4", frames, 25, drawn.speech(0.4))
         server.upload("driving.mp4", (Path(folder) / "driving.mp4").read_bytes())
+        Motion(torch.zeros(10, 32)).save(Path(folder) / "motion.safetensors")
+        server.upload("motion.safetensors", (Path(folder) / "motion.safetensors").read_bytes())
 
 
 def take(page: Page, path: Path, clip: dict, most: int) -> None:
@@ -71,7 +77,8 @@ def graph_of(page: Page, name: str, path: Path, vue: bool = False) -> None:
 
 def alone(kind: str) -> dict | None:
     """A workflow of one node, set as a shipped workflow has it; None where none has it."""
-    for workflow in map(shipped.read, shipped.NAMES):
+    # first_try comes last: it departs from the defaults
+    for workflow in map(shipped.read, sorted(shipped.NAMES, key=lambda name: name == "first_try")):
         for node in workflow["nodes"]:
             if node["type"] == kind:
                 entries = [entry | {"link": None} for entry in node["inputs"]]
@@ -90,10 +97,11 @@ def node_picture(page: Page, kind: str) -> None:
 
 
 def finished_run(page: Page, path: Path) -> None:
-    """Made-up models give no face, but all else is as it will be."""
-    names = {name: name for name in ("portrait.png", "speech.wav")}
-    page.load(shipped.tested(shipped.read("talk_simple"), names))
-    page.run()
+    """The workflow to begin with, after Run; its video stands where the head speaks."""
+    page.load(shipped.read("first_try"))
+    page.run(300)
+    page.plays_video()
+    page.page.evaluate("time => document.querySelector('video').currentTime = time", SPEAKING)
     take(page, path, whole_graph(page), 140_000)
 
 
@@ -101,16 +109,17 @@ def main(names: list[str]) -> None:
     comfy = Path(conftest.VERSIONS["new"][2]).expanduser()
     with tempfile.TemporaryDirectory() as base:
         server = Server(comfy, comfy / ".venv/bin/python", Path(base))
-        conftest._fill_models(server.base / "models/imtalker")
         (server.base / "models/imtalker/SMIRK_em1.pt").touch()  # named by a workflow
         server.start()
         try:
             upload_all(server)
             with open_page(server, *SIZE) as page:
-                for name in names or shipped.NAMES:
-                    graph_of(page, name, shipped.picture_of(name))
+                for name in names or [*shipped.NAMES, RUN]:
+                    if name == RUN:
+                        finished_run(page, ROOT / "docs/run.jpg")
+                    else:
+                        graph_of(page, name, shipped.picture_of(name))
                 if not names:
-                    finished_run(page, ROOT / "docs/run.jpg")
                     graph_of(page, "talk_composed", ROOT / "docs/graph_vue.jpg", vue=True)
                     for kind in server.get("/object_info"):
                         if kind.startswith("IMTalker"):

@@ -1,0 +1,86 @@
+"""What somebody has who installed the pack a minute ago: no models, no pictures, no sounds."""
+
+import wave
+
+import av
+import numpy as np
+import pytest
+import shipped
+from browser import open_page
+from conftest import VERSIONS, installed
+from graphs import node
+from PIL import Image
+from server import ROOT, Refusal, Server
+from test_nodes import probe
+
+from imtalker.drawn import SOMEBODY, portrait
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def fresh(request, tmp_path_factory):
+    server = installed(request.param, tmp_path_factory.mktemp(f"fresh-{request.param}"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def files_below(server: Server, *folders: str) -> list[str]:
+    return [path.name for folder in folders for path in (server.base / folder).rglob("*") if path.is_file()]
+
+
+def test_first_try_runs_as_it_is_shipped(fresh):
+    run = fresh.run(shipped.to_api(shipped.read("first_try")), timeout=300)
+    assert run.succeeded, run.error
+    (file,) = (file for number in run.outputs for file in run.files(number))
+    found = probe(fresh, file)
+    assert (found["frames"], found["size"], found["fps"]) == (101, (128, 128), 25)
+    assert found["seconds of sound"] == pytest.approx(4.03, abs=0.1)
+    assert files_below(fresh, "models", "input") == []
+
+
+def test_run_is_all_there_is_to_press(fresh):
+    with open_page(fresh) as page:
+        page.load(shipped.read("first_try"))
+        page.run(300)
+        shown = page.plays_video()
+        assert (shown["size"], shown["seconds"]) == ([128, 128], pytest.approx(4.03, abs=0.1))
+        assert page.errors == []
+
+
+def example(seed: int) -> dict:
+    return {
+        "example": node("IMTalkerExample", seed=seed),
+        "head": node("SaveImage", images=["example", 0], filename_prefix="head"),
+        "speech": node("SaveAudio", audio=["example", 1], filename_prefix="speech"),
+    }
+
+
+@pytest.mark.parametrize("seed", [SOMEBODY, 2**64 - 1])
+def test_the_example_is_the_drawn_head_of_its_seed_and_the_speech_that_comes_with_the_avatar(fresh, seed):
+    run = fresh.run(example(seed))
+    assert run.succeeded, run.error
+    (head,), (speech,) = run.files("head"), run.files("speech")
+    pixels = np.asarray(Image.open(fresh.base / "output" / head["filename"]))
+    assert pixels.shape == (512, 512, 3)
+    assert np.abs(pixels / 255 - portrait(512, seed)[0].numpy()).max() <= 1 / 255
+    with wave.open(str(ROOT / "imtalker/avatar/speech.wav")) as file:
+        rate, wanted = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    with av.open(fresh.base / "output" / speech["filename"]) as container:
+        assert container.streams.audio[0].rate == rate
+        heard = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
+    heard = heard / np.iinfo(heard.dtype).max * 32767
+    assert np.abs(heard - wanted).max() <= 2
+
+
+def test_the_node_begins_with_the_head_of_the_workflow(fresh):
+    kind = fresh.get("/object_info")["IMTalkerExample"]
+    (used,) = (one for one in shipped.to_api(shipped.read("first_try")).values() if one["class_type"] == kind["name"])
+    assert kind["input"]["required"]["seed"][1]["default"] == used["inputs"]["seed"] == SOMEBODY
+
+
+def test_where_no_motion_is_saved_the_list_says_so(fresh):
+    kind = fresh.get("/object_info")["IMTalkerLoadMotion"]
+    assert kind["input"]["required"]["motion_file"][1]["options"] == ["none yet"]
+    load = {"load": node("IMTalkerLoadMotion", motion_file="none yet")}
+    with pytest.raises(Refusal, match="There is no file 'none yet'"):
+        fresh.run(load | {"save": node("IMTalkerSaveMotion", motion=["load", 0], filename_prefix="motion")})
