@@ -1,11 +1,13 @@
-"""Inputs that several tests share: tiny models on disk, a drawn portrait, a made-up voice, a short driving video."""
+"""What several tests share: the avatar; tiny models on disk, a portrait, a made-up voice, a short driving video."""
 
 import pytest
 import torch
+from meaning import Avatar
 from tiny import tiny_generator, tiny_renderer
 
-from imtalker import drawn, save_weights
+from imtalker import drawn, load_generator, load_renderer, save_weights
 from imtalker.audio import Audio
+from imtalker.checkpoints import AVATAR, find_weights
 from imtalker.video import write_video
 
 
@@ -29,3 +31,13 @@ def models(tmp_path_factory):
     save_weights(tiny_renderer("v2"), folder / "renderer.safetensors")
     save_weights(tiny_generator("v2"), folder / "generator.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def avatar():
+    """The models that come with the package, for what is about meaning: meaning.py says what their motion means."""
+    renderer, generator = (
+        load_renderer(find_weights(AVATAR, "renderer")),
+        load_generator(find_weights(AVATAR, "generator")),
+    )
+    return Avatar(renderer, generator, renderer.encode_source(drawn.portrait(renderer.config.input_size)))

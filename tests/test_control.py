@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from meaning import sentence, value
 
 from imtalker import Control, InputError, Motion
-from imtalker.control import load_gaze, load_pose
+from imtalker.control import blend, load_gaze, load_pose
+from imtalker.keyframes import CHANNELS, to_control
+from imtalker.train.readback import correlation
 
 
 def test_save_and_load(tmp_path):
@@ -48,3 +51,43 @@ def test_other_files_in_their_place(tmp_path):
     for name in ("text.npy", "objects.npy", "none.npy"):
         with pytest.raises(InputError, match=name):
             load_gaze(tmp_path / name)
+
+
+# the value that each channel of the editors moves, and which way
+MOVED = {name: (name, 1) for name in ("yaw", "pitch", "roll", "x", "y")}
+MOVED |= {"distance": ("scale", -1), "horizontal": ("gaze_x", 1), "vertical": ("gaze_y", 1)}
+
+
+def drawn(channel, *keyframes):
+    return to_control({"version": 1, "channels": {channel: keyframes}}, seconds=4)
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_each_channel_moves_its_own_value_the_right_way_at_the_right_time(avatar, channel):
+    """Against the opposite control, so that what speech and chance do to the head drops out."""
+    limits = CHANNELS[channel]
+    name, sign = MOVED[channel]
+    one, other = (
+        value(avatar.say(sentence(pause=0), control=drawn(channel, (1.4, before), (1.6, after))), name)
+        for before, after in ((limits.high, limits.low), (limits.low, limits.high))
+    )
+    moved = sign * (one - other)
+    asked = torch.where(torch.arange(100) < 38, 1.0, -1.0)  # 1.5 s
+    assert correlation(moved, asked) > 0.8
+    (turns,) = torch.where((moved[5:-1] > 0) & (moved[6:] <= 0))
+    assert abs(turns + 5 - 38).min() <= 10
+
+
+def test_strength_and_blend_lie_between(avatar):
+    """Means of yaw, from no control to one, and from one to its opposite."""
+
+    def mean(control):
+        return value(avatar.say(sentence(pause=0), control=control), "yaw").mean()
+
+    right, left = drawn("yaw", (0, 20)), drawn("yaw", (0, -20))
+    by_strength = [mean(right.with_strength(strength)) for strength in (0, 0.5, 1)]
+    assert by_strength == sorted(by_strength)
+    by_share = [mean(blend(right, left, share)) for share in (0, 0.25, 0.75, 1)]
+    assert by_share == sorted(by_share, reverse=True)
+    assert by_share[0] > 0.1
+    assert by_share[-1] < -0.1

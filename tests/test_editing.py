@@ -1,13 +1,17 @@
 """Edits as properties: what they leave alone, what they keep, and how long the result is."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
+from meaning import follows, mouth_in, sentence, value
 from tiny import tiny_generator
 
 from imtalker import Control, InputError, Motion, Source
 from imtalker.editing import head_sway, idle, idle_frames, join, loop, mix, reverse, smooth, strengthen, stretch, trim
+from imtalker.train.portraits import DEGREES, MOTION
+from imtalker.train.readback import correlation
 
 
 def sway(frames=100, fps=25.0, noise=0.05, seed=0, generation="v2"):
@@ -95,6 +99,38 @@ def test_smoothing_to_one_half_spares_the_lips_and_takes_the_jitter():
     assert smooth(lips, 1.0).latents[20:-20].abs().max() < 0.02
 
 
+def test_smoothing_to_one_half_leaves_speech_on_the_lips(avatar):
+    spoken = Motion(avatar.say(sentence()))
+    lips = value(spoken.latents, "mouth_open")
+    calm = value(smooth(spoken, 0.5).latents, "mouth_open")
+    assert correlation(calm, lips) > 0.97
+    assert calm.std() > 0.95 * lips.std()
+    assert follows(calm, sentence())[0] > follows(lips, sentence())[0] - 0.05
+    assert value(smooth(spoken, 1.0).latents, "mouth_open").std() < 0.8 * lips.std()
+
+
+def test_strength_is_seen_on_the_lips(avatar):
+    """Of the frames that are most open, from the portrait's own face on."""
+    spoken = avatar.say(sentence())
+    widest = Motion(spoken[value(spoken, "mouth_open").topk(4).indices])
+    opened = []
+    for strength in (0, 0.5, 1):
+        motion = strengthen(widest, strength, avatar.source.motion)
+        frames = avatar.renderer.render(avatar.source, motion).permute(0, 3, 1, 2)
+        opened.append(mouth_in(frames, motion.latents).mean())
+    assert opened[0] < opened[1] - 0.05
+    assert opened[1] < opened[2] - 0.05
+
+
+def test_slower_motion_goes_with_slower_speech(avatar):
+    """Half as fast is in time with the sound at half its rate."""
+    sound = sentence()
+    slow = value(stretch(Motion(avatar.say(sound)), 0.5).latents, "mouth_open")
+    with_own, lag = follows(slow, replace(sound, sample_rate=sound.sample_rate // 2))
+    assert with_own > 0.6
+    assert abs(lag) <= 2
+
+
 def test_trimming():
     motion = sway()
     assert torch.equal(trim(motion, 1.0, 2.0).latents, motion.latents[25:50])
@@ -164,6 +200,19 @@ def test_a_crossfade_goes_from_one_to_the_other_without_a_jump():
     assert torch.allclose(fade + fade.flip(0), torch.ones(80), atol=1e-6)
 
 
+def test_a_portrait_that_waits_and_then_speaks(avatar):
+    """Its mouth is shut while it waits and then in time with the speech, and its head goes from one to the other."""
+    waiting = idle(avatar.generator, avatar.source, 2.0, looped=False)
+    spoken = Motion(avatar.say(sentence(), seed=1), generation=waiting.generation)
+    both = join([waiting, spoken], 0.4).latents
+    assert value(both, "mouth_open")[:40].abs().max() < 0.15
+    with_own, lag = follows(value(both, "mouth_open")[40:], sentence())
+    assert with_own > 0.6
+    assert abs(lag) <= 1
+    steps = both[:, : MOTION.index("gaze_x")].diff(dim=0).abs().amax(dim=1)
+    assert steps[39:51].max() < torch.cat([steps[:39], steps[51:]]).max()
+
+
 def test_a_crossfade_is_at_most_half_of_the_shorter_one(caplog):
     with caplog.at_level(logging.WARNING):
         assert len(join([sway(50), sway(9)], 5.0)) == 50 + 9 - 4
@@ -229,6 +278,16 @@ class TestIdle:
         assert not torch.equal(idle(generator, source, 1.0, 0.0, False, seed=4).latents, expected.latents)
         swaying = idle(generator, source, 1.0, sway=1.0, looped=False, seed=3)
         assert not torch.allclose(swaying.latents, expected.latents, atol=1e-4)
+
+    @pytest.mark.parametrize("sway", [0.0, 1.0])
+    def test_it_lives_with_its_mouth_shut(self, avatar, sway):
+        for seed in range(2):
+            motion = idle(avatar.generator, avatar.source, 6.0, sway, seed=seed).latents
+            assert value(motion, "mouth_open").abs().max() < 0.15
+            assert 0.5 < DEGREES["yaw"] * value(motion, "yaw").std() < 10
+            assert value(motion, "gaze_x").std() > 0.01
+            head = motion[:, : MOTION.index("gaze_x")]
+            assert (head[0] - head[-1]).norm() <= 1.5 * head.diff(dim=0).norm(dim=1).max()
 
     def test_a_loop_goes_on_where_it_began_and_keeps_the_rest(self, generator, source):
         for seed in range(3):

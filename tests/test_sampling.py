@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from meaning import follows, sentence, value
 from tiny import tiny_generator
 
 from imtalker import AudioFeatures, Control, InputError
+from imtalker.audio import Audio
 from imtalker.sampling import draw_noise, pad_rows
+from imtalker.train.portraits import MOTION
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -78,6 +81,46 @@ def test_windows_join_as_they_go_on_inside_and_do_not_repeat(generator, source):
     fresh, same = found[True], found[False]
     assert fresh[0] < min(1.2, same[0])
     assert fresh[1] < 0.5 < 0.95 < same[1]
+
+
+@pytest.fixture(scope="module")
+def long_speech():
+    """45 s: one sentence nine times."""
+    once = sentence()
+    return Audio(once.waveform.repeat(1, 9), once.sample_rate)
+
+
+@pytest.fixture(scope="module")
+def long_motions(avatar, long_speech):
+    return [avatar.say(long_speech, seed=seed) for seed in range(2)]
+
+
+def test_the_mouth_is_as_much_in_time_at_the_end_of_a_long_clip_as_at_its_beginning(long_motions, long_speech):
+    for motion in long_motions:
+        for part in (slice(0, 250), slice(-250, None)):
+            samples = long_speech.waveform[:, part.start * 640 : part.stop and part.stop * 640]
+            with_own, lag = follows(value(motion[part], "mouth_open"), Audio(samples, long_speech.sample_rate))
+            assert with_own > 0.6
+            assert abs(lag) <= 1
+
+
+def test_a_long_clip_does_not_drift(long_motions):
+    for motion in long_motions:
+        named = motion[:, : len(MOTION)]
+        assert (named[-250:].mean(0) - named[:250].mean(0)).abs().max() < 0.25
+        assert named.abs().max() < 2
+
+
+def test_a_window_takes_the_head_from_where_the_last_one_left_it(long_motions):
+    """Less far from there than from where another seed would have left it."""
+    head = [motion[:, : MOTION.index("gaze_x")] for motion in long_motions]
+    starts = torch.arange(50, len(head[0]), 50)
+
+    def jump(before, after):
+        return (after[starts] - before[starts - 1]).abs().mean()
+
+    a, b = head
+    assert jump(a, a) + jump(b, b) < 0.75 * (jump(a, b) + jump(b, a))
 
 
 def test_given_noise_replaces_the_seed(generator, source):

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from meaning import follows, sentence, value
 from tiny import tiny_generator, tiny_renderer
 
 from imtalker import AudioFeatures, Control, InputError, Motion, Session
-from imtalker.audio import resample
+from imtalker.audio import Audio, resample
 from imtalker.resampling_stream import StreamResampler
+from imtalker.train.readback import correlation
 
 RATE = 16000
 EXACT = 1e-5  # frames in 0..1, streamed against offline, float32
@@ -158,6 +160,37 @@ def test_joins_move_no_more_than_the_window_itself(mute, monkeypatch):
         assert moved.abs().max() > 1e-4  # what was heard since would have moved the frame before
         step = kept[start] - before
         torch.testing.assert_close(step, now[start] - now[start - 1] - moved / 10, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [0.2, 0.4])
+def test_lips_are_those_of_the_whole_clip_though_little_is_heard_ahead(avatar, chunk):
+    sound = sentence()
+    settings = {"sample_rate": sound.sample_rate, "cfg": 1.0, "chunk": chunk, "lookahead": 0.2}
+    session = Session(Latents("v2"), avatar.generator, avatar.source, **settings)
+    live, whole = latents(session, pieces(sound.waveform, 1)), avatar.say(sound)
+    opened = value(live, "mouth_open")
+    assert correlation(opened, value(whole, "mouth_open")) > 0.95
+    with_own, lag = follows(opened, sound)
+    assert with_own > 0.6
+    assert abs(lag) <= 1
+    assert opened[-15:].abs().max() < 0.1
+    # and the head jumps no further than in the whole clip
+    live, whole = (motion[:, :6].diff(dim=0).abs().max() for motion in (live, whole))
+    assert live < 1.25 * whole
+
+
+def test_interrupted_it_shuts_its_mouth_and_then_says_what_is_fed(avatar):
+    sound = sentence()
+    session = Session(Latents("v2"), avatar.generator, avatar.source, sample_rate=RATE, cfg=1.0)
+    said = torch.cat(list(session.feed(sound.waveform[:, : RATE * 3 // 2]))).flatten(1)
+    assert value(said, "mouth_open").max() > 0.3
+    session.interrupt()
+    answer = torch.cat([torch.zeros(1, RATE), sound.waveform], dim=1)
+    opened = value(latents(session, [answer]), "mouth_open")
+    assert opened[12:25].abs().max() < 0.1
+    with_own, lag = follows(opened[12:], Audio(answer[:, 12 * RATE // 25 :], RATE))
+    assert with_own > 0.6
+    assert abs(lag) <= 1
 
 
 def test_silence(mute):

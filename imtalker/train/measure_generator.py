@@ -19,7 +19,7 @@ from ..models.generator import Generator
 from ..models.renderer import Source
 from .avatar_generator import Clip, make_clip
 from .portraits import MOTION_SIZE
-from .readback import correlation
+from .readback import by_lag, correlation
 from .visemes import CHANNEL, MOUTH, SOUNDS, VOWEL
 
 LAGS = range(-6, 7)  # frames
@@ -53,14 +53,9 @@ def measure_mouth(generator: Generator, clips: list[Clip], cfg: float) -> dict[s
         channel = CHANNEL[name]
         true = torch.stack([clip.motion[:, channel] for clip in clips])
         found[name] = correlation(torch.stack([motion[:, channel] for motion in motions]), true)
-    frames = truth.shape[1]
-    by_lag = {}
-    for lag in LAGS:
-        here, there = max(0, lag), max(0, -lag)
-        count = frames - abs(lag)
-        by_lag[lag] = correlation(opened[:, here : here + count], truth[:, there : there + count])
-    found["lag"] = max(by_lag, key=by_lag.get)
-    found["at_lag"] = by_lag[found["lag"]]
+    lags = by_lag(opened, truth, LAGS)
+    found["lag"] = max(lags, key=lags.get)
+    found["at_lag"] = lags[found["lag"]]
     found["other_speech"] = correlation(opened, truth.roll(1, dims=0))
     heard = torch.stack([clip.sounds for clip in clips])
     vowels = torch.tensor([SOUNDS.index(vowel) for vowel in VOWEL])

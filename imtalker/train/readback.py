@@ -5,6 +5,8 @@ them, by the colours that every drawing shares. `gaze_x` to `mouth_open` grow wi
 units, so they are to be correlated with it.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,9 +20,12 @@ SIDE, STEPS, RATE = 48, 80, 0.1  # of the search for the head
 NEAR = 0.1  # how far a colour may be off, in 0..1
 
 
-def read(pictures: Tensor, look: Look) -> dict[str, Tensor]:
-    """Pictures (B,3,S,S), 0..1, of the people of `look` -> numbers (B,) for each name in READINGS."""
-    head = find_head(pictures, look)
+def read(pictures: Tensor, look: Look, head: Tensor | None = None) -> dict[str, Tensor]:
+    """Pictures (B,3,S,S), 0..1, of the people of `look` -> numbers (B,) for each name in READINGS.
+
+    head: motions (B,16) with the head's values where these are known; looking for them takes nearly all the time.
+    """
+    head = find_head(pictures, look) if head is None else head
     open_head = head.clone()
     open_head[:, MOTION.index("mouth_open")] = 1
     size = pictures.shape[-1]
@@ -62,6 +67,15 @@ def correlation(readings: Tensor, truth: Tensor) -> float:
     """Pearson's, over all numbers of both; 0 where one of them does not change."""
     a, b = (x.flatten() - x.mean() for x in (readings, truth))
     return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
+
+
+def by_lag(readings: Tensor, truth: Tensor, lags: Iterable[int]) -> dict[int, float]:
+    """`correlation` of readings (...,T) with the truth so many frames before; with that after where a lag is negative."""
+    found = {}
+    for lag in lags:
+        here, there, count = max(0, lag), max(0, -lag), truth.shape[-1] - abs(lag)
+        found[lag] = correlation(readings[..., here : here + count], truth[..., there : there + count])
+    return found
 
 
 def _like(pictures: Tensor, colours: tuple[tuple[float, float, float], ...]) -> Tensor:
