@@ -48,18 +48,22 @@ def speech(seconds: float = 2.0, seed: int = 0) -> Audio:
     return Audio(torch.from_numpy(0.5 * voice / np.abs(voice).max()).float()[None], RATE)
 
 
-def main(folder: str) -> None:
-    """Writes portrait.png and speech.wav (16 bit) into an existing folder."""
+def write_sound(path: str | Path, sound: Audio) -> None:
+    """A .wav file of the first channel, 16 bit."""
     import wave
 
-    pixels = (portrait()[0] * 255).round().byte().numpy()
-    Image.fromarray(pixels).save(Path(folder) / "portrait.png")
-    sound = speech()
-    with wave.open(str(Path(folder) / "speech.wav"), "wb") as file:
+    with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sound.sample_rate)
         file.writeframes((sound.waveform[0] * 32767).round().short().numpy().tobytes())
+
+
+def main(folder: str) -> None:
+    """Writes portrait.png and speech.wav into an existing folder."""
+    pixels = (portrait()[0] * 255).round().byte().numpy()
+    Image.fromarray(pixels).save(Path(folder) / "portrait.png")
+    write_sound(Path(folder) / "speech.wav", speech())
 
 
 if __name__ == "__main__":

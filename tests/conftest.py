@@ -36,8 +36,6 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="session")
 def avatar():
     """The models that come with the package, for what is about meaning: meaning.py says what their motion means."""
-    renderer, generator = (
-        load_renderer(find_weights(AVATAR, "renderer")),
-        load_generator(find_weights(AVATAR, "generator")),
-    )
+    renderer = load_renderer(find_weights(AVATAR, "renderer"))
+    generator = load_generator(find_weights(AVATAR, "generator"))
     return Avatar(renderer, generator, renderer.encode_source(drawn.portrait(renderer.config.input_size)))

@@ -60,7 +60,7 @@ def loudness(sound: Audio, fps: float = 25) -> Tensor:
 
 
 def follows(mouth: Tensor, sound: Audio, fps: float = 25) -> tuple[float, int]:
-    """How well the mouth's opening (T,) goes with loudness, -1..1, and by how many frames it is late where it is best."""
+    """How well the mouth's opening (T,) goes with loudness, -1..1, and how many frames late it would go best."""
     loud = loudness(sound, fps)
     count = min(len(mouth), len(loud))
     found = by_lag(mouth[:count], loud[:count], LAGS)

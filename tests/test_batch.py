@@ -4,8 +4,10 @@ import csv
 import sys
 
 import pytest
+from meaning import backwards, follows, mouth_in, pictures, sentence
 
-from imtalker import InputError, batch
+from imtalker import InputError, batch, drawn
+from imtalker.checkpoints import AVATAR
 from imtalker.cli import main
 from imtalker.jobs import Models
 from imtalker.video import VideoReader
@@ -66,6 +68,20 @@ def test_rows_are_made_and_one_that_fails_stops_none(inputs, models, tmp_path, c
     assert (tmp_path / "b.mp4").exists()
     assert (tmp_path / "c.mp4").exists()
     assert (tmp_path / "a.mp4").stat().st_mtime_ns == times["a.mp4"]
+
+
+def test_each_row_says_its_own_speech(inputs, tmp_path):
+    sounds = {"one": sentence(3.0, pause=0), "other": backwards(sentence(3.0, pause=0))}
+    for name, sound in sounds.items():
+        drawn.write_sound(tmp_path / f"{name}.wav", sound)
+    rows = [[inputs / "portrait.png", f"{name}.wav", "", f"{name}.mp4", "", 5, "", "none"] for name in sounds]
+    assert statuses(batch.run(table(tmp_path, rows), models_in(AVATAR))) == ["done", "done"]
+    for name, other in (("one", "other"), ("other", "one")):
+        opened = mouth_in(pictures(tmp_path / f"{name}.mp4"))
+        with_own, lag = follows(opened, sounds[name])
+        assert with_own > 0.5
+        assert abs(lag) <= 1
+        assert follows(opened, sounds[other])[0] < with_own - 0.3
 
 
 def test_a_row_with_other_settings_is_made_again(inputs, models, tmp_path):

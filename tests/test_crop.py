@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from meaning import TALK, follows, mouth_in, sentence
 
 from imtalker import crop as cropping
+from imtalker import drawn, talk
 from imtalker.crop import Box, Crop
 from imtalker.errors import InputError
 
@@ -123,6 +125,25 @@ def test_moving_crops_place_the_face_between_pixels():
     weight = pasted[..., 0].sum(1)
     place = (weight * torch.arange(400)).sum(1) / weight.sum(1)
     assert torch.allclose(place.diff(), torch.tensor(1 / 8), atol=1e-3)
+
+
+def test_a_face_that_speaks_goes_back_to_its_place_without_a_seam(avatar):
+    """A drawn head that hangs on a larger wall: its mouth is where it was, and the wall goes on behind it."""
+    crop, speech = Crop(90, 40, 192, 280, 400), sentence(1.6, pause=0.4)
+    rows, columns = (torch.arange(n).sub(start).clamp(0, 191) for n, start in ((280, 40), (400, 90)))
+    whole = drawn.portrait(192)[:, rows][:, :, columns]
+    faces = torch.cat(list(talk(avatar.renderer, avatar.generator, whole, speech, **TALK | {"crop": crop}).blocks))
+    pasted, _ = cropping.paste_back(whole, faces, crop)
+    there = cropping.apply_crop(pasted, crop, 128).permute(0, 3, 1, 2)
+    with_own, lag = follows(mouth_in(there), speech)
+    assert with_own > 0.5
+    assert abs(lag) <= 1
+    change = (pasted - whole).abs().amax(-1)
+    y, x = torch.meshgrid(torch.arange(280) - 135.5, torch.arange(400) - 185.5, indexing="ij")
+    radius = torch.hypot(x, y) / 96
+    assert (change[:, radius > 1] == 0).all()
+    assert change[:, (radius < 1) & (radius > 0.98)].max() < 0.1
+    assert change[:, radius < 0.6].max() > 0.3
 
 
 def test_one_background_or_one_for_each_face():

@@ -3,8 +3,11 @@
 import av
 import pytest
 import torch
+from meaning import follows, mouth_in, pictures
 
 from imtalker import pipeline, resume
+from imtalker.audio import read_audio
+from imtalker.checkpoints import AVATAR
 from imtalker.cli import main
 from imtalker.video import VideoReader
 
@@ -76,6 +79,21 @@ def test_resumed_equals_uninterrupted(inputs, models, tmp_path, monkeypatch, sho
     assert packets(cut, "audio") == packets(whole, "audio")
     assert len(frames(cut)) == count
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.mp4", "whole.mp4"]
+
+
+def test_lips_stay_in_time_with_the_sound_where_it_was_stopped(inputs, tmp_path, monkeypatch, short_segments):
+    words = arguments("talk", inputs, "avatar", tmp_path / "o.mp4", "--cfg", "1", "--fps", "24", "--frames", "72")
+    words[words.index(str(inputs / "speech.wav"))] = str(AVATAR / "speech.wav")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 36)
+        with pytest.raises(Stopped):
+            main(words)
+    made = stop_after(monkeypatch, 1000)
+    assert main(words) == 0
+    assert sum(made) == 40
+    with_own, lag = follows(mouth_in(pictures(tmp_path / "o.mp4")), read_audio(tmp_path / "o.mp4"), 24)
+    assert with_own > 0.5
+    assert abs(lag) <= 1
 
 
 def test_a_joined_file_is_as_a_plain_one(inputs, models, tmp_path, short_segments):

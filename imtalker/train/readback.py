@@ -70,7 +70,7 @@ def correlation(readings: Tensor, truth: Tensor) -> float:
 
 
 def by_lag(readings: Tensor, truth: Tensor, lags: Iterable[int]) -> dict[int, float]:
-    """`correlation` of readings (...,T) with the truth so many frames before; with that after where a lag is negative."""
+    """`correlation` of readings (...,T) that come so many frames after the truth, or before where a lag is negative."""
     found = {}
     for lag in lags:
         here, there, count = max(0, lag), max(0, -lag), truth.shape[-1] - abs(lag)
