@@ -56,6 +56,7 @@ def test_other_files_in_their_place(tmp_path):
 # the value that each channel of the editors moves, and which way
 MOVED = {name: (name, 1) for name in ("yaw", "pitch", "roll", "x", "y")}
 MOVED |= {"distance": ("scale", -1), "horizontal": ("gaze_x", 1), "vertical": ("gaze_y", 1)}
+PARTS = (("yaw", "pitch", "roll"), ("x", "y", "scale"), ("gaze_x", "gaze_y"))
 
 
 def drawn(channel, *keyframes):
@@ -68,14 +69,16 @@ def test_each_channel_moves_its_own_value_the_right_way_at_the_right_time(avatar
     limits = CHANNELS[channel]
     name, sign = MOVED[channel]
     one, other = (
-        value(avatar.say(sentence(pause=0), control=drawn(channel, (1.4, before), (1.6, after))), name)
+        avatar.say(sentence(pause=0), control=drawn(channel, (1.4, before), (1.6, after)))
         for before, after in ((limits.high, limits.low), (limits.low, limits.high))
     )
-    moved = sign * (one - other)
+    moved = sign * value(one - other, name)
     asked = torch.where(torch.arange(100) < 38, 1.0, -1.0)  # 1.5 s
     assert correlation(moved, asked) > 0.8
     (turns,) = torch.where((moved[5:-1] > 0) & (moved[6:] <= 0))
     assert abs(turns + 5 - 38).min() <= 10
+    (part,) = (part for part in PARTS if name in part)
+    assert max(part, key=lambda each: value(one - other, each).std()) == name
 
 
 def test_strength_and_blend_lie_between(avatar):
@@ -86,7 +89,7 @@ def test_strength_and_blend_lie_between(avatar):
 
     right, left = drawn("yaw", (0, 20)), drawn("yaw", (0, -20))
     by_strength = [mean(right.with_strength(strength)) for strength in (0, 0.5, 1)]
-    assert by_strength == sorted(by_strength)
+    assert by_strength[0] + 0.05 < by_strength[1] < by_strength[2] - 0.05
     by_share = [mean(blend(right, left, share)) for share in (0, 0.25, 0.75, 1)]
     assert by_share == sorted(by_share, reverse=True)
     assert by_share[0] > 0.1
