@@ -1,6 +1,7 @@
 """How motion goes on where windows of 50 frames meet, and whether it repeats: python -m benchmarks.joins
 
-On made-up weights of full size unless --weights: they are as large and as deep as trained ones, but not trained.
+On made-up weights of full size unless --weights or --avatar: they are as large and as deep as trained ones, but not
+trained. With --avatar, steps are also told of its head alone, whose values have names.
 """
 
 from pathlib import Path
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 
 from imtalker import drawn, load_generator
+from imtalker.audio import Audio, read_audio
+from imtalker.checkpoints import AVATAR, find_weights
 from imtalker.sampling import draw_noise
+from imtalker.train.portraits import MOTION
 
 from . import measure, models
 
@@ -17,9 +21,10 @@ from . import measure, models
 class Still:
     """A source of which the generator reads the motion alone."""
 
-    def __init__(self, generator):
+    def __init__(self, generator, neutral: bool = False):
         size = generator.config.motion_size
-        self.motion = torch.randn(1, size, generator=torch.Generator("cpu").manual_seed(4))
+        motion = torch.randn(1, size, generator=torch.Generator("cpu").manual_seed(4))
+        self.motion = torch.zeros_like(motion) if neutral else motion
         self.generation = generator.generation
 
 
@@ -28,29 +33,42 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--weights", type=Path, help="a generator of yours instead of made-up weights")
+    parser.add_argument("--avatar", action="store_true", help="the avatar and its own sentence, over and over")
     options = measure.parse(parser, arguments)
-    if options.weights:
+    if options.avatar:
+        generators = [load_generator(find_weights(AVATAR, "generator"), device=options.device)]
+    elif options.weights:
         generators = [load_generator(options.weights, device=options.device)]
     else:
         generators = [models.generator(name, options.small).to(options.device) for name in ("v1", "v2")]
     table = []
     for generator in generators:
-        speech = drawn.speech(options.seconds)
+        speech = sentences(options.seconds) if options.avatar else drawn.speech(options.seconds)
         for what, waveform in (("speech", speech.waveform), ("silence", torch.zeros_like(speech.waveform))):
             features = generator.encode_audio(waveform, speech.sample_rate)
             for noise in ("fresh", "the same"):
-                rows = [look(generator, features, noise, seed) for seed in range(options.seeds)]
+                rows = [look(generator, features, noise, seed, options.avatar) for seed in range(options.seeds)]
                 mean = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
                 table.append({"generation": generator.generation, "sound": what, "noise": noise} | mean)
     return measure.report(options, "joins", table)
 
 
-def look(generator, features, noise: str, seed: int) -> dict[str, float]:
+def sentences(seconds: float) -> Audio:
+    once = read_audio(AVATAR / "speech.wav")
+    count = round(seconds * once.sample_rate)
+    return Audio(once.waveform.repeat(1, -(-count // once.waveform.shape[1]))[:, :count], once.sample_rate)
+
+
+def look(generator, features, noise: str, seed: int, avatar: bool = False) -> dict[str, float]:
     window = generator.config.window
     count = -(-len(features) // window)
     fresh = draw_noise(count, window, generator.config.motion_size, seed)
-    motion = generator.sample(features, Still(generator), noise=fresh if noise == "fresh" else fresh[0]).latents
-    return joins(motion, window) | {"repeats": repetition(motion, window), "drift": drift(motion, window)}
+    noise = fresh if noise == "fresh" else fresh[0]
+    motion = generator.sample(features, Still(generator, avatar), noise=noise).latents
+    found = joins(motion, window) | {"repeats": repetition(motion, window), "drift": drift(motion, window)}
+    if avatar:
+        found["head_ratio"] = joins(motion[:, : MOTION.index("gaze_x")], window)["ratio"]
+    return found
 
 
 def joins(motion: Tensor, window: int) -> dict[str, float]:

@@ -54,6 +54,14 @@ def test_joins_of_both_generations():
     assert all(row["inside"] > 0 for row in rows)
 
 
+def test_joins_of_the_avatar():
+    rows = joins.main(["--avatar", "--seconds", "8", "--seeds", "1", "--device", "cpu"])["rows"]
+    assert [(row["sound"], row["noise"]) for row in rows] == [
+        (sound, noise) for sound in ("speech", "silence") for noise in ("fresh", "the same")
+    ]
+    assert all(row["head_ratio"] > 0 for row in rows)
+
+
 def test_a_wrong_reference_is_refused(tmp_path):
     with pytest.raises(InputError, match="no checkout of the published code"):
         render.main(["--reference", str(tmp_path), *FAST])
