@@ -97,9 +97,10 @@ def long_motions(avatar, long_speech):
 
 def test_the_mouth_is_as_much_in_time_at_the_end_of_a_long_clip_as_at_its_beginning(long_motions, long_speech):
     for motion in long_motions:
-        for part in (slice(0, 250), slice(-250, None)):
-            samples = long_speech.waveform[:, part.start * 640 : part.stop and part.stop * 640]
-            with_own, lag = follows(value(motion[part], "mouth_open"), Audio(samples, long_speech.sample_rate))
+        for start in (0, len(motion) - 250):
+            samples = long_speech.waveform[:, start * 640 : (start + 250) * 640]
+            opened = value(motion[start : start + 250], "mouth_open")
+            with_own, lag = follows(opened, Audio(samples, long_speech.sample_rate))
             assert with_own > 0.6
             assert abs(lag) <= 1
 

@@ -176,7 +176,7 @@ def test_lips_are_those_of_the_whole_clip_though_little_is_heard_ahead(avatar, c
     assert opened[-15:].abs().max() < 0.1
     # and the head jumps no further than in the whole clip
     live, whole = (motion[:, :6].diff(dim=0).abs().max() for motion in (live, whole))
-    assert live < 1.25 * whole
+    assert live < 1.5 * whole
 
 
 def test_interrupted_it_shuts_its_mouth_and_then_says_what_is_fed(avatar):
