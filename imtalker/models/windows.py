@@ -62,9 +62,9 @@ class WindowAttention(nn.Module):
 class SwinBlock(Folded):
     """Window attention and MLP, both residual; with `shifted`, windows straddle those of the block before.
 
-    Heads are as narrow as 4 channels, too few for fused kernels. Here the keys of all heads of a window stand in one
-    block-diagonal matrix, likewise the values: two well-formed products and one softmax for as many windows as the
-    working set holds, and the heads come out side by side.
+    Heads are as narrow as 4 channels, too few for fused kernels. Here it is one head after the other, for as many
+    windows as the working set holds; keys, values and result stand channels first, since products along rows of four
+    numbers are slow.
     """
 
     def __init__(self, side: int, width: int, heads: int, window: int, shifted: bool):
@@ -84,18 +84,18 @@ class SwinBlock(Folded):
         self.register_buffer("mask", mask, persistent=False)
 
     def derive(self) -> tuple[Tensor, ...]:
-        """Weight and bias of q (scaled), k and v together; bias of the logits, mask included, (1,1,n,heads*n), or with
-        `shifted` (2,W,n,heads*n), the second for the last row of windows; weight and bias of the MLP's entry."""
+        """Weight and bias of q (scaled), k and v together; bias of the logits, mask included, (1,1,heads,n,n), or with
+        `shifted` (2,W,heads,n,n), the second for the last row of windows; weight and bias of the MLP's entry."""
         attn = self.attn
         scale = (attn.q.weight.shape[0] // self.heads) ** -0.5
         q, q_bias = after_norm(self.norm_q, attn.q)
         k, k_bias = after_norm(self.norm_kv, attn.k)
         v, v_bias = after_norm(self.norm_kv, attn.v)
-        logit_bias = attn.relative_position_bias_table[self.index].transpose(1, 2)[None, None]
+        logit_bias = attn.relative_position_bias_table[self.index].permute(2, 0, 1)[None, None]
         if self.mask is not None:
-            logit_bias = logit_bias + self.mask[..., None, :].to(logit_bias)
+            logit_bias = logit_bias + self.mask[:, :, None].to(logit_bias)
         qkv = torch.cat([q * scale, k, v]), torch.cat([q_bias * scale, k_bias, v_bias])
-        return *qkv, logit_bias.flatten(3), *after_norm(self.norm_ffn, self.mlp[0])
+        return *qkv, logit_bias, *after_norm(self.norm_ffn, self.mlp[0])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,S*S,C) -> (B,S*S,C)"""
@@ -111,7 +111,7 @@ class SwinBlock(Folded):
     def _attend_all(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
         """All windows at once, head by head: for gradients, which need each intermediate result again anyway."""
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)
-        bias = logit_bias.unflatten(-1, (self.heads, self.cells)).transpose(2, 3)
+        bias = logit_bias
         if len(bias) > 1:
             bias = torch.cat([bias[:1].expand(self.rows - 1, -1, -1, -1, -1), bias[1:]])
         x = ((q @ k.transpose(-2, -1)) + bias).softmax(dim=-1) @ v
@@ -126,33 +126,24 @@ class SwinBlock(Folded):
         return attended
 
     def _attend(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
-        """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,n,heads*n); writes into output (B,R,W,n,C)."""
+        """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,heads,n,n); writes into output (B,R,W,n,C)."""
         batch, rows, windows, cells, width = output.shape
-        heads, depth = self.heads, width // self.heads
-        row_bytes = windows * cells * heads * cells * qkv.element_size()
+        depth = width // self.heads
+        row_bytes = windows * self.heads * cells * cells * qkv.element_size()  # of logits, and of their bias
         step = max(1, min(rows, working_set(qkv.device) // row_bytes))
-        bias = bias.repeat(step, 1, 1) if len(bias) > 1 and step > 1 else bias
-        # the zeros outside the blocks are written once
-        keys, values = (qkv.new_zeros(step * windows, heads, depth, heads, cells) for _ in range(2))
-        logits = qkv.new_empty(step * windows, cells, heads * cells)
+        bias = bias.repeat(step, 1, 1, 1) if len(bias) > 1 and step > 1 else bias
+        logits = qkv.new_empty(step * windows, cells, cells)
         for b in range(batch):
             for start in range(0, rows, step):
                 part = slice(start, min(start + step, rows))
-                count = (part.stop - start) * windows
-                q, k, v = qkv[b, part].flatten(0, 1).chunk(3, dim=-1)
-                for block, x in ((keys, k), (values, v)):
-                    # the diagonal comes last: (W,depth,n,heads)
-                    x = x.unflatten(-1, (heads, depth)).permute(0, 3, 1, 2)
-                    block[:count].diagonal(dim1=1, dim2=3).copy_(x)
-                x = torch.baddbmm(
-                    bias[:count],
-                    q,
-                    keys[:count].view(count, width, heads * cells),
-                    out=logits[:count],
-                )
-                x = x.unflatten(-1, (heads, cells)).softmax(dim=-1).flatten(2)
-                x = x @ values[:count].view(count, width, heads * cells).transpose(1, 2)
-                output[b, part] = x.view(-1, windows, cells, width)
+                q, kv = qkv[b, part].flatten(0, 1).split([width, 2 * width], dim=-1)
+                k, v = kv.transpose(1, 2).contiguous().split(width, dim=1)
+                attended = torch.empty_like(v)
+                for head in range(self.heads):
+                    own = slice(head * depth, (head + 1) * depth)
+                    x = torch.baddbmm(bias[: len(q), head], q[:, :, own], k[:, own], out=logits[: len(q)])
+                    attended[:, own] = v[:, own] @ x.softmax(dim=-1).transpose(1, 2)
+                output[b, part] = attended.transpose(1, 2).view(-1, windows, cells, width)
 
 
 def after_norm(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
