@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from benchmarks import audio, end_to_end, gpu, gpu_checks, joins, memory, reenact, render, sample, stages
+from benchmarks import audio, end_to_end, finetune, gpu, gpu_checks, joins, memory, reenact, render, sample, stages
 from imtalker import pipeline
 from imtalker.errors import InputError
 
@@ -52,6 +52,12 @@ def test_joins_of_both_generations():
     rows = joins.main(["--small", "--seconds", "8", "--seeds", "1", "--device", "cpu"])["rows"]
     assert [row["generation"] for row in rows] == ["v1"] * 4 + ["v2"] * 4
     assert all(row["inside"] > 0 for row in rows)
+
+
+def test_a_fine_tune_begins_with_the_avatar():
+    before, after = finetune.main(["--minutes", "0.02", "--seconds", "1.6", "--lr", "1e-5"])
+    assert before > 15
+    assert after == pytest.approx(before, abs=0.5)
 
 
 def test_a_wrong_reference_is_refused(tmp_path):
