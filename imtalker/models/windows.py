@@ -62,9 +62,9 @@ class WindowAttention(nn.Module):
 class SwinBlock(Folded):
     """Window attention and MLP, both residual; with `shifted`, windows straddle those of the block before.
 
-    Heads are as narrow as 4 channels, too few for fused kernels. Here it is one head after the other, for as many
-    windows as the working set holds; keys, values and result stand channels first, since products along rows of four
-    numbers are slow.
+    Heads are as narrow as 4 channels, too few for fused kernels. Where a map's logits are more than the working set, it
+    is one head after the other, for as many windows as that holds; keys, values and result then stand channels first,
+    since products along rows of four numbers are slow.
     """
 
     def __init__(self, side: int, width: int, heads: int, window: int, shifted: bool):
@@ -102,35 +102,40 @@ class SwinBlock(Folded):
         qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
         normal = F.layer_norm(x, x.shape[-1:])
         windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (self.rows, self.rows, self.cells))
-        attend = self._attend_all if torch.is_grad_enabled() else self._attend_lean
-        attended = attend(windows, logit_bias)
+        attended = self._attend(windows, logit_bias)
         x = x + self.attn.proj(attended.flatten(1, 3))[:, self.back]
         hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), mlp, mlp_bias))
         return x + self.mlp[2](hidden)
 
-    def _attend_all(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
-        """All windows at once, head by head: for gradients, which need each intermediate result again anyway."""
+    def _attend(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
+        """q, k, v (B,R,R,n,3C) -> (B,R,R,n,C), without gradients in as little memory as the working set."""
+        usual = self.rows - len(logit_bias) + 1
+        parts = list(zip((slice(0, usual), slice(usual, None)), logit_bias))
+        map_bytes = self.rows**2 * self._window_bytes(qkv)
+        at_once = len(qkv) if torch.is_grad_enabled() else working_set(qkv.device) // map_bytes
+        if at_once:
+            maps = qkv.split(at_once)
+            return torch.cat([torch.cat([self._together(x[:, rows], bias) for rows, bias in parts], 1) for x in maps])
+        attended = torch.empty_like(qkv[..., : qkv.shape[-1] // 3])
+        for rows, bias in parts:
+            self._head_by_head(qkv[:, rows], bias, attended[:, rows])
+        return attended
+
+    def _window_bytes(self, qkv: Tensor) -> int:
+        """Of a window's logits, all heads."""
+        return self.heads * self.cells**2 * qkv.element_size()
+
+    def _together(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,heads,n,n) -> (B,R,W,n,C)"""
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)
-        bias = logit_bias
-        if len(bias) > 1:
-            bias = torch.cat([bias[:1].expand(self.rows - 1, -1, -1, -1, -1), bias[1:]])
         x = ((q @ k.transpose(-2, -1)) + bias).softmax(dim=-1) @ v
         return x.transpose(-3, -2).flatten(-2)
 
-    def _attend_lean(self, windows: Tensor, logit_bias: Tensor) -> Tensor:
-        """q, k, v (B,R,R,n,3C) -> (B,R,R,n,C), in as little memory as the working set."""
-        attended = torch.empty_like(windows[..., : windows.shape[-1] // 3])
-        usual = self.rows - len(logit_bias) + 1
-        for rows, bias in zip((slice(0, usual), slice(usual, None)), logit_bias):
-            self._attend(windows[:, rows], bias, attended[:, rows])
-        return attended
-
-    def _attend(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
-        """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,heads,n,n); writes into output (B,R,W,n,C)."""
+    def _head_by_head(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
+        """The same, written into output (B,R,W,n,C)."""
         batch, rows, windows, cells, width = output.shape
         depth = width // self.heads
-        row_bytes = windows * self.heads * cells * cells * qkv.element_size()  # of logits, and of their bias
-        step = max(1, min(rows, working_set(qkv.device) // row_bytes))
+        step = max(1, min(rows, working_set(qkv.device) // (windows * self._window_bytes(qkv))))
         bias = bias.repeat(step, 1, 1, 1) if len(bias) > 1 and step > 1 else bias
         logits = qkv.new_empty(step * windows, cells, cells)
         for b in range(batch):
