@@ -226,14 +226,18 @@ def _from_lab(lab: Tensor) -> Tensor:
 
 def _match_colour(face: Tensor, picture: Tensor, weight: Tensor) -> Tensor:
     """`face` with the weighted mean and spread of `picture`'s colours; each frame alone: batching changes nothing."""
+    lab, wanted = _to_lab(face), _to_lab(picture)
+    # Where they differ more than elsewhere a head has moved: counted in full, it would make its surroundings pump.
+    distance = (lab - wanted).norm(dim=-1)
+    usual = (distance * weight).sum() / weight.sum().clamp_min(1e-6)
+    weight = weight / (1 + (distance / usual.clamp_min(1e-3)) ** 4)
     total = weight.sum().clamp_min(1e-6)
 
     def statistics(lab: Tensor) -> tuple[Tensor, Tensor]:
         mean = (lab * weight[..., None]).sum((0, 1)) / total
         return mean, (((lab - mean) ** 2 * weight[..., None]).sum((0, 1)) / total).sqrt()
 
-    lab = _to_lab(face)
-    (mean, spread), (wanted_mean, wanted_spread) = statistics(lab), statistics(_to_lab(picture))
+    (mean, spread), (wanted_mean, wanted_spread) = statistics(lab), statistics(wanted)
     # A flat wall says nothing about contrast: 0.01 keeps the ratio of two tiny spreads near 1, 2 is the most allowed.
     gain = ((wanted_spread + 0.01) / (spread + 0.01)).clamp(0.5, 2)
     return _from_lab((lab - mean) * gain + wanted_mean)

@@ -157,12 +157,17 @@ def _number_size(model: nn.Module) -> int:
 # Rendering
 
 
-def render(handle: Handle, source: Source, motion: Motion, batch_size: int, progress: "Progress") -> Iterator[Tensor]:
+def render(handle: Handle, source: Source, motion: Motion, batch_size: int) -> Iterator[Tensor]:
     """Blocks of frames (n,H,W,3), 0..1, float32 on the CPU. batch_size 0: as many as suit the device."""
     batch = batch_size or backend.best_batch_size(handle.patcher.load_device)
     # about one frame's worth is there for any number
     renderer = on_device(handle, (batch + 1) * handle.model.bytes_per_frame)
-    for block in backend.fetch(renderer.stream(source, motion, batch_size or None)):
+    yield from backend.fetch(renderer.stream(source, motion, batch_size or None))
+
+
+def watched(blocks: Iterator[Tensor], progress: "Progress") -> Iterator[Tensor]:
+    """The same blocks of frames (n,H,W,3): each frame is a step of progress, the last of a block may be shown."""
+    for block in blocks:
         yield block
         progress.step(len(block), block[-1])
 

@@ -60,7 +60,8 @@ class Render(io.ComfyNode):
         )
         images = torch.empty(shape, device=host.result_device())
         done = 0
-        for block in host.render(renderer, source, motion, batch_size, host.Progress(len(motion))):
+        blocks = host.render(renderer, source, motion, batch_size)
+        for block in host.watched(blocks, host.Progress(len(motion))):
             images[done : done + len(block)] = block
             done += len(block)
         return io.NodeOutput(images, float(motion.fps))
@@ -125,11 +126,12 @@ class RenderVideo(io.ComfyNode):
         mark: str = "",
     ) -> io.NodeOutput:
         motion = motion.at_fps(fps or motion.fps)
-        blocks = host.render(renderer, source, motion, batch_size, host.Progress(len(motion)))
+        blocks = host.render(renderer, source, motion, batch_size)
         if (crop is None) != (background is None):
             raise InputError("Connect crop and background of Render Video together, or neither: one needs the other.")
         if crop is not None:
             blocks = paste(blocks, background, crop, len(motion))
+        blocks = host.watched(blocks, host.Progress(len(motion)))
         return io.NodeOutput(write(blocks, motion.fps, audio and types.sound(audio), quality, mark))
 
 

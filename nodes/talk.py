@@ -78,7 +78,8 @@ class TalkingHead(io.ComfyNode):
         progress = host.Progress(2 * windows + frames)
         heard = encode.listen(generator, speech, lambda done: progress.step(done * windows / frames))
         motion = sample.sample_motion(generator, source, heard, seed, steps, cfg, progress)
-        video = render.write(host.render(renderer, source, motion, 0, progress), motion.fps, speech, text=mark)
+        blocks = host.watched(host.render(renderer, source, motion, 0), progress)
+        video = render.write(blocks, motion.fps, speech, text=mark)
         return io.NodeOutput(video, portrait)
 
 

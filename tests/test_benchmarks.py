@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from benchmarks import audio, end_to_end, gpu, gpu_checks, joins, memory, reenact, render, sample, stages
+from benchmarks import audio, end_to_end, finetune, gpu, gpu_checks, joins, memory, reenact, render, sample, stages
 from imtalker import pipeline
 from imtalker.errors import InputError
 
@@ -60,6 +60,12 @@ def test_joins_of_the_avatar():
         (sound, noise) for sound in ("speech", "silence") for noise in ("fresh", "the same")
     ]
     assert all(row["head_ratio"] > 0 for row in rows)
+
+
+def test_a_fine_tune_begins_with_the_avatar():
+    before, after = finetune.main(["--minutes", "0.02", "--seconds", "1.6", "--lr", "1e-5"])
+    assert before > 15
+    assert after == pytest.approx(before, abs=0.5)
 
 
 def test_a_wrong_reference_is_refused(tmp_path):

@@ -175,6 +175,18 @@ def test_colour_match_removes_a_tint():
     assert (matched - image)[inside].abs().mean() < 0.5 * (plain - image)[inside].abs().mean()
 
 
+def test_colour_match_leaves_a_wall_alone_while_a_head_moves_before_it():
+    """Dark hair comes into the soft edge on the left: what stands still inside keeps its colours."""
+    image, crop = picture()[None] * 0.2 + 0.7, Crop(60, 40, 200, 300, 400)
+    before = cropping.apply_crop(image, crop)
+    after = before.clone()
+    after[:, 150:350, :90] = 0.2
+    pasted, masks = cropping.paste_back(image, torch.cat([before, after]), crop, colour_match=1.0)
+    still = masks[0] > 0.9
+    still[:, :120] = False  # the hair, and beside it
+    assert (pasted[1] - pasted[0])[still].abs().max() * 255 < 2
+
+
 def test_lab_is_oklab_and_inverts():
     white = cropping._to_lab(torch.ones(1, 1, 3))
     assert torch.allclose(white, torch.tensor([1.0, 0, 0]), atol=1e-4)

@@ -130,7 +130,7 @@ def test_a_doubled_map_is_convolved_without_doubling_it(side):
 
 @pytest.mark.parametrize("shifted", [False, True])
 def test_windows_attend_as_defined(shifted, monkeypatch):
-    """Against attention window by window with bias and mask, for working sets from one row of windows to all."""
+    """Against attention window by window with bias and mask, for working sets of all sizes."""
     side, width, heads, window = 24, 16, 4, 8
     block = SwinBlock(side, width, heads, window, shifted).requires_grad_(False).eval()
     for name, parameter in block.named_parameters():
@@ -150,11 +150,11 @@ def test_windows_attend_as_defined(shifted, monkeypatch):
     attended = attn.proj((logits.softmax(-1) @ v).transpose(2, 3).flatten(3))
     attended = x + from_windows(attended, window, side).roll((shift, shift), (1, 2)).flatten(1, 2)
     expected = attended + block.mlp(block.norm_ffn(attended))
-    for size in (1, 1 << 20, 1 << 30):
+    for size in (1, 400_000, 1 << 20, 1 << 30):  # one row of windows and two, head by head; one map, and both
         monkeypatch.setattr("imtalker.models.windows.working_set", lambda _, size=size: size)
         with torch.inference_mode():
             torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
-    # where gradients may be wanted, another way
+    # where gradients may be wanted, all at once
     torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -161,6 +161,15 @@ def test_colours_survive(tmp_path):
     assert error.unflatten(0, (4, 32)).unflatten(2, (6, 32))[:, 8:24, :, 8:24].abs().max() <= 5
 
 
+def test_a_picture_is_read_neither_darker_nor_tinted(tmp_path):
+    across, down = torch.meshgrid(torch.linspace(0.1, 0.9, 256), torch.linspace(0.2, 0.8, 256), indexing="xy")
+    picture = torch.stack([across, (across + down) / 2, 1 - down], dim=-1)
+    write_video(tmp_path / "a.mp4", [picture], 25, crf=0)
+    with VideoReader(tmp_path / "a.mp4") as video:
+        error = next(iter(video)).float() - picture * 255
+    assert error.mean((0, 1)).abs().max() <= 0.5
+
+
 @pytest.mark.parametrize(("space", "full"), [(1, False), (1, True), (5, False), (5, True), (2, False)])
 def test_the_files_own_colour_matrix_is_used(tmp_path, space, full):
     """Luma and chroma worked out by hand from the standards; a small file without a tag is bt601."""

@@ -62,9 +62,9 @@ class WindowAttention(nn.Module):
 class SwinBlock(Folded):
     """Window attention and MLP, both residual; with `shifted`, windows straddle those of the block before.
 
-    Heads are as narrow as 4 channels, too few for fused kernels. Here the keys of all heads of a window stand in one
-    block-diagonal matrix, likewise the values: two well-formed products and one softmax for as many windows as the
-    working set holds, and the heads come out side by side.
+    Heads are as narrow as 4 channels, too few for fused kernels. Where a map's logits are more than the working set, it
+    is one head after the other, for as many windows as that holds; keys, values and result then stand channels first,
+    since products along rows of four numbers are slow.
     """
 
     def __init__(self, side: int, width: int, heads: int, window: int, shifted: bool):
@@ -84,75 +84,71 @@ class SwinBlock(Folded):
         self.register_buffer("mask", mask, persistent=False)
 
     def derive(self) -> tuple[Tensor, ...]:
-        """Weight and bias of q (scaled), k and v together; bias of the logits, mask included, (1,1,n,heads*n), or with
-        `shifted` (2,W,n,heads*n), the second for the last row of windows; weight and bias of the MLP's entry."""
+        """Weight and bias of q (scaled), k and v together; bias of the logits, mask included, (1,1,heads,n,n), or with
+        `shifted` (2,W,heads,n,n), the second for the last row of windows; weight and bias of the MLP's entry."""
         attn = self.attn
         scale = (attn.q.weight.shape[0] // self.heads) ** -0.5
         q, q_bias = after_norm(self.norm_q, attn.q)
         k, k_bias = after_norm(self.norm_kv, attn.k)
         v, v_bias = after_norm(self.norm_kv, attn.v)
-        logit_bias = attn.relative_position_bias_table[self.index].transpose(1, 2)[None, None]
+        logit_bias = attn.relative_position_bias_table[self.index].permute(2, 0, 1)[None, None]
         if self.mask is not None:
-            logit_bias = logit_bias + self.mask[..., None, :].to(logit_bias)
+            logit_bias = logit_bias + self.mask[:, :, None].to(logit_bias)
         qkv = torch.cat([q * scale, k, v]), torch.cat([q_bias * scale, k_bias, v_bias])
-        return *qkv, logit_bias.flatten(3), *after_norm(self.norm_ffn, self.mlp[0])
+        return *qkv, logit_bias, *after_norm(self.norm_ffn, self.mlp[0])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,S*S,C) -> (B,S*S,C)"""
         qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
         normal = F.layer_norm(x, x.shape[-1:])
         windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (self.rows, self.rows, self.cells))
-        attend = self._attend_all if torch.is_grad_enabled() else self._attend_lean
-        attended = attend(windows, logit_bias)
+        attended = self._attend(windows, logit_bias)
         x = x + self.attn.proj(attended.flatten(1, 3))[:, self.back]
         hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), mlp, mlp_bias))
         return x + self.mlp[2](hidden)
 
-    def _attend_all(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
-        """All windows at once, head by head: for gradients, which need each intermediate result again anyway."""
+    def _attend(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
+        """q, k, v (B,R,R,n,3C) -> (B,R,R,n,C), without gradients in as little memory as the working set."""
+        usual = self.rows - len(logit_bias) + 1
+        parts = list(zip((slice(0, usual), slice(usual, None)), logit_bias))
+        map_bytes = self.rows**2 * self._window_bytes(qkv)
+        at_once = len(qkv) if torch.is_grad_enabled() else working_set(qkv.device) // map_bytes
+        if at_once:
+            maps = qkv.split(at_once)
+            return torch.cat([torch.cat([self._together(x[:, rows], bias) for rows, bias in parts], 1) for x in maps])
+        attended = torch.empty_like(qkv[..., : qkv.shape[-1] // 3])
+        for rows, bias in parts:
+            self._head_by_head(qkv[:, rows], bias, attended[:, rows])
+        return attended
+
+    def _window_bytes(self, qkv: Tensor) -> int:
+        """Of a window's logits, all heads."""
+        return self.heads * self.cells**2 * qkv.element_size()
+
+    def _together(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,heads,n,n) -> (B,R,W,n,C)"""
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)
-        bias = logit_bias.unflatten(-1, (self.heads, self.cells)).transpose(2, 3)
-        if len(bias) > 1:
-            bias = torch.cat([bias[:1].expand(self.rows - 1, -1, -1, -1, -1), bias[1:]])
         x = ((q @ k.transpose(-2, -1)) + bias).softmax(dim=-1) @ v
         return x.transpose(-3, -2).flatten(-2)
 
-    def _attend_lean(self, windows: Tensor, logit_bias: Tensor) -> Tensor:
-        """q, k, v (B,R,R,n,3C) -> (B,R,R,n,C), in as little memory as the working set."""
-        attended = torch.empty_like(windows[..., : windows.shape[-1] // 3])
-        usual = self.rows - len(logit_bias) + 1
-        for rows, bias in zip((slice(0, usual), slice(usual, None)), logit_bias):
-            self._attend(windows[:, rows], bias, attended[:, rows])
-        return attended
-
-    def _attend(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
-        """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,n,heads*n); writes into output (B,R,W,n,C)."""
+    def _head_by_head(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
+        """The same, written into output (B,R,W,n,C)."""
         batch, rows, windows, cells, width = output.shape
-        heads, depth = self.heads, width // self.heads
-        row_bytes = windows * cells * heads * cells * qkv.element_size()
-        step = max(1, min(rows, working_set(qkv.device) // row_bytes))
-        bias = bias.repeat(step, 1, 1) if len(bias) > 1 and step > 1 else bias
-        # the zeros outside the blocks are written once
-        keys, values = (qkv.new_zeros(step * windows, heads, depth, heads, cells) for _ in range(2))
-        logits = qkv.new_empty(step * windows, cells, heads * cells)
+        depth = width // self.heads
+        step = max(1, min(rows, working_set(qkv.device) // (windows * self._window_bytes(qkv))))
+        bias = bias.repeat(step, 1, 1, 1) if len(bias) > 1 and step > 1 else bias
+        logits = qkv.new_empty(step * windows, cells, cells)
         for b in range(batch):
             for start in range(0, rows, step):
                 part = slice(start, min(start + step, rows))
-                count = (part.stop - start) * windows
-                q, k, v = qkv[b, part].flatten(0, 1).chunk(3, dim=-1)
-                for block, x in ((keys, k), (values, v)):
-                    # the diagonal comes last: (W,depth,n,heads)
-                    x = x.unflatten(-1, (heads, depth)).permute(0, 3, 1, 2)
-                    block[:count].diagonal(dim1=1, dim2=3).copy_(x)
-                x = torch.baddbmm(
-                    bias[:count],
-                    q,
-                    keys[:count].view(count, width, heads * cells),
-                    out=logits[:count],
-                )
-                x = x.unflatten(-1, (heads, cells)).softmax(dim=-1).flatten(2)
-                x = x @ values[:count].view(count, width, heads * cells).transpose(1, 2)
-                output[b, part] = x.view(-1, windows, cells, width)
+                q, kv = qkv[b, part].flatten(0, 1).split([width, 2 * width], dim=-1)
+                k, v = kv.transpose(1, 2).contiguous().split(width, dim=1)
+                attended = torch.empty_like(v)
+                for head in range(self.heads):
+                    own = slice(head * depth, (head + 1) * depth)
+                    x = torch.baddbmm(bias[: len(q), head], q[:, :, own], k[:, own], out=logits[: len(q)])
+                    attended[:, own] = v[:, own] @ x.softmax(dim=-1).transpose(1, 2)
+                output[b, part] = attended.transpose(1, 2).view(-1, windows, cells, width)
 
 
 def after_norm(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:

@@ -40,8 +40,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--devices", type=int, default=1, help="of these, or processes on a CPU (%(default)s)")
     parser.add_argument("--start", type=Path, help="a renderer.safetensors of an avatar, to go on from")
     parser.add_argument("--precision", default="32-true", help="32-true or bf16-mixed (%(default)s)")
-    parser.add_argument("--people", type=int, default=6, help="in a batch (%(default)s; a large GPU: 48)")
-    parser.add_argument("--drivers", type=int, default=2, help="frames of each (%(default)s)")
+    parser.add_argument(
+        "--people", type=int, default=RendererRecipe.people, help="in a batch (%(default)s; a large GPU: 48)"
+    )
+    parser.add_argument("--drivers", type=int, default=RendererRecipe.drivers, help="frames of each (%(default)s)")
     parser.add_argument("--only", choices=("renderer", "generator"), help="one of the two")
     parser.add_argument("--stages", nargs="+", choices=tuple(SHARES), default=tuple(SHARES), help="of the renderer")
     parser.add_argument("--no-gates", action="store_true", help="go on whatever the gates say: for a rehearsal")

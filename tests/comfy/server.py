@@ -27,7 +27,7 @@ class Run:
     prompt_id: str
     outputs: dict = field(default_factory=dict)
     messages: list[tuple[str, dict]] = field(default_factory=list)
-    previews: int = 0
+    previews: list[bytes] = field(default_factory=list)  # JPEG
 
     def of(self, kind: str) -> list[dict]:
         return [data for name, data in self.messages if name == kind]
@@ -134,7 +134,7 @@ class Server:
             while True:
                 message = socket.recv()
                 if isinstance(message, bytes):
-                    run.previews += 1
+                    run.previews.append(message[8:])  # after the kinds of message and of picture
                     continue
                 message = json.loads(message)
                 data = message["data"]

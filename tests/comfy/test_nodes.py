@@ -1,11 +1,13 @@
 """Every node through the HTTP API of a running ComfyUI, as an artist's graph does."""
 
+import io
 import re
 import time
 
 import av
 import pytest
 from graphs import composed, node, rendered, saved, talking_head
+from PIL import Image
 from server import Refusal, Server
 
 PUBLISHED = "published (downloaded on first use)"
@@ -135,7 +137,10 @@ def test_paste_back_while_rendering(server):
     crop = {"crop": node("MadeUpCrop", x=20.0, y=10.0, size=100.0, height=120, width=160)}
     background = {"whole": node("LoadImage", image="wide.png")}
     graph = rendered(composed(), crop=["crop", 0], background=["whole", 0]) | crop | background
-    assert probe(server, server.run(graph).files("save")[0])["size"] == (160, 120)
+    run = server.run(graph)
+    assert probe(server, run.files("save")[0])["size"] == (160, 120)
+    preview = Image.open(io.BytesIO(run.previews[-1]))
+    assert preview.width / preview.height == pytest.approx(160 / 120, abs=0.01)  # the whole picture, as in the video
     del graph["render"]["inputs"]["crop"]
     assert "together" in refusal(server, graph)
     graph["render"]["inputs"] |= {"crop": ["crop", 0], "background": ["image", 0]}

@@ -95,6 +95,17 @@ def test_no_workflow_is_without_expectation_and_picture():
         assert shipped.picture_of(name).stat().st_size < 150_000
 
 
+def rectangles(workflow: dict) -> tuple[list[tuple], list[tuple]]:
+    """Those of nodes, titles included, and of groups: left, top, right, bottom."""
+    title = 30
+    nodes = [(*node["pos"], *node["size"]) for node in workflow["nodes"]]
+    groups = [group["bounding"] for group in workflow["groups"]]
+    return (
+        [(x, y - title, x + width, y + height) for x, y, width, height in nodes],
+        [(x, y, x + width, y + height) for x, y, width, height in groups],
+    )
+
+
 @pytest.mark.parametrize("name", shipped.NAMES)
 class TestFile:
     def test_links_join_what_they_name(self, name):
@@ -114,16 +125,20 @@ class TestFile:
 
     def test_nodes_lie_apart_each_in_one_group(self, name):
         workflow = shipped.read(name)
-        title = 30
-        boxes = [(*node["pos"], *node["size"]) for node in workflow["nodes"]]
-        boxes = [(x, y - title, x + width, y + height) for x, y, width, height in boxes]
+        boxes, groups = rectangles(workflow)
         for a, b in itertools.combinations(boxes, 2):
             assert max(a[0], b[0]) >= min(a[2], b[2]) + 20 or max(a[1], b[1]) >= min(a[3], b[3]) + 20, (a, b)
-        groups = [group["bounding"] for group in workflow["groups"]]
-        groups = [(x, y, x + width, y + height) for x, y, width, height in groups]
         for one, box in zip(workflow["nodes"], boxes, strict=True):
-            around = [g for g in groups if g[0] < box[0] and g[1] < box[1] and box[2] < g[2] and box[3] < g[3]]
+            # a line below the widgets says whose node it is in Nodes 2.0
+            bottom = box[3] + 40 * one["type"].startswith("IMTalker")
+            around = [g for g in groups if g[0] < box[0] and g[1] < box[1] and box[2] < g[2] and bottom < g[3]]
             assert len(around) == (one["type"] not in shipped.NOTES), one["type"]
+
+    def test_it_can_be_read_where_all_of_it_is_seen(self, name):
+        """On a screen of 1920 x 1080; below 8 / 14 of its size the page draws no text."""
+        left, top, right, bottom = zip(*itertools.chain(*rectangles(shipped.read(name))))
+        seen = min((1920 - 90) / (max(right) - min(left)), (1080 - 110) / (max(bottom) - min(top)))
+        assert seen > 8 / 14
 
     def test_it_says_in_three_lines_what_to_do(self, name):
         (note,) = (node for node in shipped.read(name)["nodes"] if node["type"] in shipped.NOTES)
