@@ -280,22 +280,20 @@ def _first_stage(generator: Generator, file: Path, minutes: float, facts: dict, 
     return training
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of the result")
     parser.add_argument("--minutes", type=float, default=45, help="of training, both stages together")
     parser.add_argument("--hearing-minutes", type=float, help="of these, for the audio encoder (half)")
     parser.add_argument("--start", type=Path, metavar="FILE", help="an avatar's generator.safetensors, to go on from")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if not 0 < (arguments.hearing_minutes or arguments.minutes / 2) < arguments.minutes:
+    if not 0 < (options.hearing_minutes or options.minutes / 2) < options.minutes:
         parser.error("both stages need some of the minutes")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     try:
-        path = train(
-            arguments.out, arguments.minutes, arguments.hearing_minutes, seed=arguments.seed, start=arguments.start
-        )
+        path = train(options.out, options.minutes, options.hearing_minutes, seed=options.seed, start=options.start)
     except InputError as error:
         raise SystemExit(str(error)) from error
     if path is None:
