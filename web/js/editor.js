@@ -33,7 +33,7 @@ export class KeyframeEditor extends Timeline {
 
   constructor(node, spec) {
     super()
-    Object.assign(this, { node, playing: false, gesture: null, size: "", frame: 0 })
+    Object.assign(this, { node, playing: 0, gesture: null, size: "", frame: 0 })
     this.state = new State(node, spec, () => this.redraw())
     this.parts = build(spec, {
       play: () => this.setPlaying(!this.playing),
@@ -81,7 +81,7 @@ export class KeyframeEditor extends Timeline {
     const { number, preset, amount } = this.parts
     on(canvas, "pointerdown", (event) => grab(this, event))
     on(canvas, "pointermove", (event) => move(this, event))
-    on(canvas, "pointerup pointercancel", (event) => release(this, event))
+    on(canvas, "pointerup pointercancel lostpointercapture", (event) => release(this, event))
     on(canvas, "dblclick", (event) => add(this, event))
     on(canvas, "keydown", (event) => key(this, event))
     on(canvas, "copy cut paste", (event) => clipboard(this, event))
@@ -93,14 +93,15 @@ export class KeyframeEditor extends Timeline {
     on(number, "change", () => {
       const value = Number.parseFloat(number.value)
       if (Number.isFinite(value)) state.setValue(state.active, value)
+      this.showValue() // what was typed may have been out of its limits, or no number
       this.redraw()
     })
     const applyPreset = (name) => {
-      if (name) state.applyPreset(name, Number(amount.value))
+      state.applyPreset(Number(amount.value), name)
       this.redraw()
     }
-    on(preset, "change", () => applyPreset(preset.value || state.used))
-    on(amount, "change", () => applyPreset(state.used))
+    on(preset, "change", () => applyPreset(preset.value))
+    on(amount, "change", () => applyPreset())
     on(window, "wheel keyup pointerup", () => this.notice(), { passive: true }) // the zoom may have changed
     const resized = new ResizeObserver(() => this.redraw())
     resized.observe(canvas)
@@ -125,27 +126,27 @@ export class KeyframeEditor extends Timeline {
     after(node, "onRemoved", () => {
       stop.abort()
       resized.disconnect()
-      cancelAnimationFrame(this.frame)
       this.setPlaying(false)
+      cancelAnimationFrame(this.frame)
     })
   }
 
+  /** From the playhead on in real time, and at the end from the start again; `playing` is the frame asked for, or 0. */
   setPlaying(playing) {
-    if (this.playing === playing) return
-    this.playing = playing
+    if (Boolean(this.playing) === playing) return
     const { state } = this
     this.parts.play.firstElementChild.innerHTML = ICONS[playing ? "pause" : "play"]
     let before = null
     const step = (now) => {
-      if (!this.playing) return
+      this.playing = requestAnimationFrame(step)
       state.playhead += before === null ? 0 : (now - before) / 1000
       if (state.playhead > state.duration()) state.playhead = 0
       before = now
       this.draw()
-      requestAnimationFrame(step)
     }
-    if (playing) requestAnimationFrame(step)
-    else state.setPlayhead(state.playhead)
+    cancelAnimationFrame(this.playing)
+    this.playing = playing ? requestAnimationFrame(step) : 0
+    if (!playing) state.setPlayhead(state.playhead)
   }
 
   // Drawing
@@ -197,7 +198,12 @@ export class KeyframeEditor extends Timeline {
     name.textContent = `${channel.label} ${channel.unit}`
     name.title = `${channel.label}: larger is ${channel.positive}`
     number.step = channel.step
-    if (document.activeElement !== number) number.value = k.tidy(channel, this.state.value(active))
+    if (document.activeElement !== number) this.showValue()
     preset.value = used ?? ""
+  }
+
+  showValue() {
+    const { active, channels } = this.state
+    this.parts.number.value = k.tidy(channels[active], this.state.value(active))
   }
 }

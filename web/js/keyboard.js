@@ -13,7 +13,7 @@ export function key(editor, event) {
   }
   event.preventDefault()
   event.stopPropagation()
-  if (editor.gesture || !editor.state.usable()) return
+  if (!editor.state.usable()) return
   act()
   editor.redraw()
 }

@@ -27,15 +27,17 @@ export function grab(editor, event) {
   editor.setPlaying(false)
   canvas.setPointerCapture(event.pointerId)
   state.hold()
-  editor.gesture = gesture
+  editor.gesture = { ...gesture, pointer: event.pointerId }
   gesture.move(start, event)
   editor.redraw()
 }
 
 export function move(editor, event) {
+  const { gesture } = editor
   const point = place(editor.canvas, event)
-  if (editor.gesture) {
-    editor.gesture.move(point, event)
+  if (gesture) {
+    if (gesture.pointer !== event.pointerId) return // a palm, say, while the pen draws
+    gesture.move(point, event)
     editor.redraw()
   } else if (!editor.state.error) {
     editor.canvas.style.cursor = cursorAt(editor, point)
@@ -43,7 +45,7 @@ export function move(editor, event) {
 }
 
 export function release(editor, event) {
-  if (!editor.gesture) return
+  if (editor.gesture?.pointer !== event.pointerId) return
   editor.gesture.end?.(place(editor.canvas, event))
   editor.gesture = null
   editor.state.letGo()

@@ -28,6 +28,7 @@ export class State {
     if (this.held || this.source.value === this.text) return
     this.text = this.source.value
     this.selected = new Set()
+    this.used = null
     try {
       this.curves = k.parse(String(this.text), this.names)
       this.error = ""
@@ -56,8 +57,9 @@ export class State {
     this.commit()
   }
 
-  /** Whether there is anything to edit; a text that cannot be read is left as it is until it is cleared. */
+  /** Whether an edit may begin: not during a drag; and a text that cannot be read stays until it is cleared. */
   usable() {
+    if (this.held) return false
     this.sync()
     return !this.error
   }
@@ -130,17 +132,20 @@ export class State {
   }
 
   remove(all = false) {
-    this.sync()
-    if (this.error) {
+    if (this.usable()) {
+      const selected = this.selected.size || !all ? this.selected : new Set(this.curves[this.active])
+      if (selected.size) this.change(k.without(this.curves, selected))
+    } else if (this.error) {
       this.error = ""
-      return this.change({})
+      this.change({})
     }
-    const selected = this.selected.size || !all ? this.selected : new Set(this.curves[this.active])
-    if (selected.size) this.change(k.without(this.curves, selected))
   }
 
-  applyPreset(name, amount) {
+  /** Without a name: the one used last, in another size. */
+  applyPreset(amount, wanted) {
     if (!this.usable()) return
+    const name = wanted || this.used
+    if (!name) return
     const made = k.expand(this.presets[name], this.duration(), amount, this.channels)
     this.change({ ...this.curves, ...k.limited(made, this.channels, this.more()) }, new Set(), name)
   }
