@@ -5,8 +5,11 @@ import { app } from "../../../scripts/app.js"
 import * as k from "./keyframes.js"
 
 const DEFAULT_SECONDS = 4
-const waveforms = new Map() // of nodes by id, so that an undo, which makes all nodes anew, loses none
+const waveforms = new Map() // of nodes, so that an undo, which makes all nodes anew, loses none
 const views = new Map() // playhead and active channel, likewise
+
+/** Of a node before and after an undo; other workflows have nodes of the same ids. */
+const identity = (node) => `${node.graph?.id} ${node.id}`
 
 export class State {
   /** `spec`: the channels and presets of imtalker/keyframes.py; `changed()` is called when there is more to show. */
@@ -183,17 +186,16 @@ export class State {
   // What outlives the node
 
   keepWaveform(waveform) {
-    waveforms.set(String(this.node.id), waveform)
+    waveforms.set(identity(this.node), waveform)
   }
 
   keepView() {
-    views.set(String(this.node.id), { playhead: this.playhead, active: this.active })
+    views.set(identity(this.node), { playhead: this.playhead, active: this.active })
   }
 
   restore() {
-    const id = String(this.node.id)
-    this.waveform = waveforms.get(id) ?? null
-    const view = views.get(id)
+    this.waveform = waveforms.get(identity(this.node)) ?? null
+    const view = views.get(identity(this.node))
     if (view && this.names.includes(view.active)) Object.assign(this, view)
     this.changed()
   }
