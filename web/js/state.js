@@ -3,13 +3,11 @@
 
 import { app } from "../../../scripts/app.js"
 import * as k from "./keyframes.js"
+import { Memory } from "./memory.js"
 
 const DEFAULT_SECONDS = 4
-const waveforms = new Map() // of nodes, so that an undo, which makes all nodes anew, loses none
-const views = new Map() // playhead and active channel, likewise
-
-/** Of a node before and after an undo; other workflows have nodes of the same ids. */
-const identity = (node) => `${node.graph?.id} ${node.id}`
+const waveforms = new Memory()
+const views = new Memory() // playhead and active channel
 
 export class State {
   /** `spec`: the channels and presets of imtalker/keyframes.py; `changed()` is called when there is more to show. */
@@ -186,16 +184,16 @@ export class State {
   // What outlives the node
 
   keepWaveform(waveform) {
-    waveforms.set(identity(this.node), waveform)
+    waveforms.set(this.node, waveform)
   }
 
   keepView() {
-    views.set(identity(this.node), { playhead: this.playhead, active: this.active })
+    views.set(this.node, { playhead: this.playhead, active: this.active })
   }
 
   restore() {
-    this.waveform = waveforms.get(identity(this.node)) ?? null
-    const view = views.get(identity(this.node))
+    this.waveform = waveforms.get(this.node)
+    const view = views.get(this.node)
     if (view && this.names.includes(view.active)) Object.assign(this, view)
     this.changed()
   }
