@@ -323,6 +323,11 @@ class TestInThePage:
         assert moved([1, 2], -5, 0)[0] == [[0, 10], [1, 20]]
         assert moved([1, 2], 0, 15)[0] == [[0, 0], [1, 25], [2, 30]]
 
+    def test_what_is_pasted_can_be_read_again(self, page):
+        part = {"yaw": [[0, 1], [1, 2], [2, 3]]}
+        found = page("k.pasted({}, given, 3599.5).curves", part)
+        assert parse(to_json(found)) == {"yaw": [(3599.5, 1), (3600, 3)]}
+
 
 class Still:
     """A source of which the generator reads the motion alone."""

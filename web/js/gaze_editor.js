@@ -2,20 +2,22 @@
 
 import { install, KeyframeEditor } from "./editor.js"
 import { clamp, range } from "./keyframes.js"
+import { dragValues } from "./pointer.js"
 
 class GazeEditor extends KeyframeEditor {
   static laneHeight = 72
 
   reach(layout) {
-    const [, across] = range(this.channels.horizontal, this.more())
-    const [, up] = range(this.channels.vertical, this.more())
+    const { channels } = this.state
+    const [, across] = range(channels.horizontal, this.state.more())
+    const [, up] = range(channels.vertical, this.state.more())
     const room = layout.side / 2 - 12
     return { x: layout.side / 2, y: layout.height / 2, across: room / across, up: room / up }
   }
 
   grabGizmo(layout) {
     const { x, y, across, up } = this.reach(layout)
-    return this.dragValues((point, event) => {
+    return dragValues(this.state, (point, event) => {
       const horizontal = (point.x - x) / across, vertical = (y - point.y) / up
       // near the middle, exactly the camera
       const close = !event.shiftKey && Math.hypot(point.x - x, point.y - y) < 4
@@ -30,7 +32,7 @@ class GazeEditor extends KeyframeEditor {
   drawGizmo(context, colours, layout) {
     const { x, y, half } = this.drawFrame(context, colours, layout)
     const { across, up } = this.reach(layout)
-    const horizontal = this.value("horizontal"), vertical = this.value("vertical")
+    const horizontal = this.state.value("horizontal"), vertical = this.state.value("vertical")
     context.beginPath()
     context.roundRect(x - half, y - half, 2 * half, 2 * half, 6)
     context.clip()

@@ -171,7 +171,8 @@ export function clip(curves, selected) {
 export function pasted(curves, part, time) {
   const found = { ...curves }, selected = new Set()
   for (const [name, curve] of Object.entries(part)) {
-    const added = new Map(curve.map(([t, v]) => [round(t + time, 1000), [round(t + time, 1000), v]]))
+    const moved = curve.map(([t, v]) => [Math.min(round(t + time, 1000), MAX_SECONDS), v])
+    const added = new Map(moved.map((keyframe) => [keyframe[0], keyframe]))
     found[name] = sorted([...(found[name] ?? []).filter(([t]) => !added.has(t)), ...added.values()])
     for (const keyframe of added.values()) selected.add(keyframe)
   }

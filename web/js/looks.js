@@ -1,6 +1,6 @@
-// How the editor is dressed: its style, in the colours of ComfyUI's theme, its icons, and its page of help.
+// What the page has of an editor: its elements, their style in the colours of ComfyUI's theme, icons, and a page of help.
 
-export const STYLE = `
+const STYLE = `
 .imtalker-editor { display: flex; flex-direction: column; gap: 6px; width: 100%; height: 100%; min-height: 0;
   box-sizing: border-box; padding: 6px; border-radius: 6px; position: relative; overflow: hidden; user-select: none;
   font: 12px/1.2 Inter, Arial, sans-serif; color: var(--input-text); background-color: var(--comfy-input-bg);
@@ -37,7 +37,7 @@ export const ICONS = {
   help: '<path d="M5.9 9.3h1.8v-.5c0-.7.4-1 1-1.500C9.600 6.700 10.400 6 10.400 4.600 10.400 2.700 9 1.500 7 1.500 4.900 1.500 3.600 2.800 3.500 4.800h1.900c0-1 .6-1.700 1.600-1.700.9 0 1.500.6 1.500 1.500 0 .7-.4 1.100-1 1.600C6.500 6.900 5.900 7.500 5.900 8.800zM5.800 10.500h2v2h-2z"/>',
 }
 
-export const HELP = [
+const HELP = [
   ["Drag a keyframe", "moves it; with Shift slowly, with Alt off the frames"],
   ["Double click", "adds a keyframe"],
   ["Drag over empty space", "selects keyframes; Shift adds to them"],
@@ -49,3 +49,57 @@ export const HELP = [
   ["Space, Esc", "plays; selects nothing"],
   ["Ctrl Z, Ctrl Y", "ComfyUI's own undo and redo"],
 ]
+
+function make(kind, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(kind), properties)
+  element.append(...children)
+  return element
+}
+
+function addStyle() {
+  if (document.getElementById("imtalker-editor")) return
+  document.head.append(make("style", { id: "imtalker-editor", textContent: STYLE }))
+}
+
+/**
+ * The elements of an editor: {root, canvas, play, time, name, number, preset, amount, sheet}. `acts` are what its
+ * buttons do: {play, add, remove}.
+ */
+export function build({ channels, presets }, acts) {
+  addStyle()
+  const canvas = make("canvas", { tabIndex: 0 })
+  canvas.setAttribute("role", "application")
+  canvas.setAttribute("aria-label", `Keyframes of ${Object.values(channels).map(({ label }) => label).join(", ")}`)
+  const button = (icon, title, act) => {
+    const element = make("button", { type: "button", title })
+    element.innerHTML = `<svg width="14" height="14" viewBox="0 0 14 14" fill="currentColor">${ICONS[icon]}</svg>`
+    element.addEventListener("click", () => (act(), canvas.focus()))
+    return element
+  }
+  const play = button("play", "Play (Space)", acts.play)
+  const time = make("span", { className: "time" })
+  const name = make("span", { className: "name" })
+  const number = make("input", { type: "number", title: "Value of the channel at the playhead" })
+  const preset = make("select", { title: "Draws a movement over the whole time" }, new Option("Preset…", ""))
+  for (const [key, { label }] of Object.entries(presets)) preset.append(new Option(label, key))
+  const amount = make("input", { type: "range", min: 0.1, max: 2, step: 0.05, value: 1 })
+  amount.title = "How large the movement of the preset is"
+  const rows = HELP.flatMap(([key, text]) => [make("dt", { textContent: key }), make("dd", { textContent: text })])
+  const sheet = make("div", { className: "sheet", hidden: true }, make("dl", {}, ...rows))
+  const bar = make(
+    "div",
+    { className: "bar" },
+    play,
+    time,
+    make("span", { className: "grow" }),
+    name,
+    number,
+    button("add", "Keyframe of this channel at the playhead (Enter)", acts.add),
+    button("remove", "Remove the selected keyframes; none selected: all of this channel", acts.remove),
+    preset,
+    amount,
+    button("help", "Mouse and keys", () => (sheet.hidden = !sheet.hidden)),
+  )
+  const root = make("div", { className: "imtalker-editor" }, bar, canvas, sheet)
+  return { root, canvas, play, time, name, number, preset, amount, sheet }
+}

@@ -1,12 +1,13 @@
 // The strongest movements of the motion that Edit Motion or Join Motion gave last, as curves in the node.
 
 import { app } from "../../../scripts/app.js"
+import { Memory } from "./memory.js"
 
 const KINDS = ["IMTalkerEditMotion", "IMTalkerJoinMotion"]
 const HEIGHT = 84
 const BOTTOM = 16 // for the times
 const HUES = [210, 145, 30]
-const motions = new Map() // by node id, so that an undo, which makes all nodes anew, loses none
+const motions = new Memory()
 
 const STYLE = `
 .imtalker-motion { width: 100%; height: 100%; min-height: ${HEIGHT}px; box-sizing: border-box; padding: 6px;
@@ -54,11 +55,11 @@ class MotionPreview {
         return result
       }
     }
-    after("onConfigure", () => this.show(motions.get(String(node.id)) ?? null))
+    after("onConfigure", () => this.show(motions.get(node)))
     after("onExecuted", (output) => {
       const found = output?.imtalker_motion?.[0]
       if (!found) return
-      motions.set(String(node.id), found)
+      motions.set(node, found)
       this.show(found)
     })
     after("onRemoved", () => {

@@ -2,6 +2,7 @@
 
 import { install, KeyframeEditor } from "./editor.js"
 import { turned } from "./keyframes.js"
+import { dragValues } from "./pointer.js"
 
 const HEAD = [0.72, 0.95, 0.84] // half axes of the skull; its height is 1.9 of them
 const SHARE = 0.58 // of the frame's half side that one of these units has at distance 1
@@ -13,8 +14,8 @@ class PoseEditor extends KeyframeEditor {
   geometry(layout) {
     const half = layout.side / 2 - 1
     const frame = { x: half + 1, y: layout.height / 2, half }
-    const unit = (SHARE * half) / this.value("distance")
-    const middle = { x: frame.x + 2 * half * this.value("x"), y: frame.y - 2 * half * this.value("y") }
+    const unit = (SHARE * half) / this.state.value("distance")
+    const middle = { x: frame.x + 2 * half * this.state.value("x"), y: frame.y - 2 * half * this.state.value("y") }
     const corner = half - 13
     return {
       frame,
@@ -42,7 +43,7 @@ class PoseEditor extends KeyframeEditor {
 
   grabGizmo(layout, start) {
     const { frame, unit } = this.geometry(layout)
-    const [yaw, pitch, roll, distance, x, y] = this.names.map((name) => this.value(name))
+    const [yaw, pitch, roll, distance, x, y] = this.state.names.map((name) => this.state.value(name))
     const slow = (event) => (event.shiftKey ? 0.2 : 1)
     const by = (point, event) => [(point.x - start.x) * slow(event), (start.y - point.y) * slow(event)]
     const moved = (point) => Math.hypot(point.x - start.x, point.y - start.y) > 2
@@ -56,15 +57,15 @@ class PoseEditor extends KeyframeEditor {
     if (!part) return null
     if (part === "tilt") {
       const turn = (point) => ((angle(point) - angle(start) + 540) % 360) - 180
-      return this.dragValues((point, event) => (moved(point) ? { roll: roll + turn(point) * slow(event) } : {}))
+      return dragValues(this.state, (point, event) => (moved(point) ? { roll: roll + turn(point) * slow(event) } : {}))
     }
-    return this.dragValues((point, event) => (moved(point) ? acts[part](...by(point, event)) : {}))
+    return dragValues(this.state, (point, event) => (moved(point) ? acts[part](...by(point, event)) : {}))
   }
 
   drawGizmo(context, colours, layout) {
     const place = this.geometry(layout)
     const { half } = this.drawFrame(context, colours, layout)
-    const angles = ["yaw", "pitch", "roll"].map((name) => this.value(name))
+    const angles = ["yaw", "pitch", "roll"].map((name) => this.state.value(name))
     context.beginPath()
     context.roundRect(place.frame.x - half, place.frame.y - half, 2 * half, 2 * half, 6)
     context.clip()
@@ -159,7 +160,7 @@ class PoseEditor extends KeyframeEditor {
       context.beginPath()
       context.arc(x, y, 10, 0, 7)
       context.fill()
-      context.strokeStyle = this.curves[name]?.length ? colours.channel(name) : colours.text
+      context.strokeStyle = this.state.curves[name]?.length ? colours.channel(name) : colours.text
       context.globalAlpha = 0.9
       context.lineWidth = 1.4
       context.stroke()

@@ -6,14 +6,14 @@ export const RULER = 20
 export const GAP = 8
 const LABELS = 96
 
-/** Of an editor with `names`, `channels`, `curves` and what else it shows; drawn on its `canvas`. */
+/** Of an editor with a `state` (see state.js) and a `gesture` (see pointer.js); drawn on the `canvas` in its `root`. */
 export class Timeline {
   layout() {
     const width = this.canvas.clientWidth, height = this.canvas.clientHeight
     const side = Math.max(60, Math.min(height, width * 0.34))
     const left = side + GAP + LABELS
-    const lane = (height - RULER) / this.names.length
-    return { width, height, side, left, right: width - 10, lane, seconds: this.shown() }
+    const lane = (height - RULER) / this.state.names.length
+    return { width, height, side, left, right: width - 10, lane, seconds: this.state.shown() }
   }
 
   x(layout, time) {
@@ -25,24 +25,24 @@ export class Timeline {
   }
 
   y(layout, name, value) {
-    const [low, high] = k.range(this.channels[name], this.more())
-    const top = RULER + this.names.indexOf(name) * layout.lane + 6
+    const [low, high] = k.range(this.state.channels[name], this.state.more())
+    const top = RULER + this.state.names.indexOf(name) * layout.lane + 6
     return top + (1 - (k.clamp(value, low, high) - low) / (high - low)) * (layout.lane - 12)
   }
 
   valueOf(layout, name, y) {
-    const [low, high] = k.range(this.channels[name], this.more())
-    const top = RULER + this.names.indexOf(name) * layout.lane + 6
+    const [low, high] = k.range(this.state.channels[name], this.state.more())
+    const top = RULER + this.state.names.indexOf(name) * layout.lane + 6
     return high - ((y - top) / (layout.lane - 12)) * (high - low)
   }
 
   laneAt(layout, y) {
-    return y < RULER ? null : (this.names[Math.floor((y - RULER) / layout.lane)] ?? null)
+    return y < RULER ? null : (this.state.names[Math.floor((y - RULER) / layout.lane)] ?? null)
   }
 
   /** Every keyframe as a point of the canvas. */
   points(layout) {
-    return Object.entries(this.curves).flatMap(([name, curve]) =>
+    return Object.entries(this.state.curves).flatMap(([name, curve]) =>
       curve.map((keyframe) => ({ x: this.x(layout, keyframe[0]), y: this.y(layout, name, keyframe[1]), name, keyframe })),
     )
   }
@@ -53,13 +53,13 @@ export class Timeline {
     const [r, g, b] = style.backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0]
     const dark = 0.3 * r + 0.59 * g + 0.11 * b < 140
     const hues = [210, 145, 30, 280, 340, 180]
-    const channel = (name) => `hsl(${hues[this.names.indexOf(name) % 6]} ${dark ? "75% 68%" : "80% 32%"})`
+    const channel = (name) => `hsl(${hues[this.state.names.indexOf(name) % 6]} ${dark ? "75% 68%" : "80% 32%"})`
     return { text: style.color, back: style.backgroundColor, line: style.outlineColor, dark, channel, font: style.fontFamily }
   }
 
   drawError(context, colours) {
     context.fillStyle = colours.text
-    const words = `${this.error} The remove button clears them.`.split(" ")
+    const words = `${this.state.error} The remove button clears them.`.split(" ")
     let line = "", y = 30
     for (const word of words) {
       if (context.measureText(`${line} ${word}`).width > this.canvas.clientWidth - 24) {
@@ -73,7 +73,7 @@ export class Timeline {
 
   drawTimeline(context, colours, layout) {
     const { left, right, height, width, lane } = layout
-    const end = this.x(layout, this.duration())
+    const end = this.x(layout, this.state.duration())
     this.drawLanes(context, colours, layout)
     this.drawWaveform(context, colours, layout)
     this.drawRuler(context, colours, layout)
@@ -81,7 +81,7 @@ export class Timeline {
     context.beginPath()
     context.rect(left, RULER, width - left, height - RULER)
     context.clip()
-    for (const name of this.names) this.drawCurve(context, colours, layout, name)
+    for (const name of this.state.names) this.drawCurve(context, colours, layout, name)
     if (end < right - 1) {
       context.globalAlpha = 0.55 // past the end of the control
       context.fillStyle = colours.back
@@ -97,12 +97,12 @@ export class Timeline {
       context.strokeRect(...box)
       context.globalAlpha = 1
     }
-    const x = this.x(layout, this.playhead)
+    const x = this.x(layout, this.state.playhead)
     context.strokeStyle = context.fillStyle = colours.text
     context.lineWidth = 1
     context.beginPath()
     context.moveTo(x, 8)
-    context.lineTo(x, RULER + lane * this.names.length)
+    context.lineTo(x, RULER + lane * this.state.names.length)
     context.stroke()
     context.beginPath()
     context.moveTo(x - 5, 2)
@@ -115,40 +115,42 @@ export class Timeline {
 
   drawLanes(context, colours, layout) {
     const { left, width, side, lane } = layout
+    const { names, channels, curves, active } = this.state
     const focused = document.activeElement === this.canvas
-    this.names.forEach((name, index) => {
-      const channel = this.channels[name]
+    names.forEach((name, index) => {
+      const channel = channels[name]
       const top = RULER + index * lane
       context.fillStyle = colours.text
-      context.globalAlpha = name === this.active ? 0.1 : index % 2 ? 0 : 0.03
+      context.globalAlpha = name === active ? 0.1 : index % 2 ? 0 : 0.03
       context.fillRect(side + GAP, top, width - side - GAP, lane)
       context.globalAlpha = 0.16
       const rest = Math.round(this.y(layout, name, channel.rest)) + 0.5
       context.fillRect(left, rest - 0.5, width - left, 1)
       context.globalAlpha = 1
-      if (name === this.active) {
+      if (name === active) {
         context.fillStyle = colours.channel(name)
         context.globalAlpha = focused ? 1 : 0.5
         context.fillRect(side + GAP, top, 3, lane)
         context.globalAlpha = 1
       }
       const middle = top + lane / 2
-      const used = this.curves[name]?.length
+      const used = curves[name]?.length
       context.textBaseline = "middle"
       context.textAlign = "left"
       context.fillStyle = used ? colours.channel(name) : colours.text
-      context.globalAlpha = used || name === this.active ? 1 : 0.6
+      context.globalAlpha = used || name === active ? 1 : 0.6
       context.fillText(channel.label, side + GAP + 9, middle)
       context.textAlign = "right"
       context.fillStyle = colours.text
-      context.fillText(used ? k.written(channel, this.value(name)) : "–", left - 6, middle)
+      context.fillText(used ? k.written(channel, this.state.value(name)) : "–", left - 6, middle)
       context.globalAlpha = 1
     })
   }
 
   drawWaveform(context, colours, layout) {
-    if (!this.waveform || !this.hasAudio()) return
-    const { peaks, seconds } = this.waveform
+    const { waveform } = this.state
+    if (!waveform || !this.state.hasAudio()) return
+    const { peaks, seconds } = waveform
     const middle = (RULER + layout.height) / 2, reach = (layout.height - RULER) / 2 - 4
     const at = (index) => this.x(layout, (index / peaks.length) * seconds)
     context.beginPath()
@@ -178,12 +180,13 @@ export class Timeline {
   }
 
   drawCurve(context, colours, layout, name) {
-    const curve = this.curves[name]
+    const { curves, selected, active } = this.state
+    const curve = curves[name]
     if (!curve?.length) return
     const { left, width } = layout
     const slopes = k.slopes(curve)
     context.strokeStyle = colours.channel(name)
-    context.lineWidth = name === this.active ? 2 : 1.5
+    context.lineWidth = name === active ? 2 : 1.5
     context.lineJoin = "round"
     context.beginPath()
     for (let x = left; x <= width; x += 1.5) {
@@ -192,7 +195,7 @@ export class Timeline {
     context.stroke()
     for (const keyframe of curve) {
       const x = this.x(layout, keyframe[0]), y = this.y(layout, name, keyframe[1])
-      const chosen = this.selected.has(keyframe)
+      const chosen = selected.has(keyframe)
       const size = chosen ? 6 : 4.5
       context.beginPath()
       context.moveTo(x, y - size)
