@@ -27,7 +27,7 @@ from .errors import InputError
 log = logging.getLogger("imtalker")
 
 VERSION = 1
-MAX_SECONDS, MAX_KEYFRAMES, MAX_TEXT = 3600.0, 5000, 2_000_000
+MAX_SECONDS, MAX_KEYFRAMES, MAX_TEXT = 3600.0, 10_000, 2_000_000
 FPS = 25.0
 
 # An estimate: SMIRK's camera scale for a face in a crop of 1.6 times its size. It was never published which crop the

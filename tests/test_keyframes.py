@@ -160,7 +160,7 @@ class TestText:
 
 @pytest.mark.parametrize("preset", [*POSE_PRESETS.values(), *GAZE_PRESETS.values()], ids=lambda preset: preset.label)
 def test_presets_fit_their_time_and_limits(preset):
-    for seconds in (0.5, 3.3, 60):
+    for seconds in (0.5, 3.3, 60, keyframes.MAX_SECONDS):
         curves = expand(preset, seconds)
         assert parse(to_json(curves)) == curves
         assert keyframes.limit(curves) == curves

@@ -4,7 +4,7 @@
 export const VERSION = 1
 export const FPS = 25
 const MAX_SECONDS = 3600
-const MAX_KEYFRAMES = 5000
+const MAX_KEYFRAMES = 10000
 const MAX_TEXT = 2_000_000
 
 export const round = (value, parts) => Math.floor(value * parts + 0.5) / parts
