@@ -183,9 +183,15 @@ def save_weights(model: Renderer | Generator, path: str | Path, dtype: torch.dty
     """Writes a model as .safetensors: published names, its configuration in the metadata."""
     kind = "renderer" if isinstance(model, Renderer) else "generator"
     tensors = {
-        to_published(kind, name): tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()
+        to_published(kind, name): _stored(tensor, dtype) for name, tensor in model.state_dict().items()
     }
     save_safetensors(path, tensors, _metadata(kind, model.config))
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """In `dtype`, or as it is where that cannot hold its numbers: a norm's variance may be beyond float16."""
+    smaller = tensor.to(dtype or tensor.dtype)
+    return smaller if torch.equal(smaller.isfinite(), tensor.isfinite()) else tensor
 
 
 def convert(
@@ -205,7 +211,7 @@ def convert(
     _check(_compare(weights, _build(weights), audio_optional=True))
     tensors = {
         # the newer spelling of weight norm, whichever the file has
-        to_published(weights.kind, to_ours(weights.kind, name)): tensor.to(dtype or tensor.dtype)
+        to_published(weights.kind, to_ours(weights.kind, name)): _stored(tensor, dtype)
         for name, tensor in weights.tensors.items()
         if not UNUSED.search(name)
     }

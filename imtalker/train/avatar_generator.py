@@ -46,8 +46,6 @@ MEMORY = 192  # clips that are in use at a time
 GATE = 0.8  # least correlation of mouth_open with the truth on voices never heard before flow matching begins
 FIRST, LAST = CHANNEL[MOUTH[0]], CHANNEL[MOUTH[-1]] + 1
 SCHEDULE = {"warmup": 100, "end": 0.02, "clip": 1.0, "ema": 0.998}
-STEERED = {"pose": ("yaw", "pitch", "roll"), "cam": ("x", "y", "scale"), "gaze": ("gaze_x", "gaze_y")}
-OTHERWISE = 0.25  # deviation of what a control asks for from the source's own
 SHAPES = 3  # channels of the mouth that are heard; the smile is not
 
 
@@ -140,9 +138,6 @@ class Flow:
         self.weights = torch.ones(MOTION_SIZE)
         self.weights[FIRST:LAST] = 3
         self.weights[HEAD] = 3
-        self.steered = {name: torch.zeros(MOTION_SIZE) for name in STEERED}
-        for name, values in STEERED.items():
-            self.steered[name][[CHANNEL[value] for value in values]] = 1
 
     def modules(self) -> dict[str, nn.Module]:
         return self.parts
@@ -163,10 +158,7 @@ class Flow:
         speech = torch.cat([speech[:, :context], speech[:, context:] * kept(0.9)], dim=1)
         condition = speech
         for name in ("pose", "cam", "gaze"):
-            asked = kept(0.5)
-            condition = condition + self.parts[f"{name}_projection"](batch[name]) * asked
-            # what is asked for is not how the source looks
-            reference = reference + asked[:, 0] * OTHERWISE * torch.randn_like(reference) * self.steered[name]
+            condition = condition + self.parts[f"{name}_projection"](batch[name]) * kept(0.5)
         remembered = (batch["context"][:, None, None] * (torch.rand(count, 1, 1) < 2 / 3)).float()
         condition = torch.cat([condition[:, :context] * remembered, condition[:, context:]], dim=1)
 

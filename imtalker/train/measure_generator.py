@@ -17,13 +17,14 @@ from ..checkpoints import load_generator
 from ..control import Control
 from ..models.generator import Generator
 from ..models.renderer import Source
-from .avatar_generator import STEERED, Clip, make_clip
+from .avatar_generator import Clip, make_clip
 from .portraits import MOTION_SIZE
 from .readback import by_lag, correlation
 from .visemes import CHANNEL, MOUTH, SOUNDS, VOWEL
 
 LAGS = range(-6, 7)  # frames
 QUIET = 5  # a frame counts as silent where it has been silent for this many frames, and will be
+STEERED = {"pose": ("yaw", "pitch", "roll"), "cam": ("x", "y", "scale"), "gaze": ("gaze_x", "gaze_y")}
 
 
 def bare_source(motion: Tensor | None = None) -> Source:
