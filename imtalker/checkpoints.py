@@ -182,9 +182,7 @@ def inspect(file: str | Path | StateDict) -> Report:
 def save_weights(model: Renderer | Generator, path: str | Path, dtype: torch.dtype | None = None) -> None:
     """Writes a model as .safetensors: published names, its configuration in the metadata."""
     kind = "renderer" if isinstance(model, Renderer) else "generator"
-    tensors = {
-        to_published(kind, name): _stored(tensor, dtype) for name, tensor in model.state_dict().items()
-    }
+    tensors = {to_published(kind, name): _stored(tensor, dtype) for name, tensor in model.state_dict().items()}
     save_safetensors(path, tensors, _metadata(kind, model.config))
 
 

@@ -283,3 +283,13 @@ def test_safetensors_come_before_ckpt(tmp_path):
     assert find_weights(tmp_path, "renderer").suffix == ".ckpt"
     (tmp_path / "renderer.safetensors").touch()
     assert find_weights(tmp_path, "renderer").suffix == ".safetensors"
+
+
+def test_what_float16_cannot_hold_is_stored_as_it_is(tmp_path):
+    renderer = tiny_renderer()
+    with torch.no_grad():
+        renderer.synthesis.merge[0].norm.running_var[0] = 70_000
+    save_weights(renderer, tmp_path / "r.safetensors", torch.float16)
+    again = load_renderer(tmp_path / "r.safetensors").state_dict()
+    assert again["synthesis.merge.0.norm.running_var"][0] == 70_000
+    assert all(value.isfinite().all() for value in again.values())
