@@ -46,6 +46,8 @@ MEMORY = 192  # clips that are in use at a time
 GATE = 0.8  # least correlation of mouth_open with the truth on voices never heard before flow matching begins
 FIRST, LAST = CHANNEL[MOUTH[0]], CHANNEL[MOUTH[-1]] + 1
 SCHEDULE = {"warmup": 100, "end": 0.02, "clip": 1.0, "ema": 0.998}
+STEERED = {"pose": slice(0, 3), "cam": slice(3, 6), "gaze": slice(6, 8)}  # values of motion, by control
+JOINS = 2.0  # weight of the first frame after a context
 SHAPES = 3  # channels of the mouth that are heard; the smile is not
 
 
@@ -147,7 +149,7 @@ class Flow:
 
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
         context = self.generator.config.context
-        true, reference = batch["motion"], batch["reference"]
+        true, reference = batch["motion"], batch["reference"].clone()
         count = len(true)
 
         def kept(share: float) -> Tensor:
@@ -157,8 +159,12 @@ class Flow:
         speech = self.parts["audio_projection"](batch["audio"])
         speech = torch.cat([speech[:, :context], speech[:, context:] * kept(0.9)], dim=1)
         condition = speech
-        for name in ("pose", "cam", "gaze"):
-            condition = condition + self.parts[f"{name}_projection"](batch[name]) * kept(0.5)
+        for name, channels in STEERED.items():
+            given = kept(0.5)
+            condition = condition + self.parts[f"{name}_projection"](batch[name]) * given
+            # half of what is asked for is asked of a source that is not so by itself
+            asked = (given * kept(0.5))[:, 0]
+            reference[:, channels] = reference[:, channels].lerp(reference[:, channels].roll(1, 0), asked)
         remembered = (batch["context"][:, None, None] * (torch.rand(count, 1, 1) < 2 / 3)).float()
         condition = torch.cat([condition[:, :context] * remembered, condition[:, context:]], dim=1)
 
@@ -171,7 +177,7 @@ class Flow:
         off = (self.parts["flow"](x, time, reference, condition) - target) * self.weights
         # what was there before is exact: an error of the first frame is a jump at the join
         joins = (off[:, 0] * remembered[:, 0]).abs().mean()
-        yield "flow", {"velocity": off.abs().mean(), "change": off.diff(dim=1).abs().mean(), "joins": joins}
+        yield "flow", {"velocity": off.abs().mean(), "change": off.diff(dim=1).abs().mean(), "joins": JOINS * joins}
 
 
 @torch.no_grad()
@@ -207,7 +213,9 @@ def flow_batches(generator: Generator, size: int = 32):
                 start = 0 if first else int(random.integers(context, frames - window + 1))
                 rows = (torch.arange(-context, window) + start).clamp(min=0)
                 part = {name: values[rows] for name, values in clip.items()}
-                part["reference"] = clip["motion"][random.integers(0, frames)]
+                # the pose that the head sways about: were it any, heads would go astray from window to window
+                part["reference"] = clip["motion"][random.integers(0, frames)].clone()
+                part["reference"][HEAD] = clip["motion"][:, HEAD].mean(0)
                 part["context"] = torch.tensor(not first)
                 parts.append(part)
             yield {name: torch.stack([part[name] for part in parts]) for name in parts[0]}

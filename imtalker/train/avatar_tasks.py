@@ -1,7 +1,7 @@
 """What the stages of the avatar's renderer (avatar_renderer.py) are trained by. A batch is a seed, the rest drawn."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 import torch
@@ -13,7 +13,7 @@ from ..models.config import RendererConfig
 from ..models.folding import fold
 from ..models.renderer import Renderer
 from .drawn import HEAD, HELD_OUT, Cells, Drawn, cells, drawn, random_motion
-from .forward import attend, render
+from .forward import attention, render
 from .muon import Muon
 from .people import looks
 from .portraits import MOTION, draw
@@ -93,16 +93,12 @@ class AttentionTask:
         repeated = identity.repeat_interleave(self.drivers, dim=0)
         reference = renderer.motion_decoder(renderer.adapter(batch.source_motion, identity))
         driving = renderer.motion_decoder(renderer.adapter(batch.motion.roll(shift, 0), repeated))
-        true = true_cells(batch, renderer.config)
-        seen, asked = [], []
-        for level, d, r, there in zip(renderer.transfer.levels, driving, reference, true):
+        asked, true = asked_cells(batch, renderer.config)
+        seen = []
+        for level, some, d, r in zip(renderer.transfer.levels, asked, driving, reference):
             keys = level.cross.keys(to_tokens(r)).repeat_interleave(self.drivers, dim=0)
-            queries = level.cross.queries(to_tokens(d))
-            likely = 1 + (FEATURES - 1) * there.features.mean(0)
-            some = torch.multinomial(likely, min(QUERIES, len(likely)))
-            seen.append(attend(queries[:, :, some], keys, keys)[1])
-            asked.append(some)
-        return seen, [Cells(*(getattr(c, f.name)[:, some] for f in fields(c))) for c, some in zip(true, asked)]
+            seen.append(attention(level.cross.queries(to_tokens(d))[:, :, some], keys))
+        return seen, true
 
     @torch.no_grad()
     def leads(self) -> tuple[float, float]:
@@ -137,32 +133,33 @@ class PictureTask:
     def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         size = self.renderer.config.output_size
         batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer), still=_still(seed))
-        frames, seen = frames_of(self.renderer, batch)
+        asked, true = asked_cells(batch, self.renderer.config)
+        frames, seen = frames_of(self.renderer, batch, asked=asked)
         error = frames - batch.frames
         weights = 1 + (FEATURES - 1) * batch.features
         weights = weights / weights.mean()
         across = (error.diff(dim=3).abs() * weights[..., 1:]).mean()
         down = (error.diff(dim=2).abs() * weights[..., 1:, :]).mean()
-        true = true_cells(batch, self.renderer.config)
-        attention = sum(missed(a, c) for a, c in zip(seen, true)) / len(seen)
+        looked = sum(missed(a, c) for a, c in zip(seen, true)) / len(seen)
         yield (
             "muon",
             {
                 "pixels": (error.abs() * weights).mean(),
                 "edges": EDGES * (across + down),
-                "attention": ATTENDING * attention,
+                "attention": ATTENDING * looked,
             },
         )
 
 
-def frames_of(renderer: Renderer, batch: Drawn, motion: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
-    """The frames of a batch as the renderer makes them, with its motion or another (B,16), and the attention."""
+def frames_of(renderer: Renderer, batch: Drawn, motion: Tensor | None = None, asked: Sequence[Tensor] | None = None):
+    """The frames of a batch as the renderer makes them, with its motion or another (B,16); see `render` of forward.py
+    for `asked`."""
     drivers = len(batch.frames) // len(batch.sources)
     features, identity = renderer.identity_encoder(batch.sources)
     features = tuple(x.repeat_interleave(drivers, dim=0) for x in features)
     identity, source_motion = (x.repeat_interleave(drivers, dim=0) for x in (identity, batch.source_motion))
     driving = batch.motion if motion is None else motion
-    return render(renderer, features, identity, source_motion, driving, attention=True)
+    return render(renderer, features, identity, source_motion, driving, asked)
 
 
 @torch.no_grad()
@@ -175,7 +172,7 @@ def distances(renderer: Renderer, people: int, drivers: int, seed: int = 3) -> l
     features[:, HEAD] = batch.motion[:, HEAD]
     everywhere = torch.ones_like(batch.features)
     asked = (batch.motion, everywhere), (others, everywhere), (batch.motion, batch.features), (features, batch.features)
-    return [psnr(frames_of(renderer, batch, motion)[0], batch.frames, where) for motion, where in asked]
+    return [psnr(frames_of(renderer, batch, motion), batch.frames, where) for motion, where in asked]
 
 
 def missed(attention: Tensor, cells: Cells) -> Tensor:
@@ -188,11 +185,17 @@ def missed(attention: Tensor, cells: Cells) -> Tensor:
     return -((found + 1e-6).log() * weights).sum() / weights.sum().clamp_min(1)
 
 
-def true_cells(batch: Drawn, config: RendererConfig) -> list[Cells]:
-    """For each attention level."""
+def asked_cells(batch: Drawn, config: RendererConfig) -> tuple[list[Tensor], list[Cells]]:
+    """For each attention level some cells, the same of all frames: their indices, and where they should look."""
     source_motion = batch.source_motion.repeat_interleave(len(batch.frames) // len(batch.sources), dim=0)
-    sides = [config.side(level) for level in range(config.attention_levels)]
-    return [cells(batch.look, source_motion, batch.motion, side) for side in sides]
+    asked, true = [], []
+    for level in range(config.attention_levels):
+        there = cells(batch.look, source_motion, batch.motion, config.side(level))
+        likely = 1 + (FEATURES - 1) * there.features.mean(0)
+        some = torch.multinomial(likely, min(QUERIES, len(likely)))
+        asked.append(some)
+        true.append(Cells(*(getattr(there, f.name)[:, some] for f in fields(there))))
+    return asked, true
 
 
 def psnr(frames: Tensor, truth: Tensor, where: Tensor | None = None) -> float:

@@ -1,5 +1,7 @@
 """The renderer's forward pass as training needs it: batched over sources, and differentiable throughout."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,14 +17,14 @@ def render(
     identity: Tensor,
     source_latent: Tensor,
     driving_latent: Tensor,
-    attention: bool = False,
+    asked: Sequence[Tensor] | None = None,
 ) -> Tensor | tuple[Tensor, list[Tensor]]:
     """Frames (B,3,output_size,output_size) in 0..1, every sample with a source of its own (spec: Renderer 3 to 6).
 
     features: the sources' maps, coarse to fine, (B,C,S,S) each, and identity (B,identity_size): what
     `renderer.identity_encoder` gives. source_latent, driving_latent (B,motion_size): of `renderer.motion_encoder`, not
-    adapted. With `attention` also, for each attention level, where every cell looks, (B,S*S,S*S) averaged over heads:
-    rows are cells of the frame, columns cells of the source, row-major, and a row sums to 1.
+    adapted. With `asked`, indices (Q,) of cells of the frame for each attention level, also where these look, (B,Q,S*S)
+    averaged over heads: columns are cells of the source, row-major, and a row sums to 1.
 
     In evaluation mode this is `Renderer.forward` for each sample. Gradients reach everything but the choice of the
     cell that the levels without attention copy from: there they flow through what is copied.
@@ -30,9 +32,9 @@ def render(
     both = torch.cat([source_latent, driving_latent])
     decoded = renderer.motion_decoder(renderer.adapter(both, identity.repeat(2, 1)))
     reference, driving = zip(*(maps.chunk(2) for maps in decoded))
-    aligned, seen = transfer(renderer, features, reference, driving, attention)
+    aligned, seen = transfer(renderer, features, reference, driving, asked)
     frames = renderer.synthesis(aligned)
-    return (frames, seen) if attention else frames
+    return frames if asked is None else (frames, seen)
 
 
 def transfer(
@@ -40,22 +42,19 @@ def transfer(
     features: tuple[Tensor, ...],
     reference: tuple[Tensor, ...],
     driving: tuple[Tensor, ...],
-    attention: bool = False,
+    asked: Sequence[Tensor] | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """`MotionTransfer` with a reference for each sample: the rearranged maps, and the attention where it is wanted."""
+    """`MotionTransfer` with a reference for each sample: the rearranged maps, and where the asked cells look."""
     levels = [level.cross for level in renderer.transfer.levels]
     aligned, seen = [], []
     for number, level in enumerate(levels):
         q, k = level.queries(to_tokens(driving[number])), level.keys(to_tokens(reference[number]))
         v = level.values(to_tokens(features[number]))
-        if attention:
-            x, weights = attend(q, k, v)
-            seen.append(weights)
-        else:
-            x = F.scaled_dot_product_attention(q, k, v)
-        aligned.append(to_map(level.proj(join_heads(x))))
+        aligned.append(to_map(level.proj(join_heads(F.scaled_dot_product_attention(q, k, v)))))
+        if asked is not None:
+            seen.append(attention(q[:, :, asked[number]], k))
         if number == len(levels) - 1:
-            match = seen[-1].argmax(dim=-1) if attention else best_match(q, k, v)
+            match = best_match(q, k, v)
     side = aligned[-1].shape[-1]
     for fine in features[len(levels) :]:
         cells = to_tokens(F.avg_pool2d(fine, fine.shape[-1] // side))
@@ -63,10 +62,9 @@ def transfer(
     return aligned, seen
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention (B,heads,N,d) written out, and its weights averaged over heads, (B,N,M) in float32."""
-    weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float().softmax(dim=-1)
-    return weights.to(v.dtype) @ v, weights.mean(dim=1)
+def attention(q: Tensor, k: Tensor) -> Tensor:
+    """The weights of attention (B,heads,N,d) over (B,heads,M,d), averaged over heads: (B,N,M) in float32."""
+    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float().softmax(dim=-1).mean(dim=1)
 
 
 @torch.no_grad()

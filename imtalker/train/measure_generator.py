@@ -17,14 +17,13 @@ from ..checkpoints import load_generator
 from ..control import Control
 from ..models.generator import Generator
 from ..models.renderer import Source
-from .avatar_generator import Clip, make_clip
-from .portraits import MOTION_SIZE
+from .avatar_generator import STEERED, Clip, make_clip
+from .portraits import MOTION, MOTION_SIZE
 from .readback import by_lag, correlation
 from .visemes import CHANNEL, MOUTH, SOUNDS, VOWEL
 
 LAGS = range(-6, 7)  # frames
 QUIET = 5  # a frame counts as silent where it has been silent for this many frames, and will be
-STEERED = {"pose": ("yaw", "pitch", "roll"), "cam": ("x", "y", "scale"), "gaze": ("gaze_x", "gaze_y")}
 
 
 def bare_source(motion: Tensor | None = None) -> Source:
@@ -79,13 +78,13 @@ def measure_control(generator: Generator, clips: list[Clip], cfg: float) -> dict
     """Correlation of requested with sampled motion, each part asked for alone, over clips whose motion is asked of
     the next one's speech."""
     found = {}
-    for part, names in STEERED.items():
+    for part, channels in STEERED.items():
         asked = [clips[(number + 1) % len(clips)] for number in range(len(clips))]
         motions = [
             sampled(generator, clip, cfg, Control(**{part: other.controls[part]}, fps=float(FPS)), number)
             for number, (clip, other) in enumerate(zip(clips, asked))
         ]
-        for name in names:
+        for name in MOTION[channels]:
             wanted = torch.stack([other.motion[:, CHANNEL[name]] for other in asked])
             given = torch.stack([motion[:, CHANNEL[name]] for motion in motions])
             found[name] = correlation(given, wanted)

@@ -145,7 +145,7 @@ def motion(phonemes: Sequence[Phoneme], frames: int, seed: int) -> np.ndarray:
         noise = _wander(random, frames, random.uniform(0.3, 0.9))
         rows[:, CHANNEL[name]] = random.normal(0, centre) + liveliness * sway * noise
     for name, centre in (("x", 0.25), ("y", 0.25), ("scale", 0.25)):
-        rows[:, CHANNEL[name]] = random.normal(0, centre) + 0.25 * liveliness * _wander(random, frames, 1.0)
+        rows[:, CHANNEL[name]] = random.normal(0, centre) + 0.6 * liveliness * _wander(random, frames, 1.0)
     nods, raised = _accents(random, phonemes, frames)
     rows[:, CHANNEL["pitch"]] -= nods
     rows[:, CHANNEL["brows"]] = random.normal(0, 0.1) + raised + 0.08 * _wander(random, frames, 0.8)

@@ -9,6 +9,7 @@ from imtalker.errors import InputError
 from imtalker.models.config import AudioConfig, GeneratorConfig
 from imtalker.train import avatar_generator, measure_generator
 from imtalker.train.avatar_generator import (
+    STEERED,
     Clip,
     Flow,
     Hearing,
@@ -17,6 +18,7 @@ from imtalker.train.avatar_generator import (
     hearing_batches,
     standardise_controls,
 )
+from imtalker.train.drawn import HEAD
 from imtalker.train.initialise import new_generator
 from imtalker.train.portraits import MOTION_SIZE
 from imtalker.train.speech import Phoneme
@@ -104,6 +106,37 @@ def test_context_is_taken_away_with_its_conditions(noises, generator, monkeypatc
     assert (seen["x"][:, :10] == 0).all()
     assert (seen["condition"][:, :10] == 0).all()
     assert (seen["condition"][:, 10:] != 0).any()
+
+
+def test_a_head_is_learned_to_sway_about_its_source(noises, generator):
+    """The reference has the pose of the middle of its clip, and a face that some frame has."""
+    clip = noise_clip(10**6 + 1)
+    batch = next(flow_batches(generator, size=60)(0, 0, 1))
+    own = (batch["reference"][:, HEAD] - clip.motion[:, HEAD].mean(0)).abs().amax(1) < 1e-5
+    assert own.any()
+    faces = clip.motion[:, HEAD.stop :]
+    assert all((faces == row).all(1).any() for row in batch["reference"][own, HEAD.stop :])
+
+
+def test_what_is_asked_for_is_asked_of_other_sources_too(noises, generator, monkeypatch):
+    """Else controls would say nothing that the source does not say."""
+    batch = next(flow_batches(generator, size=40)(0, 0, 1))
+    before = batch["reference"].clone()
+    seen = {}
+
+    def spy(x, time, reference, condition):
+        seen.update(reference=reference)
+        return torch.zeros(len(x), 50, MOTION_SIZE)
+
+    monkeypatch.setattr(generator.flow, "forward", spy)
+    next(Flow(generator).losses(batch))
+    assert torch.equal(batch["reference"], before)
+    other = seen["reference"] != before
+    for name, channels in STEERED.items():
+        swapped = other[:, channels].any(1)
+        assert 0.05 < swapped.float().mean() < 0.6, name
+        assert torch.equal(seen["reference"][swapped, channels], before.roll(1, 0)[swapped, channels])
+    assert not other[:, max(each.stop for each in STEERED.values()) :].any()
 
 
 def test_controls_are_told_apart(noises, generator):

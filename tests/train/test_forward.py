@@ -24,19 +24,28 @@ def pictures(renderer, count, seed=1):
     return F.interpolate(patches, (side, side), mode="bilinear")
 
 
+def every_cell(renderer):
+    config = renderer.config
+    return [torch.arange(config.side(level) ** 2) for level in range(config.attention_levels)]
+
+
+def asked_or_not(renderer, asking):
+    return every_cell(renderer) if asking else None
+
+
 def encoded(renderer, sources, drivers):
     features, identity = renderer.identity_encoder(sources)
     return features, identity, renderer.motion_encoder(sources), renderer.motion_encoder(drivers)
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("attention", [False, True])
-def test_it_is_the_forward_of_rendering_for_each_source(renderer, count, attention):
+@pytest.mark.parametrize("asking", [False, True])
+def test_it_is_the_forward_of_rendering_for_each_source(renderer, count, asking):
     sources, drivers = pictures(renderer, count), pictures(renderer, count, seed=2)
     with torch.no_grad():
         *source, latents = encoded(renderer, sources, drivers)
-        frames = render(renderer, *source, latents, attention)
-        frames = frames[0] if attention else frames
+        frames = render(renderer, *source, latents, asked_or_not(renderer, asking))
+        frames = frames[0] if asking else frames
         for number in range(count):
             alone = renderer.encode_source(sources[number : number + 1].movedim(1, -1))
             expected = renderer(alone, latents[number : number + 1])
@@ -44,29 +53,34 @@ def test_it_is_the_forward_of_rendering_for_each_source(renderer, count, attenti
     assert count == 1 or (frames[0] - frames[1]).abs().max() > 1e-3, "samples differ, so that mixing them would show"
 
 
-def test_attention_is_where_each_cell_looks(renderer):
+def test_it_tells_where_the_asked_cells_look(renderer):
+    inputs = pictures(renderer, 2), pictures(renderer, 2, seed=2)
+    every = every_cell(renderer)
+    some = [each[[5, 0, 3]] for each in every]
     with torch.no_grad():
-        _, maps = render(renderer, *encoded(renderer, pictures(renderer, 2), pictures(renderer, 2, 2)), attention=True)
-    cells = [renderer.config.side(level) ** 2 for level in range(renderer.config.attention_levels)]
-    assert [tuple(each.shape) for each in maps] == [(2, n, n) for n in cells]
-    for each in maps:
+        _, maps = render(renderer, *encoded(renderer, *inputs), every)
+        _, rows = render(renderer, *encoded(renderer, *inputs), some)
+    assert [tuple(each.shape) for each in maps] == [(2, len(n), len(n)) for n in every]
+    for each, asked in zip(maps, rows):
         torch.testing.assert_close(each.sum(dim=-1), torch.ones(each.shape[:2]))
+        torch.testing.assert_close(asked, each[:, [5, 0, 3]])
+        assert (asked[:, 0] - asked[:, 1]).abs().max() > 1e-4, "cells look to different places"
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("attention", [False, True])
-def test_gradients_reach_every_weight(renderer, training, attention):
+@pytest.mark.parametrize("asking", [False, True])
+def test_gradients_reach_every_weight(renderer, training, asking):
     model = tiny_renderer(renderer.generation).requires_grad_(True).train().train(training)
-    frames = render(model, *encoded(model, pictures(model, 2), pictures(model, 2, 2)), attention)
-    frames = frames[0] if attention else frames
+    frames = render(model, *encoded(model, pictures(model, 2), pictures(model, 2, 2)), asked_or_not(model, asking))
+    frames = frames[0] if asking else frames
     frames.square().sum().backward()
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert not without
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("attention", [False, True])
-def test_gradients_are_those_of_the_forward_of_rendering(renderer, attention):
+@pytest.mark.parametrize("asking", [False, True])
+def test_gradients_are_those_of_the_forward_of_rendering(renderer, asking):
     model = tiny_renderer(renderer.generation).train().eval()
     sources, drivers = pictures(model, 2), pictures(model, 2, 2)
     weights = [
@@ -77,8 +91,8 @@ def test_gradients_are_those_of_the_forward_of_rendering(renderer, attention):
         model.motion_encoder.conv1.weight.requires_grad_(True),
         model.transfer.levels[-1].cross.q_proj.weight.requires_grad_(True),
     ]
-    frames = render(model, *encoded(model, sources, drivers), attention)
-    found = torch.autograd.grad((frames[0] if attention else frames).square().sum(), weights)
+    frames = render(model, *encoded(model, sources, drivers), asked_or_not(model, asking))
+    found = torch.autograd.grad((frames[0] if asking else frames).square().sum(), weights)
     total = 0
     for number in range(2):
         features, identity, own, latents = encoded(model, *(x[number : number + 1] for x in (sources, drivers)))
