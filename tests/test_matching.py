@@ -43,6 +43,15 @@ def test_in_blocks(working_set):
         check(q, k, v, *attend_and_match(q, k, v, working_set))
 
 
+def test_where_gradients_flow():
+    for q, k, v in cases(scales=(1.0,)):
+        output, match = attend_and_match(q.requires_grad_(), k, v, 1)
+        check(q.detach(), k, v, output.detach(), match)
+        weights = (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1)
+        for ours, theirs in zip(*(torch.autograd.grad(x.square().sum(), q) for x in (output, weights @ v))):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("working_set", [1, 1 << 30])
 def test_ties_go_to_the_first_key(working_set):
     for q, k, v in cases():

@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from .backend import working_set
 from .folding import Folded
 
+# Added to the logits of cells that do not belong together. Published -100, which leaves weights of 1e-44: no sum shows
+# them in float32, but a CPU is slow with numbers below 1e-38. These are 0.
+APART = -120.0
+BUFFERS = 2  # of one head's logits, in a working set
+
 
 def to_windows(x: Tensor, window: int) -> Tensor:
     """(B,S,S,C) -> (B, windows, window**2, C), windows row-major"""
@@ -25,12 +30,12 @@ def from_windows(x: Tensor, window: int, side: int) -> Tensor:
 
 
 def shift_mask(side: int, window: int) -> Tensor:
-    """(windows, window**2, window**2): -100 between cells that only the roll brought into one window, else 0."""
+    """(windows, window**2, window**2): APART between cells that only the roll brought into one window, else 0."""
     shift = window // 2
     position = torch.arange(side, device="cpu")
     region = (position >= side - window).long() + (position >= side - shift).long()
     label = to_windows((3 * region[:, None] + region[None, :]).view(1, side, side, 1), window)[0, :, :, 0]
-    return torch.where(label[:, :, None] == label[:, None, :], 0.0, -100.0)
+    return torch.where(label[:, :, None] == label[:, None, :], 0.0, APART)
 
 
 def relative_index(window: int) -> Tensor:
@@ -74,26 +79,28 @@ class SwinBlock(Folded):
         self.attn = WindowAttention(width, heads, window)
         self.norm_ffn = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.heads, self.rows, self.cells = heads, side // window, window**2
-        order = window_order(side, window, window // 2 if shifted else 0)
+        self.heads, self.cells = heads, window**2
+        order = window_order(side, window, window // 2 if shifted else 0).view(-1, self.cells)
+        mask = shift_mask(side, window) if shifted else torch.zeros(len(order), 1, 1, device="cpu")
+        # windows with the same mask one after another: inside, in the last column, in the last row, in the corner
+        masks, kind, counts = mask.flatten(1).unique(dim=0, return_inverse=True, return_counts=True)
+        self.groups = counts.tolist()
+        order = order[kind.argsort()].flatten()
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", order.argsort(), persistent=False)
         self.register_buffer("index", relative_index(window), persistent=False)
-        # the roll tears only the last window of each row and the last row of windows
-        mask = shift_mask(side, window).unflatten(0, (self.rows, self.rows))[[0, -1]] if shifted else None
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", masks.view(-1, 1, *mask.shape[1:]), persistent=False)
 
     def derive(self) -> tuple[Tensor, ...]:
-        """Weight and bias of q (scaled), k and v together; bias of the logits, mask included, (1,1,heads,n,n), or with
-        `shifted` (2,W,heads,n,n), the second for the last row of windows; weight and bias of the MLP's entry."""
+        """Weight and bias of q (scaled), k and v together; bias of the logits for each group of windows, mask included,
+        (groups,heads,n,n); weight and bias of the MLP's entry."""
         attn = self.attn
         scale = (attn.q.weight.shape[0] // self.heads) ** -0.5
         q, q_bias = after_norm(self.norm_q, attn.q)
         k, k_bias = after_norm(self.norm_kv, attn.k)
         v, v_bias = after_norm(self.norm_kv, attn.v)
-        logit_bias = attn.relative_position_bias_table[self.index].permute(2, 0, 1)[None, None]
-        if self.mask is not None:
-            logit_bias = logit_bias + self.mask[:, :, None].to(logit_bias)
+        position = attn.relative_position_bias_table[self.index].permute(2, 0, 1)
+        logit_bias = position + self.mask.to(position)
         qkv = torch.cat([q * scale, k, v]), torch.cat([q_bias * scale, k_bias, v_bias])
         return *qkv, logit_bias, *after_norm(self.norm_ffn, self.mlp[0])
 
@@ -101,54 +108,47 @@ class SwinBlock(Folded):
         """(B,S*S,C) -> (B,S*S,C)"""
         qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
         normal = F.layer_norm(x, x.shape[-1:])
-        windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (self.rows, self.rows, self.cells))
-        attended = self._attend(windows, logit_bias)
-        x = x + self.attn.proj(attended.flatten(1, 3))[:, self.back]
+        windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (-1, self.cells))
+        x = x + self.attn.proj(self._attend(windows, logit_bias).flatten(1, 2))[:, self.back]
         hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), mlp, mlp_bias))
         return x + self.mlp[2](hidden)
 
     def _attend(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
-        """q, k, v (B,R,R,n,3C) -> (B,R,R,n,C), without gradients in as little memory as the working set."""
-        usual = self.rows - len(logit_bias) + 1
-        parts = list(zip((slice(0, usual), slice(usual, None)), logit_bias))
-        map_bytes = self.rows**2 * self._window_bytes(qkv)
+        """q, k, v (B,W,n,3C) -> (B,W,n,C), without gradients in as little memory as the working set."""
+        map_bytes = qkv.shape[1] * self.heads * self.cells**2 * qkv.element_size()
         at_once = len(qkv) if torch.is_grad_enabled() else working_set(qkv.device) // map_bytes
         if at_once:
-            maps = qkv.split(at_once)
-            return torch.cat([torch.cat([self._together(x[:, rows], bias) for rows, bias in parts], 1) for x in maps])
+            parts = ((maps.split(self.groups, dim=1), logit_bias) for maps in qkv.split(at_once))
+            return torch.cat([torch.cat(list(map(self._together, *part)), dim=1) for part in parts])
         attended = torch.empty_like(qkv[..., : qkv.shape[-1] // 3])
-        for rows, bias in parts:
-            self._head_by_head(qkv[:, rows], bias, attended[:, rows])
+        for x, bias, result in zip(qkv.split(self.groups, dim=1), logit_bias, attended.split(self.groups, dim=1)):
+            self._head_by_head(x, bias, result)
         return attended
 
-    def _window_bytes(self, qkv: Tensor) -> int:
-        """Of a window's logits, all heads."""
-        return self.heads * self.cells**2 * qkv.element_size()
-
     def _together(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        """q, k, v of rows of windows (B,R,W,n,3C), bias (1 or W,heads,n,n) -> (B,R,W,n,C)"""
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)
+        """q, k, v of windows (B,W,n,3C), bias (heads,n,n) -> (B,W,n,C)"""
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
         x = ((q @ k.transpose(-2, -1)) + bias).softmax(dim=-1) @ v
         return x.transpose(-3, -2).flatten(-2)
 
     def _head_by_head(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
-        """The same, written into output (B,R,W,n,C)."""
-        batch, rows, windows, cells, width = output.shape
+        """The same, written into output (B,W,n,C)."""
+        _, count, cells, width = output.shape
         depth = width // self.heads
-        step = max(1, min(rows, working_set(qkv.device) // (windows * self._window_bytes(qkv))))
-        bias = bias.repeat(step, 1, 1, 1) if len(bias) > 1 and step > 1 else bias
-        logits = qkv.new_empty(step * windows, cells, cells)
-        for b in range(batch):
-            for start in range(0, rows, step):
-                part = slice(start, min(start + step, rows))
-                q, kv = qkv[b, part].flatten(0, 1).split([width, 2 * width], dim=-1)
+        step = max(1, min(count, working_set(qkv.device) // (BUFFERS * cells**2 * qkv.element_size())))
+        # written again and again: fresh memory costs more than what is done in it
+        logits, weights = qkv.new_empty(2, step, cells, cells)
+        for maps, results in zip(qkv, output):
+            for part, result in zip(maps.split(step), results.split(step)):
+                q, kv = part.split([width, 2 * width], dim=-1)
                 k, v = kv.transpose(1, 2).contiguous().split(width, dim=1)
                 attended = torch.empty_like(v)
                 for head in range(self.heads):
                     own = slice(head * depth, (head + 1) * depth)
-                    x = torch.baddbmm(bias[: len(q), head], q[:, :, own], k[:, own], out=logits[: len(q)])
-                    attended[:, own] = v[:, own] @ x.softmax(dim=-1).transpose(1, 2)
-                output[b, part] = attended.transpose(1, 2).view(-1, windows, cells, width)
+                    x = torch.baddbmm(bias[head], q[:, :, own], k[:, own], out=logits[: len(q)])
+                    x = torch.softmax(x, dim=-1, out=weights[: len(q)])
+                    torch.bmm(v[:, own], x.transpose(1, 2), out=attended[:, own])
+                result.copy_(attended.transpose(1, 2))
 
 
 def after_norm(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
