@@ -31,6 +31,7 @@ TRAVEL, GROWTH = 0.12, 0.12  # what 1 of x, y and of scale means
 MOUTH, TEETH, TONGUE = (0.34, 0.05, 0.11), (0.96, 0.95, 0.93), (0.80, 0.36, 0.40)
 EYE_WHITE, PUPIL = (0.97, 0.97, 0.96), (0.05, 0.05, 0.07)
 
+ON_CPU = 8 * 128**2  # pixels drawn at once: what is worked on stays in its caches
 HEAD = 0.52  # radius of the ball that the face is drawn on
 ZOOM, RAISE = 1.5, 0.08  # the heads are designed smaller and lower than they are shown
 
@@ -305,13 +306,16 @@ class Head:
 @exact
 def draw(look: Look, motion: Tensor, size: int) -> Tensor:
     """Looks (B) with motions (B,16) -> pictures (B,3,size,size), RGB in 0..1."""
-    return _compose(Head(look, motion), size)[0]
+    return draw_with_layers(look, motion, size)[0]
 
 
 @exact
 def draw_with_layers(look: Look, motion: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """`draw`, and which layer is seen at each pixel, (B,size,size)."""
-    return _compose(Head(look, motion), size)
+    at_once = max(1, ON_CPU // size**2) if motion.device.type == "cpu" else len(motion)
+    parts = (slice(start, start + at_once) for start in range(0, len(motion), at_once))
+    pictures, seen = zip(*(_compose(Head(look[part], motion[part]), size) for part in parts))
+    return torch.cat(pictures), torch.cat(seen)
 
 
 def eyes_and_mouth(seen: Tensor) -> Tensor:
