@@ -161,7 +161,7 @@ def idle(
     control: Control | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Motion:
-    """A portrait that is alive and says nothing: what the generator makes of silence, so with its own blinks.
+    """A portrait that is alive and says nothing: what the generator makes of silence, and blinks only as it does.
 
     seconds: 0.4 to 600, rounded to whole frames; looped or not, the motion is as long. sway: 0..1, how far the head
     goes to and fro about facing the camera; 0 leaves its pose to the generator. control: wins over the sway in the

@@ -415,6 +415,17 @@ class TestInThePage:
         pose.page.wait_for_timeout(150)
         assert pose.widget("keyframes") == TURN
 
+    def test_the_playhead_comes_with_an_end_that_comes_nearer(self, editors):
+        pose, _ = editors
+        pose.write(TURN)
+        pose.page.mouse.click(*pose.point("roll", 3, 0))
+        pose.page.wait_for_timeout(150)
+        assert pose.playhead() == pytest.approx(3, abs=0.09)
+        pose.write(2.0, "seconds")
+        assert pose.playhead() == 2
+        pose.press("ArrowUp")
+        assert max(time for curve in pose.curves().values() for time, _ in curve) == 2
+
     def test_pressed_three_times_at_once_it_plays_no_faster(self, editors):
         pose, _ = editors
         pose.page.mouse.click(*pose.point("yaw", 1, 20))

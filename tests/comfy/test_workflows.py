@@ -106,6 +106,56 @@ def rectangles(workflow: dict) -> tuple[list[tuple], list[tuple]]:
     )
 
 
+def link_curves(workflow: dict) -> dict[int, np.ndarray]:
+    """Points (41,2) along each link, as the page draws it between the slots of two nodes: a spline that leaves to the
+    right and arrives from the left, its handles a quarter of the distance long."""
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    t = np.linspace(0, 1, 41)[:, None]
+    curves = {}
+    for number, source, slot, target, place, _ in workflow["links"]:
+        start, entries = nodes[source], nodes[target]["inputs"]
+        # those of widgets lie below the others
+        row = sum("widget" not in entry for entry in entries[: place if "widget" not in entries[place] else None])
+        a = np.array([start["pos"][0] + start["size"][0] - 9, start["pos"][1] + 20 * slot + 14])
+        b = np.array([nodes[target]["pos"][0] + 10, nodes[target]["pos"][1] + 20 * row + 14])
+        handle = np.array([np.hypot(*(b - a)) / 4, 0])
+        curves[number] = (
+            (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * (a + handle) + 3 * (1 - t) * t**2 * (b - handle) + t**3 * b
+        )
+    return curves
+
+
+def hidden_links(workflow: dict) -> list[tuple[int, str]]:
+    """Links that pass behind a node, and which node; the edges at a link's own two slots do not count."""
+    boxes, _ = rectangles(workflow)
+    ends = {number: (source, target) for number, source, _, target, *_ in workflow["links"]}
+    found = []
+    for number, curve in link_curves(workflow).items():
+        for one, (x0, y0, x1, y1) in zip(workflow["nodes"], boxes, strict=True):
+            # a line below the widgets in Nodes 2.0; a run's preview; a video as it is loaded
+            below = {"IMTalkerRenderVideo": 220, "LoadVideo": 70}.get(
+                one["type"], 40 * one["type"].startswith("IMTalker")
+            )
+            source, target = ends[number]
+            inner = x0 + 20 * (one["id"] == target), x1 - 20 * (one["id"] == source)
+            x, y = curve.T
+            if ((x > inner[0]) & (x < inner[1]) & (y > y0) & (y < y1 + below)).any():
+                found.append((number, one.get("title", one["type"])))
+    return found
+
+
+def test_a_link_behind_a_node_is_found():
+    workflow = shipped.read("talk_composed")
+    (encode,) = (one for one in workflow["nodes"] if one["type"] == "IMTalkerEncodeAudio")
+    (sample,) = (one for one in workflow["nodes"] if one["type"] == "IMTalkerSampleMotion")
+    encode["pos"][1] -= 60  # into the way from Load Generator to Sample Motion
+    (link,) = (entry["link"] for entry in sample["inputs"] if entry["name"] == "generator")
+    assert hidden_links(workflow) == [(link, "IMTalkerEncodeAudio")]
+    encode["pos"][:] = sample["pos"][0], sample["pos"][1] + 460  # so that its own link has to go back
+    (link,) = encode["outputs"][0]["links"]
+    assert link in dict(hidden_links(workflow))
+
+
 @pytest.mark.parametrize("name", shipped.NAMES)
 class TestFile:
     def test_links_join_what_they_name(self, name):
@@ -133,6 +183,12 @@ class TestFile:
             bottom = box[3] + 40 * one["type"].startswith("IMTalker")
             around = [g for g in groups if g[0] < box[0] and g[1] < box[1] and box[2] < g[2] and bottom < g[3]]
             assert len(around) == (one["type"] not in shipped.NOTES), one["type"]
+
+    def test_data_flows_to_the_right_and_no_link_is_hidden(self, name):
+        workflow = shipped.read(name)
+        left = {node["id"]: node["pos"][0] for node in workflow["nodes"]}
+        assert all(left[source] <= left[target] for _, source, _, target, *_ in workflow["links"])
+        assert not hidden_links(workflow)
 
     def test_it_can_be_read_where_all_of_it_is_seen(self, name):
         """On a screen of 1920 x 1080; below 8 / 14 of its size the page draws no text."""

@@ -166,6 +166,7 @@ export class KeyframeEditor extends Timeline {
   draw() {
     const { canvas, state } = this
     state.sync()
+    state.keepPlayhead()
     const width = canvas.clientWidth, height = canvas.clientHeight
     if (!width || !height) return
     this.zoom = zoom()

@@ -119,6 +119,11 @@ export class State {
     this.changed()
   }
 
+  /** Where the end has come nearer, by fewer seconds, a shorter sound or another text, the playhead comes with it. */
+  keepPlayhead() {
+    this.playhead = Math.min(this.playhead, this.shown())
+  }
+
   /** A keyframe at the playhead. */
   setValue(name, value = this.value(name)) {
     if (!this.usable()) return
