@@ -25,7 +25,7 @@ from imtalker.train.drawn import HEAD, random_motion
 from imtalker.train.measure_generator import bare_source, measure_control, measure_mouth
 from imtalker.train.people import Look, looks
 from imtalker.train.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, numbers
-from imtalker.train.readback import correlation, read
+from imtalker.train.readback import correlation, find_head, read
 from imtalker.train.visemes import CHANNEL
 
 from .joins import joins
@@ -64,9 +64,8 @@ def measure_renderer(renderer: Renderer, people: int = 12, frames: int = 16) -> 
         other.append(psnr(driven.roll(1, 0), truth))
         borrowed = _rendered(renderer, source, draw(driver.repeat_interleave(frames), motion, size))
         cross.append(psnr(borrowed, truth))
-        read_back = read(borrowed, look.repeat_interleave(frames))
-        for name in READ:
-            readings[name].append(correlation(read_back[name], motion[:, MOTION.index(name)]))
+        for name, r in followed(borrowed, look.repeat_interleave(frames), motion).items():
+            readings[name].append(r)
         colours.append(_colour_error(borrowed, look.repeat_interleave(frames), motion))
     mean = lambda values: sum(values) / len(values)  # noqa: E731
     return [
@@ -76,6 +75,19 @@ def measure_renderer(renderer: Renderer, people: int = 12, frames: int = 16) -> 
         *(Number(f"cross-reenactment, {name} read back, r", mean(readings[name]), "at least 0.9") for name in READ),
         Number("identity's colours, relative error", mean(colours), "at most 0.1"),
     ]
+
+
+def followed(pictures: Tensor, look: Look, motion: Tensor) -> dict[str, float]:
+    """How far pictures (B,3,S,S) of the people of `look` show a motion (B,16): correlations, by the names of READ.
+
+    Angles are those of the head that is found in the picture; eyes and mouth are read where the motion has them, the
+    gaze of open eyes alone.
+    """
+    head = find_head(pictures, look)
+    found = read(pictures, look, motion) | {name: head[:, MOTION.index(name)] for name in ("yaw", "pitch", "roll")}
+    opened = motion[:, MOTION.index("blink")] < 0.5
+    seen = {name: opened if name.startswith("gaze") else torch.ones_like(opened) for name in READ}
+    return {name: correlation(found[name][seen[name]], motion[seen[name], MOTION.index(name)]) for name in READ}
 
 
 def measure_speech(generator: Generator, cfg: float, clips: int = 8, minutes: float = 10) -> list[Number]:
@@ -113,10 +125,9 @@ def measure_both(renderer: Renderer, generator: Generator, cfg: float, clips: in
         motion = generator.sample(
             generator.encode_audio(clip.waveform[None], SAMPLE_RATE), source, cfg=cfg, seed=number
         )
-        frames = renderer.render(source, Motion(motion.latents[:100], float(FPS), motion.generation)).permute(
-            0, 3, 1, 2
-        )
-        opened = read(frames, look.repeat_interleave(len(frames)))["mouth_open"]
+        shown = Motion(motion.latents[:100], float(FPS), motion.generation)
+        frames = renderer.render(source, shown).permute(0, 3, 1, 2)
+        opened = read(frames, look.repeat_interleave(len(frames)), shown.latents)["mouth_open"]
         found.append(correlation(opened, clip.motion[: len(frames), CHANNEL["mouth_open"]]))
     return [Number("speech to pictures, mouth read back, r", sum(found) / clips, "at least 0.7")]
 

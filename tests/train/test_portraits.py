@@ -113,22 +113,23 @@ def test_mixed_precision_leaves_drawings_as_they_are():
     assert torch.equal(plain.frames, mixed.frames)
 
 
-def test_motion_is_read_back_from_drawings():
-    """Of one person, moderate motion, eyes open: what the reading of a model's frames is worth at best."""
+@pytest.mark.parametrize("known", [False, True])
+def test_motion_is_read_back_from_drawings(known):
+    """What the reading of a model's frames is worth at best: eyes open, the head looked for or known."""
     count, look = 16, looks(8, seed=7)[3:4]
     motion = random_motion(count, torch.Generator().manual_seed(4))
-    motion[:, :6] *= 0.4
     motion[:, MOTION.index("blink")] = 0
-    found = read(draw(look.repeat_interleave(count), motion, 128), look.repeat_interleave(count))
+    repeated = look.repeat_interleave(count)
+    found = read(draw(repeated, motion, 128), repeated, motion if known else None)
     assert set(found) == set(READINGS)
-    least = {"yaw": 0.85, "pitch": 0.8, "roll": 0.8, "gaze_x": 0.7, "gaze_y": 0.8, "mouth_open": 0.8}
-    reached = {name: correlation(found[name], motion[:, MOTION.index(name)]) for name in least}
-    assert all(reached[name] > value for name, value in least.items()), reached
+    reached = {name: correlation(found[name], motion[:, MOTION.index(name)]) for name in READINGS if name != "blink"}
+    assert min(reached.values()) > (0.95 if known else 0.8), reached
 
 
 def test_what_is_not_in_the_picture_is_not_read():
     count, look = 24, looks(1, seed=7)
     motion = random_motion(count, torch.Generator().manual_seed(4))
-    still = draw(look, one(mouth_open=0.5), 64).expand(count, -1, -1, -1)
-    found = read(still, look.repeat_interleave(count))
+    shown = one(mouth_open=0.5)
+    still = draw(look, shown, 64).expand(count, -1, -1, -1)
+    found = read(still, look.repeat_interleave(count), shown.expand(count, -1))
     assert abs(correlation(found["mouth_open"], motion[:, MOTION.index("mouth_open")])) < 0.4
