@@ -12,7 +12,7 @@ from imtalker.checkpoints import AVATAR
 from imtalker.train.drawn import random_motion
 from imtalker.train.people import looks
 from imtalker.train.portraits import MOTION_SIZE, draw
-from imtalker.train.readback import correlation
+from imtalker.train.readback import correlation, read
 
 FRAMES = 12
 
@@ -21,9 +21,10 @@ def test_it_is_small():
     assert sum(file.stat().st_size for file in AVATAR.glob("*.safetensors")) <= 12e6
 
 
-def test_heads_and_mouths_follow_the_driver(avatar):
+def test_heads_eyes_and_mouths_follow_the_driver(avatar):
     motion = random_motion(FRAMES, torch.Generator().manual_seed(21))
-    found = {"mouth_open": [], "yaw": [], "lead": []}
+    opened = value(motion, "blink") < 0.5
+    found = {"mouth_open": [], "yaw": [], "gaze_x": [], "gaze_y": [], "lead": []}
     for person in (20, 21, 22):
         look = looks(1, person)
         portrait = draw(look, torch.zeros(1, MOTION_SIZE), avatar.renderer.config.input_size).permute(0, 2, 3, 1)
@@ -32,11 +33,15 @@ def test_heads_and_mouths_follow_the_driver(avatar):
         truth = draw(look.repeat_interleave(FRAMES), motion, frames.shape[-1])
         found["mouth_open"].append(correlation(mouth_in(frames, motion, look), value(motion, "mouth_open")))
         found["yaw"].append(correlation(yaw_in(frames, motion, look), value(motion, "yaw")))
+        eyes = read(frames, look.repeat_interleave(FRAMES), motion)
+        for name in ("gaze_x", "gaze_y"):
+            found[name].append(correlation(eyes[name][opened], value(motion, name)[opened]))
         error, other = ((x - truth).square().mean().log10() for x in (frames, frames.roll(1, 0)))
         found["lead"].append(float(10 * (other - error)))
     means = {name: sum(values) / len(values) for name, values in found.items()}
     assert means["mouth_open"] > 0.5, means
     assert means["yaw"] > 0.7, means
+    assert min(means["gaze_x"], means["gaze_y"]) > 0.7, means
     assert means["lead"] > 1, means
 
 
