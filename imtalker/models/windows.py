@@ -13,7 +13,7 @@ from .folding import Folded
 # Added to the logits of cells that do not belong together. Published -100, which leaves weights of 1e-44: no sum shows
 # them in float32, but a CPU is slow with numbers below 1e-38. These are 0.
 APART = -120.0
-BUFFERS = 2  # of one head's logits, in a working set
+BUFFERS = 16  # of one head's logits would fill a working set: two of them stay nearest to the cores
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
