@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import wave
 from pathlib import Path
 
 import pytest
@@ -137,11 +138,14 @@ def test_wrong_usage_is_2(arguments, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_leaves_no_half_video_and_keeps_the_old_one(inputs, models, tmp_path, stop):
-    output = tmp_path / "o.mp4"
+def test_stopping_leaves_no_half_video_and_keeps_the_old_one(inputs, models, tmp_path, tmp_path_factory, stop):
+    output, speech = tmp_path / "o.mp4", tmp_path_factory.mktemp("long") / "speech.wav"
     output.write_bytes(b"an older video")
-    arguments = talk_arguments(inputs, models, output)
-    command = [sys.executable, "-m", "imtalker", *map(str, arguments), "--batch-size", "1", "--fps", "1000"]
+    with wave.open(str(inputs / "speech.wav")) as short, wave.open(str(speech), "wb") as long:
+        long.setparams(short.getparams())
+        long.writeframes(15 * short.readframes(short.getnframes()))
+    arguments = [*talk_arguments(inputs, models, output), "--audio", speech, "--batch-size", "1", "--fps", "1000"]
+    command = [sys.executable, "-m", "imtalker", *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     for _ in range(600):
         if len(list(tmp_path.iterdir())) == 2:
