@@ -66,7 +66,7 @@ def _eyes(pictures: Tensor, look: Look, head: Tensor) -> tuple[Tensor, Tensor, T
     for number in (layers[0], layers[len(layers) // 2]):  # what is white in the one eye and in the other
         eye = Head(look, wide_open).layers[number]
         own = eye.own(grid)
-        inside = eye.alpha(own, 0.0)
+        inside = eye.alpha(own, pixel=1e-3)
         x, y = own.unbind(1)
         (dark_x, dark_y), (eye_x, eye_y) = _middle(dark * inside, x, y), _middle((dark + white) * inside, x, y)
         size = (dark * inside).sum((1, 2)) + 1e-3  # an eye turned away is small, or not to be seen
