@@ -13,7 +13,7 @@ from .folding import Folded
 # Added to the logits of cells that do not belong together. Published -100, which leaves weights of 1e-44: no sum shows
 # them in float32, but a CPU is slow with numbers below 1e-38. These are 0.
 APART = -120.0
-BUFFERS = 16  # of one head's logits would fill a working set: two of them stay nearest to the cores
+PART = 1 / 16  # of the working set is what one head's logits take at a time: these stay nearest to the cores
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
@@ -135,9 +135,7 @@ class SwinBlock(Folded):
         """The same, written into output (B,W,n,C)."""
         _, count, cells, width = output.shape
         depth = width // self.heads
-        step = max(1, min(count, working_set(qkv.device) // (BUFFERS * cells**2 * qkv.element_size())))
-        # written again and again: fresh memory costs more than what is done in it
-        logits, weights = qkv.new_empty(2, step, cells, cells)
+        step = max(1, min(count, int(PART * working_set(qkv.device)) // (cells**2 * qkv.element_size())))
         for maps, results in zip(qkv, output):
             for part, result in zip(maps.split(step), results.split(step)):
                 q, kv = part.split([width, 2 * width], dim=-1)
@@ -145,9 +143,8 @@ class SwinBlock(Folded):
                 attended = torch.empty_like(v)
                 for head in range(self.heads):
                     own = slice(head * depth, (head + 1) * depth)
-                    x = torch.baddbmm(bias[head], q[:, :, own], k[:, own], out=logits[: len(q)])
-                    x = torch.softmax(x, dim=-1, out=weights[: len(q)])
-                    torch.bmm(v[:, own], x.transpose(1, 2), out=attended[:, own])
+                    weights = torch.baddbmm(bias[head], q[:, :, own], k[:, own]).softmax(dim=-1)
+                    attended[:, own] = v[:, own] @ weights.transpose(1, 2)
                 result.copy_(attended.transpose(1, 2))
 
 

@@ -213,7 +213,7 @@ def flow_batches(generator: Generator, size: int = 32):
                 start = 0 if first else int(random.integers(context, frames - window + 1))
                 rows = (torch.arange(-context, window) + start).clamp(min=0)
                 part = {name: values[rows] for name, values in clip.items()}
-                # the pose that the head sways about: were it any, heads would go astray from window to window
+                # the pose that the head sways about, as a portrait's is
                 part["reference"] = clip["motion"][random.integers(0, frames)].clone()
                 part["reference"][HEAD] = clip["motion"][:, HEAD].mean(0)
                 part["context"] = torch.tensor(not first)

@@ -303,7 +303,6 @@ class Head:
         return lambda x, y: self.look.lips[:, :, None, None] * (1 + 0.10 * y.clamp(-1, 1))[:, None]
 
 
-@exact
 def draw(look: Look, motion: Tensor, size: int) -> Tensor:
     """Looks (B) with motions (B,16) -> pictures (B,3,size,size), RGB in 0..1."""
     return draw_with_layers(look, motion, size)[0]

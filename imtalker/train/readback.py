@@ -59,12 +59,11 @@ def _eyes(pictures: Tensor, look: Look, head: Tensor) -> tuple[Tensor, Tensor, T
     that is white. All (B,)."""
     wide_open = head.clone()
     wide_open[:, MOTION.index("blink")] = 0
-    layers = numbers("eye")
+    layers = [layer for layer in Head(look, wide_open).layers if layer.part == "eye"]
     dark, white = _like(pictures, PUPIL, look.iris), _like(pictures, EYE_WHITE)
     grid = positions(len(pictures), pictures.shape[-1], pictures.device)
     found = []
-    for number in (layers[0], layers[len(layers) // 2]):  # what is white in the one eye and in the other
-        eye = Head(look, wide_open).layers[number]
+    for eye in (layers[0], layers[len(layers) // 2]):  # what is white in the one eye and in the other
         own = eye.own(grid)
         inside = eye.alpha(own, pixel=1e-3)
         x, y = own.unbind(1)
