@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -93,11 +93,11 @@ class AttentionTask:
         repeated = identity.repeat_interleave(self.drivers, dim=0)
         reference = renderer.motion_decoder(renderer.adapter(batch.source_motion, identity))
         driving = renderer.motion_decoder(renderer.adapter(batch.motion.roll(shift, 0), repeated))
-        asked, true = asked_cells(batch, renderer.config)
+        true = asked_cells(batch, renderer.config)
         seen = []
-        for level, some, d, r in zip(renderer.transfer.levels, asked, driving, reference):
+        for level, some, d, r in zip(renderer.transfer.levels, true, driving, reference):
             keys = level.cross.keys(to_tokens(r)).repeat_interleave(self.drivers, dim=0)
-            seen.append(attention(level.cross.queries(to_tokens(d))[:, :, some], keys))
+            seen.append(attention(level.cross.queries(to_tokens(d))[:, :, some.asked], keys))
         return seen, true
 
     @torch.no_grad()
@@ -133,8 +133,8 @@ class PictureTask:
     def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         size = self.renderer.config.output_size
         batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer), still=_still(seed))
-        asked, true = asked_cells(batch, self.renderer.config)
-        frames, seen = frames_of(self.renderer, batch, asked=asked)
+        true = asked_cells(batch, self.renderer.config)
+        frames, seen = frames_of(self.renderer, batch, asked=[each.asked for each in true])
         error = frames - batch.frames
         weights = 1 + (FEATURES - 1) * batch.features
         weights = weights / weights.mean()
@@ -154,10 +154,9 @@ class PictureTask:
 def frames_of(renderer: Renderer, batch: Drawn, motion: Tensor | None = None, asked: Sequence[Tensor] | None = None):
     """The frames of a batch as the renderer makes them, with its motion or another (B,16); see `render` of forward.py
     for `asked`."""
-    drivers = len(batch.frames) // len(batch.sources)
     features, identity = renderer.identity_encoder(batch.sources)
-    features = tuple(x.repeat_interleave(drivers, dim=0) for x in features)
-    identity, source_motion = (x.repeat_interleave(drivers, dim=0) for x in (identity, batch.source_motion))
+    features = tuple(x.repeat_interleave(batch.drivers, dim=0) for x in features)
+    identity, source_motion = (x.repeat_interleave(batch.drivers, dim=0) for x in (identity, batch.source_motion))
     driving = batch.motion if motion is None else motion
     return render(renderer, features, identity, source_motion, driving, asked)
 
@@ -185,17 +184,9 @@ def missed(attention: Tensor, cells: Cells) -> Tensor:
     return -((found + 1e-6).log() * weights).sum() / weights.sum().clamp_min(1)
 
 
-def asked_cells(batch: Drawn, config: RendererConfig) -> tuple[list[Tensor], list[Cells]]:
-    """For each attention level some cells, the same of all frames: their indices, and where they should look."""
-    source_motion = batch.source_motion.repeat_interleave(len(batch.frames) // len(batch.sources), dim=0)
-    asked, true = [], []
-    for level in range(config.attention_levels):
-        there = cells(batch.look, source_motion, batch.motion, config.side(level))
-        likely = 1 + (FEATURES - 1) * there.features.mean(0)
-        some = torch.multinomial(likely, min(QUERIES, len(likely)))
-        asked.append(some)
-        true.append(Cells(*(getattr(there, f.name)[:, some] for f in fields(there))))
-    return asked, true
+def asked_cells(batch: Drawn, config: RendererConfig) -> list[Cells]:
+    """Some cells of each attention level: the attention is looked at only there."""
+    return [cells(batch, config.side(level), QUERIES, FEATURES) for level in range(config.attention_levels)]
 
 
 def psnr(frames: Tensor, truth: Tensor, where: Tensor | None = None) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .people import Look, looks
-from .portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, eyes_and_mouth, flow
+from .portraits import MOTION, MOTION_SIZE, draw_with_layers, eyes_and_mouth, follow, positions
 
 # Drawn from 0 to the first number of seeds: people and motions that nothing is trained on.
 HELD_OUT = 1000
@@ -26,19 +26,31 @@ class Drawn:
     look: Look  # of the frames, (P*D)
     sources: Tensor  # (P,3,S,S)
     source_motion: Tensor  # (P,16)
+    source_layers: Tensor  # (P,S,S): what is seen where
     frames: Tensor  # (P*D,3,S,S)
     motion: Tensor  # (P*D,16)
-    features: Tensor  # (P*D,1,S,S): 1 at eyes and mouth, 0 elsewhere
+    layers: Tensor  # (P*D,S,S)
+
+    @property
+    def features(self) -> Tensor:
+        """(P*D,1,S,S): 1 at eyes and mouth, 0 elsewhere."""
+        features = eyes_and_mouth(self.layers).float()[:, None]
+        return torch.nn.functional.max_pool2d(features, AROUND, stride=1, padding=AROUND // 2)
+
+    @property
+    def drivers(self) -> int:
+        return len(self.frames) // len(self.sources)
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Where the cells of driving frames are in their source, at one level of side N."""
+    """Where cells of driving frames are in their source, at one level: Q of them, row-major, of all frames the same."""
 
-    index: Tensor  # (B,N*N), row-major cells of the source
-    seen: Tensor  # (B,N*N): 1 where the source shows it, or for eyes and mouth another part of them
-    moving: Tensor  # (B,N*N): 1 where it is seen elsewhere
-    features: Tensor  # (B,N*N): 1 where it is of eyes or mouth
+    asked: Tensor  # (Q,)
+    index: Tensor  # (B,Q), cells of the source
+    seen: Tensor  # (B,Q): 1 where the source shows it, or for eyes and mouth another part of them
+    moving: Tensor  # (B,Q): 1 where it is seen elsewhere
+    features: Tensor  # (B,Q): 1 where it is of eyes or mouth
 
 
 def random_motion(count: int, random: torch.Generator) -> Tensor:
@@ -65,20 +77,36 @@ def drawn(
     motion = random_motion(people * drivers, random).to(device)
     if still:
         motion[:, HEAD] = source_motion.repeat_interleave(drivers, dim=0)[:, HEAD]
-    repeated = look.repeat_interleave(drivers)
-    frames, seen = draw_with_layers(repeated, motion, size)
-    features = eyes_and_mouth(seen).float()[:, None]
-    around = torch.nn.functional.max_pool2d(features, AROUND, stride=1, padding=AROUND // 2)
-    return Drawn(repeated, draw(look, source_motion, size), source_motion, frames, motion, around)
+    return pairs(look, source_motion, motion, size)
 
 
-def cells(look: Look, source_motion: Tensor, motion: Tensor, side: int) -> Cells:
-    """The true flow of frames (B) from their sources, motions (B,16) each, as cells of a level."""
-    target, layer, found = (x.flatten(1, 2) for x in flow(look, motion, source_motion, side, drawing_size=2 * side))
+def pairs(look: Look, source_motion: Tensor, motion: Tensor, size: int) -> Drawn:
+    """Looks (P) with a source's motion (P,16) and those of some frames each (P*D,16)."""
+    repeated = look.repeat_interleave(len(motion) // len(source_motion))
+    sources, source_layers = draw_with_layers(look, source_motion, size)
+    frames, layers = draw_with_layers(repeated, motion, size)
+    return Drawn(repeated, sources, source_motion, source_layers, frames, motion, layers)
+
+
+def cells(batch: Drawn, side: int, count: int | None = None, preferred: float = 1.0) -> Cells:
+    """The true flow of frames from their sources, of cells of a level of some side: of all, or of `count` at random,
+    those of eyes and mouth `preferred` times as often. A cell is what its middle pixel shows."""
+    step = batch.layers.shape[-1] // side
+    middle = slice(step // 2, None, step)
+    layer = batch.layers[:, middle, middle].flatten(1)
+    features = eyes_and_mouth(layer)
+    asked = torch.arange(side**2, device=layer.device)
+    if count is not None and count < len(asked):
+        asked = torch.multinomial(1 + (preferred - 1) * features.float().mean(0), count)
+    points = positions(len(layer), batch.layers.shape[-1], layer.device)[:, :, middle, middle].flatten(2)[:, :, asked]
+    layer, features = layer[:, asked], features[:, asked]
+    source_motion, source_layers = (
+        x.repeat_interleave(batch.drivers, dim=0) for x in (batch.source_motion, batch.source_layers)
+    )
+    target, found = follow(batch.look, batch.motion, source_motion, points, layer, source_layers)
     column, row = ((target + 1) * side / 2).long().clamp(0, side - 1).unbind(-1)
     index = row * side + column
     # a shut mouth hides the teeth, but they are to be looked for there
-    features = eyes_and_mouth(layer)
     seen = ((layer == found) | features & eyes_and_mouth(found)).float()
-    moving = seen * (index != torch.arange(side**2, device=index.device))
-    return Cells(index, seen, moving, features.float())
+    moving = seen * (index != asked)
+    return Cells(asked, index, seen, moving, features.float())

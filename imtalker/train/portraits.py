@@ -313,7 +313,7 @@ def draw_with_layers(look: Look, motion: Tensor, size: int) -> tuple[Tensor, Ten
     """`draw`, and which layer is seen at each pixel, (B,size,size)."""
     at_once = max(1, ON_CPU // size**2) if motion.device.type == "cpu" else len(motion)
     parts = (slice(start, start + at_once) for start in range(0, len(motion), at_once))
-    pictures, seen = zip(*(_compose(Head(look[part], motion[part]), size) for part in parts))
+    pictures, seen = zip(*(_compose(look[part], motion[part], size) for part in parts))
     return torch.cat(pictures), torch.cat(seen)
 
 
@@ -339,19 +339,32 @@ def flow(
     the layer that the driving frame shows, (B,size,size); and the one the source frame shows there, -1 outside. The
     point itself is seen where both are the same.
     """
-    there, seen = Head(look, source), draw_with_layers(look, source, drawing_size)[1]
-    here = Head(look, driving)
-    _, layer = _compose(here, size)
-    grid = positions(len(look), size, driving.device)
-    target = torch.zeros_like(grid)
-    for number, (a, b) in enumerate(zip(here.layers, there.layers)):
-        if a.solid:
-            target = torch.where((layer == number)[:, None], b.placed(a.own(grid)), target)
-    target = (target - torch.tensor([0.0, RAISE]).to(target)[:, None, None]) * ZOOM
-    pixel = ((target + 1) * drawing_size / 2).long().clamp(0, drawing_size - 1)
-    found = seen.flatten(1).gather(1, (pixel[:, 1] * drawing_size + pixel[:, 0]).flatten(1)).view_as(layer)
+    layer = draw_with_layers(look, driving, size)[1]
+    seen = draw_with_layers(look, source, drawing_size)[1]
+    points = positions(len(look), size, driving.device).flatten(2)
+    target, found = follow(look, driving, source, points, layer.flatten(1), seen)
+    return target.unflatten(1, (size, size)), layer, found.view_as(layer)
+
+
+@exact
+def follow(
+    look: Look, driving: Tensor, source: Tensor, points: Tensor, layer: Tensor, seen: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`flow` of some points (B,2,N) of driving frames, as `positions` has them, from drawings made before.
+
+    layer (B,N): what the driving frames show there; seen (B,S,S): the layers of the sources. Returns where the sources
+    show the same, (B,N,2), and their layers there, (B,N), -1 outside.
+    """
+    target = torch.zeros_like(points)
+    for number, (here, there) in enumerate(zip(Head(look, driving).layers, Head(look, source).layers)):
+        if here.solid:
+            target = torch.where((layer == number)[:, None], there.placed(here.own(points)), target)
+    target = (target - torch.tensor([0.0, RAISE]).to(target)[:, None]) * ZOOM
+    side = seen.shape[-1]
+    pixel = ((target + 1) * side / 2).long().clamp(0, side - 1)
+    found = seen.flatten(1).gather(1, pixel[:, 1] * side + pixel[:, 0])
     inside = (target.abs() <= 1).all(dim=1)
-    return target.permute(0, 2, 3, 1), layer, torch.where(inside, found, -1)
+    return target.transpose(1, 2), torch.where(inside, found, -1)
 
 
 def positions(count: int, size: int, device: torch.device) -> Tensor:
@@ -361,7 +374,8 @@ def positions(count: int, size: int, device: torch.device) -> Tensor:
     return torch.stack([x / ZOOM, y / ZOOM + RAISE]).expand(count, -1, -1, -1)
 
 
-def _compose(head: Head, size: int) -> tuple[Tensor, Tensor]:
+def _compose(look: Look, motion: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    head = Head(look, motion)
     grid = positions(head.count, size, head.centre.device)
     picture = torch.zeros(head.count, 3, size, size, device=grid.device)
     seen = torch.zeros(head.count, size, size, dtype=torch.long, device=grid.device)

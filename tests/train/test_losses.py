@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from imtalker import InputError
 from imtalker.train import losses
 from imtalker.train.discriminator import Discriminator
+from imtalker.train.drawn import HELD_OUT, drawn
 
 RANDOM = torch.Generator().manual_seed(0)
 
@@ -38,6 +39,20 @@ def test_frame_differences_do_not_see_an_offset():
     assert losses.difference_l1(motion + 3, motion) == pytest.approx(0, abs=1e-6)
     ramp = torch.arange(50.0)[None, :, None]
     assert losses.difference_l1(motion + 0.5 * ramp, motion) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_adversaries_are_nearly_the_same_in_mixed_precision():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        discriminator = Discriminator().requires_grad_(False)
+    batch = drawn(HELD_OUT, people=2, drivers=1, size=128)
+    found = []
+    for mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            real, fake = discriminator(batch.frames), discriminator(batch.sources)
+            found.append([losses.adversarial(fake).item(), losses.discrimination(real, fake).item()])
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+    assert found[1] != found[0]
 
 
 def test_adversaries_want_the_opposite():
