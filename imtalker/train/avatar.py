@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import InputError
 from . import avatar_generator, speech
 from .avatar_renderer import SHARES, RendererRecipe
+from .portraits import compile_drawing
 from .runtime import make_fabric
 
 log = logging.getLogger("imtalker")
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--drivers", type=int, default=RendererRecipe.drivers, help="frames of each (%(default)s)")
     parser.add_argument("--only", choices=("renderer", "generator"), help="one of the two")
     parser.add_argument("--stages", nargs="+", choices=tuple(SHARES), default=tuple(SHARES), help="of the renderer")
+    parser.add_argument("--compile", action="store_true", help="draw faster; takes a C++ compiler, and a minute first")
     parser.add_argument("--no-gates", action="store_true", help="go on whatever the gates say: for a rehearsal")
     return parser
 
@@ -57,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     shared = {"renderer": 1 - GENERATOR, "generator": GENERATOR} if len(parts) == 2 else dict.fromkeys(parts, 1.0)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
+        if options.compile:
+            compile_drawing()
         recipe = RendererRecipe(
             options.out,
             options.minutes * shared.get("renderer", 0),

@@ -308,6 +308,13 @@ def draw(look: Look, motion: Tensor, size: int) -> Tensor:
     return draw_with_layers(look, motion, size)[0]
 
 
+def compile_drawing() -> None:
+    """From now on pictures are drawn in a third of the time, after a minute of compiling for every size of batch; it
+    takes what torch.compile does: a C++ compiler, or Triton on a GPU."""
+    global _compose
+    _compose = torch.compile(_compose, dynamic=False)
+
+
 @exact
 def draw_with_layers(look: Look, motion: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """`draw`, and which layer is seen at each pixel, (B,size,size)."""

@@ -1,9 +1,12 @@
 """What holds of drawn portraits: their flow is true, and their motion can be read back."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from imtalker.train import portraits
 from imtalker.train.drawn import HEAD, HELD_OUT, cells, drawn, pairs, random_motion
 from imtalker.train.people import looks
 from imtalker.train.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, eyes_and_mouth, flow
@@ -133,3 +136,14 @@ def test_what_is_not_in_the_picture_is_not_read():
     still = draw(look, shown, 64).expand(count, -1, -1, -1)
     found = read(still, look.repeat_interleave(count), shown.expand(count, -1))
     assert abs(correlation(found["mouth_open"], motion[:, MOTION.index("mouth_open")])) < 0.4
+
+
+def test_compiled_drawing_draws_the_same(monkeypatch):
+    """As torch.compile traces it; what a compiler makes of that takes a minute, and is torch's own concern."""
+    look, motion = looks(2, seed=12), random_motion(2, torch.Generator().manual_seed(12))
+    before = draw_with_layers(look, motion, 32)
+    monkeypatch.setattr(portraits, "_compose", portraits._compose)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
+    portraits.compile_drawing()
+    for a, b in zip(draw_with_layers(look, motion, 32), before):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
