@@ -112,10 +112,17 @@ def measure_speech(generator: Generator, cfg: float, clips: int = 8, minutes: fl
             "at most 0.5",
         ),
         Number("wandering of all values where nothing is asked", drift(free[:, : len(MOTION)]), ""),
+        Number("blinks a minute, of the drawn", blinks(free) / blinks(long.motion), "at least 0.5"),
         Number(
             "head's step where windows meet, of one inside", joins(free[:, HEAD], generator.config.window)["ratio"], ""
         ),
     ]
+
+
+def blinks(motion: Tensor) -> float:
+    """How often eyes close in a motion (T,16), a minute."""
+    closed = motion[:, MOTION.index("blink")] > 0.5
+    return float((closed[1:] & ~closed[:-1]).sum()) / (len(motion) / FPS / 60)
 
 
 def drift(values: Tensor, deviation: Tensor | None = None) -> float:

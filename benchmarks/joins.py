@@ -65,7 +65,7 @@ def look(generator, features, noise: str, seed: int, avatar: bool = False) -> di
     fresh = draw_noise(count, window, generator.config.motion_size, seed)
     noise = fresh if noise == "fresh" else fresh[0]
     motion = generator.sample(features, Still(generator, avatar), noise=noise).latents
-    found = joins(motion, window) | {"repeats": repetition(motion, window), "drift": drift(motion, window)}
+    found = joins(motion, window) | {"repeats": repetition(motion, window), "wandering": wandering(motion, window)}
     if avatar:
         found["head_ratio"] = joins(motion[:, : MOTION.index("gaze_x")], window)["ratio"]
     return found
@@ -90,7 +90,7 @@ def repetition(motion: Tensor, window: int) -> float:
     return (moving[window:] * moving[:-window]).mean().div(moving.square().mean()).item()
 
 
-def drift(motion: Tensor, window: int) -> float:
+def wandering(motion: Tensor, window: int) -> float:
     """How far the mean of the last third lies from that of the first, in deviations of windows' means."""
     means = motion[: len(motion) // window * window].reshape(-1, window, motion.shape[1]).mean(dim=1)
     third = max(1, len(means) // 3)

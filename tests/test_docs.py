@@ -303,3 +303,20 @@ def test_both_languages_say_as_much():
         for mark in ("\n## ", "\n| ", "\n- ", "\n```"):
             assert english.count(mark) == chinese.count(mark), (kind, mark)
         assert (HELP / f"{kind}.md").read_text("utf-8") == english
+
+
+# ComfyUI's own Chinese names that our pages use, seen in its frontend
+COMFYUI_SAYS = {"模板", "保存视频", "创建视频", "从批次获取图像", "MediaPipe 人脸标记器", "生成后控制"}
+
+
+@pytest.mark.parametrize("kind", TEXTS["zh"])
+def test_chinese_pages_call_things_as_the_page_shows_them(kind):
+    """Names in quotes and in bold are those of nodes (also without "IMTalker"), inputs and outputs."""
+    shown = set(COMFYUI_SAYS)
+    for node in TEXTS["zh"].values():
+        shown |= {node["display_name"], node["display_name"].replace("IMTalker", "").replace(" ", "")}
+        shown |= {one["name"] for part in ("inputs", "outputs") for one in node[part].values()}
+    text = (HELP / kind / "zh.md").read_text("utf-8")
+    named = {name for pair in re.findall(r"“([^”]+)”|\*\*([^*]+)\*\*", text) for name in pair}
+    chinese = {name for name in named if re.search("[\u4e00-\u9fff]", name)}
+    assert chinese <= shown, chinese - shown
