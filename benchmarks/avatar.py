@@ -177,7 +177,7 @@ def _colour_error(frames: Tensor, look: Look, motion: Tensor) -> float:
     errors = []
     for layer in range(int(seen.max()) + 1):
         where = (seen == layer)[:, None]
-        if layer in numbers("eye") + numbers("mouth") or where.sum() < 200:
+        if layer in numbers("eye", "mouth") or where.sum() < 200:
             continue
         means = [(x * where).sum((0, 2, 3)) / where.sum() for x in (frames, truth)]
         errors.append(float(((means[0] - means[1]).abs() / means[1].clamp_min(0.1)).mean()))

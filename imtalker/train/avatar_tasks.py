@@ -22,9 +22,10 @@ from .runtime import seed_of
 RATE = 2e-3
 EQUALISED = {"motion": 10.0, "attention": 5.0, "pictures": 5.0}  # so many times that for equalised layers
 MOVING = 4.0  # weight of the cells that are elsewhere in the source
-FEATURES = 8.0  # weight of eyes and mouth, as pixels and as cells
+FEATURES = 8.0  # weight of eyes and mouth, as pixels and as cells, and of glasses as pixels
 EDGES = 0.5  # weight of the pictures' gradients
-QUERIES = 256  # cells of a level whose attention is looked at, drawn anew each time, more at eyes and mouth
+# cells of a level whose attention is looked at, drawn anew each time, more at eyes and mouth
+QUERIES = {"attention": 256, "pictures": 64}
 ATTENDING = 0.03  # weight of the attention while pictures are learned
 
 
@@ -93,7 +94,7 @@ class AttentionTask:
         repeated = identity.repeat_interleave(self.drivers, dim=0)
         reference = renderer.motion_decoder(renderer.adapter(batch.source_motion, identity))
         driving = renderer.motion_decoder(renderer.adapter(batch.motion.roll(shift, 0), repeated))
-        true = asked_cells(batch, renderer.config)
+        true = asked_cells(batch, renderer.config, QUERIES["attention"])
         seen = []
         for level, some, d, r in zip(renderer.transfer.levels, true, driving, reference):
             keys = level.cross.keys(to_tokens(r)).repeat_interleave(self.drivers, dim=0)
@@ -133,10 +134,10 @@ class PictureTask:
     def losses(self, seed: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         size = self.renderer.config.output_size
         batch = drawn(seed, self.people, self.drivers, size, device_of(self.renderer), still=_still(seed))
-        true = asked_cells(batch, self.renderer.config)
+        true = asked_cells(batch, self.renderer.config, QUERIES["pictures"])
         frames, seen = frames_of(self.renderer, batch, asked=[each.asked for each in true])
         error = frames - batch.frames
-        weights = 1 + (FEATURES - 1) * batch.features
+        weights = 1 + (FEATURES - 1) * batch.near("eye", "mouth", "glasses")
         weights = weights / weights.mean()
         across = (error.diff(dim=3).abs() * weights[..., 1:]).mean()
         down = (error.diff(dim=2).abs() * weights[..., 1:, :]).mean()
@@ -169,8 +170,9 @@ def distances(renderer: Renderer, people: int, drivers: int, seed: int = 3) -> l
     others = batch.motion.roll(drivers + 1, 0)
     features = others.clone()
     features[:, HEAD] = batch.motion[:, HEAD]
-    everywhere = torch.ones_like(batch.features)
-    asked = (batch.motion, everywhere), (others, everywhere), (batch.motion, batch.features), (features, batch.features)
+    near = batch.near("eye", "mouth")
+    everywhere = torch.ones_like(near)
+    asked = (batch.motion, everywhere), (others, everywhere), (batch.motion, near), (features, near)
     return [psnr(frames_of(renderer, batch, motion), batch.frames, where) for motion, where in asked]
 
 
@@ -184,9 +186,9 @@ def missed(attention: Tensor, cells: Cells) -> Tensor:
     return -((found + 1e-6).log() * weights).sum() / weights.sum().clamp_min(1)
 
 
-def asked_cells(batch: Drawn, config: RendererConfig) -> list[Cells]:
-    """Some cells of each attention level: the attention is looked at only there."""
-    return [cells(batch, config.side(level), QUERIES, FEATURES) for level in range(config.attention_levels)]
+def asked_cells(batch: Drawn, config: RendererConfig, count: int) -> list[Cells]:
+    """So many cells of each attention level: the attention is looked at only there."""
+    return [cells(batch, config.side(level), count, FEATURES) for level in range(config.attention_levels)]
 
 
 def psnr(frames: Tensor, truth: Tensor, where: Tensor | None = None) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .people import Look, looks
-from .portraits import MOTION, MOTION_SIZE, draw_with_layers, eyes_and_mouth, follow, positions
+from .portraits import MOTION, MOTION_SIZE, draw_with_layers, eyes_and_mouth, follow, of_parts, positions
 
 # Drawn from 0 to the first number of seeds: people and motions that nothing is trained on.
 HELD_OUT = 1000
@@ -31,11 +31,10 @@ class Drawn:
     motion: Tensor  # (P*D,16)
     layers: Tensor  # (P*D,S,S)
 
-    @property
-    def features(self) -> Tensor:
-        """(P*D,1,S,S): 1 at eyes and mouth, 0 elsewhere."""
-        features = eyes_and_mouth(self.layers).float()[:, None]
-        return torch.nn.functional.max_pool2d(features, AROUND, stride=1, padding=AROUND // 2)
+    def near(self, *parts: str) -> Tensor:
+        """(P*D,1,S,S): 1 at some parts of the frames ("eye", "mouth", "glasses"), 0 elsewhere."""
+        found = of_parts(self.layers, *parts).float()[:, None]
+        return torch.nn.functional.max_pool2d(found, AROUND, stride=1, padding=AROUND // 2)
 
     @property
     def drivers(self) -> int:

@@ -259,8 +259,9 @@ class Head:
 
     def _glasses(self) -> list[Layer]:
         look = self.look
+        glasses = functools.partial(Layer, part="glasses")
         layers = [
-            Layer(
+            glasses(
                 **self._at(side * look.eye_distance, -0.035, lift=0.05),
                 cover=lambda x, y: (
                     ellipse(x, y, per_picture(look.eye_size + 0.035), per_picture(look.eye_size + 0.03)).abs() - 0.011
@@ -270,7 +271,7 @@ class Head:
             )
             for side in (-1, 1)
         ]
-        bridge = Layer(
+        bridge = glasses(
             **self._at(0, -0.05, lift=0.06),
             cover=lambda x, y: box(
                 x, y, per_picture(look.eye_distance - look.eye_size - 0.02).clamp_min(0.02), 0.009, 0.005
@@ -326,14 +327,19 @@ def draw_with_layers(look: Look, motion: Tensor, size: int) -> tuple[Tensor, Ten
 
 def eyes_and_mouth(seen: Tensor) -> Tensor:
     """Where the layers of `draw_with_layers` are those of eyes or mouth, (B,size,size), True or False."""
-    return torch.isin(seen, torch.tensor(numbers("eye") + numbers("mouth"), device=seen.device))
+    return of_parts(seen, "eye", "mouth")
+
+
+def of_parts(seen: Tensor, *parts: str) -> Tensor:
+    """The same for any parts, see `numbers`."""
+    return torch.isin(seen, torch.tensor(numbers(*parts), device=seen.device))
 
 
 @functools.cache
-def numbers(part: str) -> list[int]:
-    """The numbers of the layers of a part, "eye" (both) or "mouth"."""
+def numbers(*parts: str) -> list[int]:
+    """The numbers of the layers of some parts: "eye" (both), "mouth", "glasses"."""
     layers = Head(looks(1, seed=0), torch.zeros(1, MOTION_SIZE)).layers
-    return [number for number, layer in enumerate(layers) if layer.part == part]
+    return [number for number, layer in enumerate(layers) if layer.part in parts]
 
 
 @exact

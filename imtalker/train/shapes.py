@@ -23,7 +23,7 @@ class Layer:
     softness: float = 0.0  # width of the edge beyond a pixel, in own units
     clip: "Layer | None" = None  # nothing is seen outside this one
     solid: bool = True  # whether the flow follows this layer
-    part: str = ""  # "eye" or "mouth" where it belongs to one
+    part: str = ""  # "eye", "mouth" or "glasses" where it belongs to one
 
     def own(self, positions: Tensor) -> Tensor:
         """Positions (B,2,S,S) on the picture -> in the layer's own coordinates."""

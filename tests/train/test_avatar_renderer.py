@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import shutil
 
 import pytest
 import torch
@@ -40,10 +41,20 @@ CONFIG = RendererConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(avatar_renderer, "CALIBRATION", 2)
-    monkeypatch.setattr(avatar_renderer, "CALIBRATED_ON", 4)
+@pytest.fixture(autouse=True, scope="module")
+def _short():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(avatar_renderer, "CALIBRATION", 2)
+        patch.setattr(avatar_renderer, "CALIBRATED_ON", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A recipe that has run to its end: not to be written to."""
+    whole = recipe(tmp_path_factory.mktemp("finished"), gated=False)
+    whole.run()
+    return whole
 
 
 def frozen(renderer):
@@ -70,20 +81,19 @@ def test_a_dead_run_stops_at_its_gate(tmp_path):
         recipe(tmp_path).run()
 
 
-def test_a_finished_stage_is_not_trained_again(tmp_path):
-    first = recipe(tmp_path, gated=False)
-    first.run()
+def test_a_finished_stage_is_not_trained_again(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
     checkpoint = (tmp_path / "pictures.ckpt").read_bytes()
     again = recipe(tmp_path, gated=False)
     again.run()
     assert (tmp_path / "pictures.ckpt").read_bytes() == checkpoint
-    for name, tensor in first.renderer.state_dict().items():
+    for name, tensor in finished.renderer.state_dict().items():
         assert torch.equal(tensor, again.renderer.state_dict()[name]), name
 
 
-def test_it_goes_on_from_a_finished_avatar(tmp_path):
-    path = recipe(tmp_path / "first", gated=False).run()
-    again = recipe(tmp_path / "second", gated=False, start=path)
+def test_it_goes_on_from_a_finished_avatar(finished, tmp_path):
+    path = finished.folder / "renderer.safetensors"
+    again = recipe(tmp_path, gated=False, start=path)
     begun = again._begin()
     assert begun.training
     assert all(parameter.requires_grad for parameter in begun.parameters())
@@ -91,11 +101,11 @@ def test_it_goes_on_from_a_finished_avatar(tmp_path):
     assert again.run().is_file()
 
 
-def test_a_stage_alone_has_all_the_minutes(tmp_path):
-    path = recipe(tmp_path / "first", gated=False).run()
-    alone = recipe(tmp_path / "second", gated=False, start=path, stages=("pictures",))
+def test_a_stage_alone_has_all_the_minutes(finished, tmp_path):
+    path = finished.folder / "renderer.safetensors"
+    alone = recipe(tmp_path, gated=False, start=path, stages=("pictures",))
     assert alone.run().is_file()
-    assert [file.name for file in (tmp_path / "second").glob("*.ckpt")] == ["pictures.ckpt"]
+    assert [file.name for file in tmp_path.glob("*.ckpt")] == ["pictures.ckpt"]
     assert alone._training("pictures", PictureTask(alone.renderer, 2, 2), None).settings.minutes == 0.01
 
 
@@ -106,20 +116,19 @@ def test_it_goes_on_from_no_other_renderer(tmp_path):
         recipe(tmp_path, start=tmp_path / "other.safetensors").run()
 
 
-def test_other_settings_do_not_go_on(tmp_path):
-    recipe(tmp_path, gated=False).run()
-    other = dataclasses.replace(recipe(tmp_path, gated=False), drivers=3)
+def test_other_settings_do_not_go_on(finished):
+    other = dataclasses.replace(recipe(finished.folder, gated=False), drivers=3)
     with pytest.raises(InputError, match="drivers"):
         other.run()
 
 
 def test_attention_is_right_where_it_looks_at_the_true_cell():
-    index = torch.tensor([[2, 0, 1]])
-    true = Cells(index, torch.ones(1, 3), torch.ones(1, 3), torch.zeros(1, 3))
+    asked, index = torch.arange(3), torch.tensor([[2, 0, 1]])
+    true = Cells(asked, index, torch.ones(1, 3), torch.ones(1, 3), torch.zeros(1, 3))
     right = torch.nn.functional.one_hot(index, 3).float()
     assert missed(right, true) == pytest.approx(0, abs=1e-5)
     assert missed(right.roll(1, 1), true) > 5
-    hidden = Cells(index, torch.zeros(1, 3), torch.zeros(1, 3), torch.ones(1, 3))
+    hidden = Cells(asked, index, torch.zeros(1, 3), torch.zeros(1, 3), torch.ones(1, 3))
     assert missed(right.roll(1, 1), hidden) == 0
 
 
