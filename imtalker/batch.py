@@ -15,6 +15,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
@@ -254,7 +255,8 @@ def _in_processes(rows: list[Row], models: Models, devices: list[str]) -> Iterat
         row = next(waiting, None)
         if row is None:
             if connection:
-                connection.send(None)
+                with suppress(ConnectionError):  # it has died with nothing to do
+                    connection.send(None)
                 process.join()
             return
         if connection is None:
@@ -263,7 +265,8 @@ def _in_processes(rows: list[Row], models: Models, devices: list[str]) -> Iterat
             process.start()
             other.close()  # or the end of the process would not be seen
         busy[connection] = process, device, row
-        connection.send(row)
+        with suppress(ConnectionError):  # it has died since its last row: read as the end of this one
+            connection.send(row)
 
     try:
         for device in devices:

@@ -22,6 +22,9 @@ def table(folder, rows, names=NAMES):
     return path
 
 
+LONG = 50  # frames, all of the speech
+
+
 def talk(inputs, output, seed=0, frames=2):
     return [inputs / "portrait.png", inputs / "speech.wav", "", output, seed, 2, frames, "none"]
 
@@ -134,7 +137,8 @@ def test_every_row_is_checked_before_any_runs(inputs, tmp_path):
 
 
 def test_processes_give_the_same_files_and_one_that_dies_costs_its_row(inputs, models, tmp_path):
-    rows = [talk(inputs, f"{seed}.mp4", seed) for seed in range(3)]
+    # the second is at work for long after the first is made
+    rows = [talk(inputs, f"{seed}.mp4", seed, frames) for seed, frames in enumerate((2, LONG, 2))]
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         folder.mkdir()
@@ -143,7 +147,7 @@ def test_processes_give_the_same_files_and_one_that_dies_costs_its_row(inputs, m
 
     def kill_one(row):
         if not killed:
-            killed.append(batch.multiprocessing.active_children()[0])
+            killed.append(max(batch.multiprocessing.active_children(), key=lambda process: process.pid))
             killed[0].kill()
 
     outcomes = batch.run(table(two, rows), models_in(models), devices=["cpu", "cpu"], told=kill_one)
