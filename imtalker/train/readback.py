@@ -22,7 +22,7 @@ from .portraits import (
     Head,
     draw,
     draw_with_layers,
-    numbers,
+    of_parts,
     positions,
 )
 
@@ -44,7 +44,7 @@ def read(pictures: Tensor, look: Look, head: Tensor | None = None) -> dict[str, 
     open_head = head.clone()
     open_head[:, MOTION.index("mouth_open")] = 1
     seen = draw_with_layers(look, open_head, pictures.shape[-1])[1]
-    mouth = torch.isin(seen, torch.tensor(numbers("mouth"), device=seen.device)).float()
+    mouth = of_parts(seen, "mouth").float()
     throat = _like(pictures, MOUTH, TONGUE)
     return {name: readings[name] for name in HEAD} | {
         "gaze_x": gaze_x,
