@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imtalker import drawn
-from imtalker.audio import SAMPLE_RATE, Audio, AudioFile, frame_count, normalise, to_mono_16k
+from imtalker.drawn import example as drawn
+from imtalker.media.audio import SAMPLE_RATE, Audio, AudioFile, frame_count, normalise, to_mono_16k
 from imtalker.models.audio_encoder import encoding_memory
 
 from . import measure, models

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 import imtalker
-from imtalker.audio import FPS, SAMPLE_RATE
-from imtalker.control import Control
+from imtalker.avatar.batches import HEAD, random_motion
+from imtalker.avatar.generator import SECONDS, Clip, make_clip
+from imtalker.avatar.measure import bare_source, measure_control, measure_mouth
+from imtalker.avatar.readback import correlation, find_head, read
+from imtalker.avatar.tasks import psnr
+from imtalker.avatar.visemes import CHANNEL
+from imtalker.drawn.people import Look, looks
+from imtalker.drawn.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, numbers
+from imtalker.media.audio import FPS, SAMPLE_RATE
 from imtalker.models.generator import Generator
 from imtalker.models.renderer import Renderer
-from imtalker.motion import Motion
-from imtalker.train.avatar_generator import SECONDS, Clip, make_clip
-from imtalker.train.avatar_tasks import psnr
-from imtalker.train.drawn import HEAD, random_motion
-from imtalker.train.measure_generator import bare_source, measure_control, measure_mouth
-from imtalker.train.people import Look, looks
-from imtalker.train.portraits import MOTION, MOTION_SIZE, draw, draw_with_layers, numbers
-from imtalker.train.readback import correlation, find_head, read
-from imtalker.train.visemes import CHANNEL
+from imtalker.motion.control import Control
+from imtalker.motion.motion import Motion
 
 from .joins import joins
 

@@ -10,9 +10,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from imtalker import drawn, talk
-from imtalker.image import resize
-from imtalker.video import write_video
+from imtalker import talk
+from imtalker.drawn import example as drawn
+from imtalker.media.image import resize
+from imtalker.media.video import write_video
 
 from . import measure, models
 from .reference import Published

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imtalker.audio import FPS
-from imtalker.checkpoints import AVATAR
-from imtalker.train.drawn import random_motion
-from imtalker.train.people import looks
-from imtalker.train.portraits import draw
-from imtalker.video import write_video
+from imtalker.avatar.batches import random_motion
+from imtalker.drawn.people import looks
+from imtalker.drawn.portraits import draw
+from imtalker.media.audio import FPS
+from imtalker.media.video import write_video
+from imtalker.weights.checkpoints import AVATAR
 
 EVERY = 10  # frames from one random motion to the next
 SIZE = 256

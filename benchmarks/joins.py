@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imtalker import drawn, load_generator
-from imtalker.audio import Audio, read_audio
-from imtalker.checkpoints import AVATAR, find_weights
+from imtalker import load_generator
+from imtalker.drawn import example as drawn
+from imtalker.drawn.portraits import MOTION
+from imtalker.media.audio import Audio, read_audio
 from imtalker.sampling import draw_noise
-from imtalker.train.portraits import MOTION
+from imtalker.weights.checkpoints import AVATAR, find_weights
 
 from . import measure, models
 

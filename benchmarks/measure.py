@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imtalker import drawn
+from imtalker.drawn import example as drawn
 from imtalker.errors import InputError
 
 from .stages import seconds_by_stage

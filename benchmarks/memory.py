@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from imtalker import drawn, talk
+from imtalker import talk
+from imtalker.drawn import example as drawn
 
 from . import measure, models
 

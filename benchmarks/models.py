@@ -7,7 +7,7 @@ from torch import Tensor
 from imtalker.models.config import PUBLISHED, AudioConfig, GeneratorConfig, RendererConfig
 from imtalker.models.generator import Generator
 from imtalker.models.renderer import Renderer
-from imtalker.untrained import untrained_generator, untrained_renderer
+from imtalker.weights.untrained import untrained_generator, untrained_renderer
 
 AUDIO = AudioConfig(16, 2, 2, 32, (16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from imtalker.errors import InputError
 from imtalker.models.config import PUBLISHED
 from imtalker.models.names import UNUSED
-from imtalker.untrained import made_up, untrained_generator
+from imtalker.weights.untrained import made_up, untrained_generator
 
 # imported by the published modules for training and plotting; nothing that is timed here calls them
 UNUSED_PACKAGES = ("torchvision", "matplotlib")

@@ -2,7 +2,7 @@
 
 import torch
 
-from imtalker.motion import Motion
+from imtalker.motion.motion import Motion
 
 from . import measure, models
 from .reference import Published

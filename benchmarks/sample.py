@@ -3,7 +3,7 @@
 Both sides sample from the same audio features; encoding the audio is timed for ours alone.
 """
 
-from imtalker import drawn
+from imtalker.drawn import example as drawn
 
 from . import measure, models
 from .reference import Published

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 import imtalker
-from imtalker.audio import Audio, read_audio
-from imtalker.drawn import speech
+from imtalker.drawn.example import speech
+from imtalker.media.audio import Audio, read_audio
 
 from . import models
 from .measure import synchronise

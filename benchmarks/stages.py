@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from imtalker import pipeline, video
+from imtalker import pipeline
+from imtalker.media import video
 from imtalker.models import backend, generator
 from imtalker.models.audio_encoder import AudioEncoder
 from imtalker.models.renderer import Renderer

@@ -1,15 +1,14 @@
 """IMTalker: a portrait and speech, or a driving video, to a talking-head video (after arXiv 2511.22167)."""
 
-from .checkpoints import load_generator, load_renderer, save_weights
-from .control import Control
 from .errors import InputError
 from .models.generator import AudioFeatures, Generator
 from .models.renderer import Renderer, Source
-from .motion import Motion
+from .motion.control import Control
+from .motion.motion import Motion
 from .pipeline import Clip, reenact, talk
 from .session import Session
-
-__version__ = "0.1.0"
+from .version import __version__
+from .weights.checkpoints import load_generator, load_renderer, save_weights
 
 __all__ = [
     "AudioFeatures",
@@ -21,6 +20,7 @@ __all__ = [
     "Renderer",
     "Session",
     "Source",
+    "__version__",
     "load_generator",
     "load_renderer",
     "reenact",

@@ -12,18 +12,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .audio import FPS, Audio, AudioFile
-from .control import Control
-from .crop import Crop, apply_crop, centre_crop, square_crop
 from .errors import InputError
-from .face import DetectorMissing, find_crop, follow_face, steady_box
-from .image import check_image, read_image
+from .face.crop import Crop, apply_crop, centre_crop, square_crop
+from .face.detectors import DetectorMissing
+from .face.follow import find_crop, follow_face, steady_box
+from .media.audio import FPS, Audio, AudioFile
+from .media.image import check_image, read_image
+from .media.provenance import TAGS, find_signer
+from .media.video import VideoReader, frame_rate, write_video
 from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
-from .motion import Motion, stream_at_fps
-from .provenance import TAGS, find_signer
-from .video import VideoReader, frame_rate, write_video
+from .motion.control import Control
+from .motion.motion import Motion, stream_at_fps
 
 log = logging.getLogger("imtalker")
 

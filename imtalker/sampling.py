@@ -2,13 +2,27 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
-from .models.flow import FlowTransformer
+
+
+class Flow(Protocol):
+    """What is integrated here: a network that gives the velocity of motion, as `models.flow.FlowTransformer` does."""
+
+    context: int  # frames of earlier motion in front of the window
+    condition: Callable[[Tensor], Tensor]
+    time: Callable[[Tensor], Tensor]
+
+    def fixed_input(self, reference: Tensor) -> Tensor: ...
+
+    def velocity(self, x: Tensor, fixed: Tensor, condition: Tensor) -> Tensor: ...
+
+    def replayed(self, function: Callable[..., Tensor], inputs: Sequence[Tensor], settings: Hashable) -> Tensor: ...
 
 
 def stream_noise(window: int, size: int, seed: int) -> Iterator[Tensor]:
@@ -35,7 +49,7 @@ def pad_rows(rows: Tensor, count: int) -> Tensor:
 
 
 def integrate(
-    flow: FlowTransformer,
+    flow: Flow,
     noise: Tensor,
     context: Tensor,
     reference: Tensor,
@@ -54,7 +68,7 @@ def integrate(
 
 
 def _euler_steps(
-    flow: FlowTransformer,
+    flow: Flow,
     cfg: float,
     nfe: int,
     noise: Tensor,
@@ -78,7 +92,7 @@ def _euler_steps(
 
 
 def sample_windows(
-    flow: FlowTransformer,
+    flow: Flow,
     conditions: Iterable[tuple[Tensor, Tensor]],
     reference: Tensor,
     noise: Iterable[Tensor],

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .audio import FPS, SAMPLE_RATE, check_waveform, frame_count
-from .control import Control
 from .errors import InputError
+from .media.audio import FPS, SAMPLE_RATE, check_waveform, frame_count
+from .media.resampling import StreamResampler
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
-from .motion import Motion
-from .resampling_stream import StreamResampler
+from .motion.control import Control
+from .motion.motion import Motion
 from .sampling import check_settings, integrate, pad_rows
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS

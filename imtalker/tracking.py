@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from .control import Control
-from .crop import Box, Crop, apply_crop
 from .errors import InputError
-from .face import CORRECTIONS, correct_box, follow_boxes, follow_face, smooth_boxes, steady_box
-from .image import check_image
+from .face.crop import Box, Crop, apply_crop
+from .face.detectors import CORRECTIONS, correct_box
+from .face.follow import follow_boxes, follow_face, smooth_boxes, steady_box
+from .media.image import check_image
 from .models.l2cs import L2CS_SIDE, GazeEncoder
 from .models.smirk import SMIRK_SIDE, PoseEncoder
+from .motion.control import Control
 
 log = logging.getLogger("imtalker")
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ..imtalker import InputError
-from ..imtalker.crop import Box
+from ..imtalker.face.crop import Box
 
 SMALLEST = 4.0  # pixels; a smaller face is a box in fractions of the picture
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..imtalker import Control, InputError
-from ..imtalker.control import load_gaze, load_pose, merge
-from . import host, types
+from ..imtalker.motion.control import load_gaze, load_pose, merge
+from . import folders, host, types
 
 NONE = "none"
 
@@ -22,13 +22,13 @@ class LoadControl(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "pose",
-                    options=[NONE, *host.media_files((".pt", ".pth", ".safetensors"))],
+                    options=[NONE, *folders.media_files((".pt", ".pth", ".safetensors"))],
                     tooltip="Head pose (radians) and camera: a SMIRK .pt file as published with IMTalker, or a "
                     ".safetensors file of IMTalker, which may hold gaze as well. none: left to the model.",
                 ),
                 io.Combo.Input(
                     "gaze",
-                    options=[NONE, *host.media_files((".npy",))],
+                    options=[NONE, *folders.media_files((".npy",))],
                     tooltip="Direction of the eyes: an L2CS-Net .npy file, two angles in radians a frame. none: left "
                     "to the model.",
                 ),
@@ -55,11 +55,11 @@ class LoadControl(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, pose: str = NONE, gaze: str = NONE) -> bool | str:
-        return host.check_media(*chosen(pose, gaze))
+        return folders.check_media(*chosen(pose, gaze))
 
     @classmethod
     def fingerprint_inputs(cls, pose: str = NONE, gaze: str = NONE, **_) -> tuple:
-        return host.media_fingerprint(*chosen(pose, gaze))
+        return folders.media_fingerprint(*chosen(pose, gaze))
 
     @classmethod
     @host.answer
@@ -68,10 +68,10 @@ class LoadControl(io.ComfyNode):
     ) -> io.NodeOutput:
         given = [] if control is None else [control]
         if pose != NONE:
-            path = Path(host.media_path(pose))
+            path = Path(folders.media_path(pose))
             given.append(Control.load(path) if path.suffix == ".safetensors" else Control(**load_pose(path), fps=fps))
         if gaze != NONE:
-            rows = load_gaze(host.media_path(gaze))
+            rows = load_gaze(folders.media_path(gaze))
             given.append(Control(gaze=rows.flip(-1) if gaze_order == "swapped" else rows, fps=fps))
         if not given:
             raise InputError("Load Control has nothing to load: choose a pose or a gaze file, or connect a control.")

@@ -10,13 +10,13 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..imtalker import InputError, Motion
-from ..imtalker.audio import FPS, Audio, read_audio
-from ..imtalker.crop import Crop, apply_crop, centre_crop, square_crop
-from ..imtalker.face import follow_face, steady_box
-from ..imtalker.image import check_image
+from ..imtalker.face.crop import Crop, apply_crop, centre_crop, square_crop
+from ..imtalker.face.follow import follow_face, steady_box
+from ..imtalker.media.audio import FPS, Audio, read_audio
+from ..imtalker.media.image import check_image
+from ..imtalker.media.video import VideoReader
 from ..imtalker.models.generator import Listening
-from ..imtalker.video import VideoReader
-from . import host, types
+from . import folders, host, types
 
 # frames of a driving video in which its face is looked for, and those encoded at once
 LOOKS = 60
@@ -179,7 +179,7 @@ def find_face(clip: Clip, scale: float) -> Crop:
     """One box around the face for the whole clip."""
     every = max(1, (clip.count or 0) // LOOKS)
     frames = (picture[0] for picture in clip.pictures())
-    box = steady_box(follow_face(frames, model_dirs=host.detector_folders(), every=every))
+    box = steady_box(follow_face(frames, model_dirs=folders.detector_folders(), every=every))
     return square_crop(box, *next(iter(clip.frames)).shape[:2], scale)
 
 

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..imtalker.audio import read_audio
-from ..imtalker.checkpoints import AVATAR
-from ..imtalker.drawn import SOMEBODY, portrait
+from ..imtalker.drawn.example import SOMEBODY, portrait
+from ..imtalker.media.audio import read_audio
+from ..imtalker.weights.checkpoints import AVATAR
 from . import host, types
 from .sample import seed_input
 

@@ -8,18 +8,11 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..imtalker import InputError
-from ..imtalker.crop import Box, Crop, apply_crop, centre_crop, paste_back, square_crop
-from ..imtalker.face import (
-    DetectorMissing,
-    FaceNotFound,
-    find_crop,
-    follow_boxes,
-    follow_face,
-    smooth_boxes,
-    steady_box,
-)
-from ..imtalker.image import check_image
-from . import boxes, host, types
+from ..imtalker.face.crop import Box, Crop, apply_crop, centre_crop, paste_back, square_crop
+from ..imtalker.face.detectors import DetectorMissing
+from ..imtalker.face.follow import FaceNotFound, find_crop, follow_boxes, follow_face, smooth_boxes, steady_box
+from ..imtalker.media.image import check_image
+from . import boxes, folders, host, types
 
 log = logging.getLogger("imtalker")
 
@@ -263,10 +256,12 @@ def find(
     """One crop, or with smooth tracking one for each picture."""
     count, height, width = images.shape[:3]
     if count == 1 and found is None:
-        return find_crop(check_image(images).cpu(), scale, which, index, model_dirs=host.detector_folders())
+        return find_crop(check_image(images).cpu(), scale, which, index, model_dirs=folders.detector_folders())
     if found is None:
         every = max(1, count // LOOKS) if tracking == "steady" else 1
-        track = follow_face(looked_at(images, progress), which, index, model_dirs=host.detector_folders(), every=every)
+        track = follow_face(
+            looked_at(images, progress), which, index, model_dirs=folders.detector_folders(), every=every
+        )
     else:
         track = follow_boxes(((one, (height, width)) for one in found), which, index)
     if tracking == "steady" or count == 1:

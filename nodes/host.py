@@ -4,18 +4,13 @@ import functools
 import itertools
 import logging
 import math
-import os
-import re
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.utils
-import folder_paths
 import psutil
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -23,10 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..imtalker import Generator, InputError, Motion, Renderer, Source
-from ..imtalker.audio import FPS
-from ..imtalker.checkpoints import AVATAR, find_weights
-from ..imtalker.download import download
-from ..imtalker.face import YUNET_FILE
+from ..imtalker.media.audio import FPS
 from ..imtalker.models import backend
 from ..imtalker.models.audio_encoder import encoding_memory, longest_window
 
@@ -201,162 +193,3 @@ class Progress:
 
 
 # Files
-
-FOLDER = "imtalker"
-PUBLISHED = "published (downloaded on first use)"
-OURS = [PUBLISHED, AVATAR.name]  # what a loader offers beside files of one's own
-
-
-def _register() -> None:
-    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER), is_default=True)
-    folders, _ = folder_paths.folder_names_and_paths[FOLDER]  # those of extra_model_paths.yaml among them
-    folder_paths.folder_names_and_paths[FOLDER] = (folders, folder_paths.supported_pt_extensions)
-
-
-_register()
-
-
-def model_folders() -> list[str]:
-    """models/imtalker first, then those of extra_model_paths.yaml."""
-    return folder_paths.get_folder_paths(FOLDER)
-
-
-def detector_folders() -> list[str]:
-    """Where the face detector may lie: models/imtalker, and models/detection where this ComfyUI has it."""
-    detection, *_ = folder_paths.folder_names_and_paths.get("detection", ([],))
-    return [*model_folders(), *detection]
-
-
-def model_files() -> list[str]:
-    """Files of weights that may be a renderer or a generator."""
-    return [name for name in folder_paths.get_filename_list(FOLDER) if not _is_wav2vec2(name)]
-
-
-def wav2vec2_files() -> list[str]:
-    """Folders in Hugging Face layout and single files that look like wav2vec2."""
-    names = filter(_is_wav2vec2, folder_paths.get_filename_list(FOLDER))
-    return sorted({os.path.dirname(name) or name for name in names})
-
-
-def _is_wav2vec2(name: str) -> bool:
-    return bool(re.search(r"wav2vec2?[^/\\]*[/\\]|^wav2vec|\.wav2vec2?\.\w+$", name, re.IGNORECASE))
-
-
-def check_choice(choice: str) -> bool | str:
-    """For validate_inputs of a loader: True, or the sentence that says what is wrong."""
-    return True if choice in (*OURS, *model_files()) else _missing(choice)
-
-
-def check_files(*choices: str | None) -> bool | str:
-    """For validate_inputs of what is only ever read from models/imtalker; a linked name (None) is checked later."""
-    return next((_missing(choice) for choice in choices if choice and choice not in model_files()), True)
-
-
-def _missing(name: str) -> str:
-    return f"{name!r} is not in models/{FOLDER}: put it there and press R, or choose another file."
-
-
-def wav2vec2_path(choice: str) -> str | None:
-    """The file or folder chosen; for "auto" the first there is, or None."""
-    name = next(iter(wav2vec2_files()), None) if choice == "auto" else choice
-    if name is None:
-        return None
-    for folder in model_folders():
-        path = _inside(folder, name)
-        if os.path.exists(path):
-            return path
-    raise InputError(_missing(name))
-
-
-def local_path(choice: str, published: str) -> str | None:
-    """The file that the choice in a loader stands for, `published` being PUBLISHED's; None where there is none yet."""
-    if choice == AVATAR.name:
-        return str(find_weights(AVATAR, os.path.splitext(published)[0]))
-    return folder_paths.get_full_path(FOLDER, published if choice == PUBLISHED else choice)
-
-
-def weights_path(choice: str, published: str) -> str:
-    """As `local_path`, but downloads a published file into models/imtalker where it is missing."""
-    path = local_path(choice, published)
-    if path:
-        return path
-    if choice != PUBLISHED:
-        raise InputError(_missing(choice))
-    folder = model_folders()[0]
-    os.makedirs(folder, exist_ok=True)
-    log.info("Downloading %s to %s", published, folder)
-    bar = comfy.utils.ProgressBar(1)
-    # the face detector is small, and wanted wherever a picture is not cropped already
-    files = download(folder, lambda _, done, total: bar.update_absolute(done, total or done), [published, YUNET_FILE])
-    return str(files[0])
-
-
-def fingerprint(path: str | None) -> tuple:
-    """Changes when a file is replaced."""
-    if path is None or not os.path.exists(path):
-        return (path,)
-    state = os.stat(path)
-    return path, state.st_mtime, state.st_size
-
-
-def media_files(suffixes: tuple[str, ...], outputs: bool = False) -> list[str]:
-    """Files in input/ (and output/, marked " [output]") that end so, by their names below that folder, for a combo."""
-    found = _files_below(folder_paths.get_input_directory(), suffixes)
-    if outputs:
-        found += [f"{name} [output]" for name in _files_below(folder_paths.get_output_directory(), suffixes)]
-    return found
-
-
-def media_path(name: str) -> str:
-    """The file of a name from `media_files`; InputError where it is gone or lies elsewhere."""
-    name, folder = folder_paths.annotated_filepath(name)
-    path = _inside(folder or folder_paths.get_input_directory(), name)
-    if not os.path.isfile(path):
-        raise InputError(f"There is no file {name!r} in {os.path.basename(folder or 'input')}: choose another.")
-    return path
-
-
-def check_media(*names: str | None) -> bool | str:
-    """For validate_inputs: True, or the sentence that says what is wrong; a linked name (None) is checked later."""
-    try:
-        for name in filter(None, names):
-            media_path(name)
-    except InputError as error:
-        return str(error)
-    return True
-
-
-def media_fingerprint(*names: str | None) -> list[tuple]:
-    """Changes when one of the files is replaced."""
-    return [fingerprint(media_path(name)) if check_media(name) is True else (name,) for name in filter(None, names)]
-
-
-def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
-    """A numbered file that does not exist yet in output/: (path, name, subfolder)."""
-    output = folder_paths.get_output_directory()
-    _inside(output, prefix)
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
-    name = f"{name}_{counter:05}_{suffix}"
-    return os.path.join(folder, name), name, subfolder
-
-
-def new_temporary(suffix: str) -> str:
-    """A file that lives until ComfyUI ends."""
-    folder = Path(folder_paths.get_temp_directory())
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder / f"imtalker_{uuid.uuid4().hex}{suffix}")
-
-
-def _files_below(root: str, suffixes: tuple[str, ...]) -> list[str]:
-    files = (path for path in Path(root).rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(path.relative_to(root).as_posix() for path in files)
-
-
-def _inside(folder: str, name: str) -> str:
-    """Refuses names that lead out of the folder; ComfyUI 0.3 does not."""
-    folder = os.path.abspath(folder)
-    path = os.path.abspath(os.path.join(folder, name))
-    # normalised text, not real paths: a link that someone put into the folder is meant to be followed
-    if not path.startswith(folder + os.sep):
-        raise InputError(f"{name!r} leads out of ComfyUI's folders: choose a file below {os.path.basename(folder)}.")
-    return path

@@ -5,9 +5,9 @@ import dataclasses
 from comfy_api.latest import io
 
 from ..imtalker import Control, InputError
-from ..imtalker.audio import Audio
-from ..imtalker.control import blend, merge
-from ..imtalker.keyframes import GAZE, GAZE_PRESETS, POSE, POSE_PRESETS, VERSION, to_control
+from ..imtalker.media.audio import Audio
+from ..imtalker.motion.control import blend, merge
+from ..imtalker.motion.keyframes import GAZE, GAZE_PRESETS, POSE, POSE_PRESETS, VERSION, to_control
 from . import host, types
 
 EMPTY = f'{{"version": {VERSION}, "channels": {{}}}}'

@@ -5,7 +5,7 @@ from functools import partial
 from comfy_api.latest import io
 
 from .. import imtalker
-from . import host, types
+from . import folders, host, types
 
 PRECISION_TOOLTIP = (
     "Precision of weights and arithmetic. auto: {auto}; ComfyUI's own flags (--force-fp16, --force-fp32, --bf16-unet) "
@@ -24,7 +24,7 @@ class LoadRenderer(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[*host.OURS, *host.model_files()],
+                    options=[*folders.OURS, *folders.model_files()],
                     tooltip="Weights in models/imtalker. The published ones (2.1 GB) are fetched there on first use. "
                     "avatar comes with the pack: tiny, for drawn heads. v1 or v2 is found from the file.",
                 ),
@@ -39,16 +39,16 @@ class LoadRenderer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str) -> bool | str:
-        return host.check_choice(model)
+        return folders.check_choice(model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str, precision: str) -> tuple:
-        return host.fingerprint(host.local_path(model, "renderer.ckpt"))
+        return folders.fingerprint(folders.local_path(model, "renderer.ckpt"))
 
     @classmethod
     @host.answer
     def execute(cls, model: str, precision: str) -> io.NodeOutput:
-        path = host.weights_path(model, "renderer.ckpt")
+        path = folders.weights_path(model, "renderer.ckpt")
         return io.NodeOutput(host.load(partial(imtalker.load_renderer, path), precision, half=True))
 
 
@@ -63,14 +63,14 @@ class LoadGenerator(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[*host.OURS, *host.model_files()],
+                    options=[*folders.OURS, *folders.model_files()],
                     tooltip="Weights in models/imtalker. The published ones (0.6 GB) are fetched there on first use. "
                     "avatar comes with the pack. Must belong to the renderer: of its generation (v1 or v2), and of its "
                     "motions.",
                 ),
                 io.Combo.Input(
                     "wav2vec2",
-                    options=["auto", *host.wav2vec2_files()],
+                    options=["auto", *folders.wav2vec2_files()],
                     tooltip="Audio encoder, read only where the model's file holds none (the published file holds it). "
                     "auto: the first wav2vec2 folder or file in models/imtalker.",
                 ),
@@ -85,17 +85,17 @@ class LoadGenerator(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str) -> bool | str:
-        return host.check_choice(model)
+        return folders.check_choice(model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str, wav2vec2: str, precision: str) -> tuple:
-        return host.fingerprint(host.local_path(model, "generator.ckpt"))
+        return folders.fingerprint(folders.local_path(model, "generator.ckpt"))
 
     @classmethod
     @host.answer
     def execute(cls, model: str, wav2vec2: str, precision: str) -> io.NodeOutput:
-        path = host.weights_path(model, "generator.ckpt")
-        build = partial(imtalker.load_generator, path, host.wav2vec2_path(wav2vec2))
+        path = folders.weights_path(model, "generator.ckpt")
+        build = partial(imtalker.load_generator, path, folders.wav2vec2_path(wav2vec2))
         return io.NodeOutput(host.load(build, precision, half=False))
 
 

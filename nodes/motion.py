@@ -4,8 +4,9 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..imtalker import InputError, Motion, Source, editing
-from . import host, types
+from ..imtalker import InputError, Motion, Source
+from ..imtalker.motion import editing
+from . import folders, host, types
 from .keyframes import SHOWN_AGAIN
 
 SUFFIX = ".safetensors"
@@ -52,7 +53,7 @@ class SaveMotion(io.ComfyNode):
     @classmethod
     @host.answer
     def execute(cls, motion: Motion, filename_prefix: str) -> io.NodeOutput:
-        path, name, subfolder = host.new_output(filename_prefix, SUFFIX)
+        path, name, subfolder = folders.new_output(filename_prefix, SUFFIX)
         motion.save(path)
         return io.NodeOutput(motion, ui={"motion": [{"filename": name, "subfolder": subfolder, "type": "output"}]})
 
@@ -68,7 +69,7 @@ class LoadMotion(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "motion_file",
-                    options=host.media_files((SUFFIX,), outputs=True) or [NO_FILE],
+                    options=folders.media_files((SUFFIX,), outputs=True) or [NO_FILE],
                     tooltip="A .safetensors file below input/, or below output/ (marked so). It fits renderers of the "
                     "generation (v1 or v2) it was made with. R refreshes the list.",
                 )
@@ -78,16 +79,16 @@ class LoadMotion(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, motion_file: str | None = None) -> bool | str:
-        return host.check_media(motion_file)
+        return folders.check_media(motion_file)
 
     @classmethod
     def fingerprint_inputs(cls, motion_file: str | None = None) -> tuple:
-        return host.media_fingerprint(motion_file)
+        return folders.media_fingerprint(motion_file)
 
     @classmethod
     @host.answer
     def execute(cls, motion_file: str) -> io.NodeOutput:
-        return io.NodeOutput(Motion.load(host.media_path(motion_file)))
+        return io.NodeOutput(Motion.load(folders.media_path(motion_file)))
 
 
 class EditMotion(io.ComfyNode):

@@ -8,11 +8,11 @@ from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 
 from ..imtalker import InputError, Motion, Source
-from ..imtalker.audio import Audio
-from ..imtalker.crop import Crop, paste_back
-from ..imtalker.provenance import TAGS, mark
-from ..imtalker.video import write_video
-from . import host, types
+from ..imtalker.face.crop import Crop, paste_back
+from ..imtalker.media.audio import Audio
+from ..imtalker.media.provenance import TAGS, mark
+from ..imtalker.media.video import write_video
+from . import folders, host, types
 
 log = logging.getLogger("imtalker")
 
@@ -148,7 +148,7 @@ def mark_input() -> io.String.Input:
 
 def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: int = 18, text: str = "") -> Input.Video:
     """The frames as a temporary file, tagged as synthetic; nothing is left of it where rendering stops on the way."""
-    path = host.new_temporary(".mp4")
+    path = folders.new_temporary(".mp4")
     write_video(path, mark(blocks, text), fps, audio, TAGS, crf=quality)
     return InputImpl.VideoFromFile(path)
 

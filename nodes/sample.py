@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
-from ..imtalker import AudioFeatures, Control, Motion, Source, editing
+from ..imtalker import AudioFeatures, Control, Motion, Source
 from ..imtalker.models.generator import Listening
+from ..imtalker.motion import editing
 from . import host, types
 
 

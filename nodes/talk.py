@@ -5,11 +5,11 @@ import math
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..imtalker.audio import FPS
-from ..imtalker.crop import apply_crop, centre_crop
-from ..imtalker.face import find_crop
-from ..imtalker.image import check_image
-from . import encode, host, render, sample, types
+from ..imtalker.face.crop import apply_crop, centre_crop
+from ..imtalker.face.follow import find_crop
+from ..imtalker.media.audio import FPS
+from ..imtalker.media.image import check_image
+from . import encode, folders, host, render, sample, types
 
 
 class TalkingHead(io.ComfyNode):
@@ -89,7 +89,7 @@ def cut(image: Tensor, size: int, crop: str, scale: float, no_face: str) -> Tens
     if crop == "none":
         return apply_crop(image, centre_crop(*image.shape[1:3]), size)
     fallback = "error" if no_face == "error" else "centre"
-    return apply_crop(image, find_crop(image, scale, model_dirs=host.detector_folders(), fallback=fallback), size)
+    return apply_crop(image, find_crop(image, scale, model_dirs=folders.detector_folders(), fallback=fallback), size)
 
 
 NODES = [TalkingHead]

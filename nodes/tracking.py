@@ -7,8 +7,7 @@ from comfy_api.latest import Input, io
 from torch import Tensor, nn
 
 from ..imtalker import Control, InputError
-from ..imtalker.checkpoints import load_l2cs, load_smirk
-from ..imtalker.control import merge
+from ..imtalker.motion.control import merge
 from ..imtalker.tracking import (
     BATCH_SIZE,
     GAZE_ORDERS,
@@ -18,7 +17,8 @@ from ..imtalker.tracking import (
     face_boxes,
     landmark_boxes,
 )
-from . import host, types
+from ..imtalker.weights.checkpoints import load_l2cs, load_smirk
+from . import folders, host, types
 from .control import NONE, chosen
 from .encode import Clip, open_video
 
@@ -39,13 +39,13 @@ class ControlFromVideo(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "smirk",
-                    options=[NONE, *host.model_files()],
+                    options=[NONE, *folders.model_files()],
                     tooltip="SMIRK's weights in models/imtalker, as its authors publish them (SMIRK_em1.pt): head pose "
                     "and camera. none: they come from landmarks (pose only) or control.",
                 ),
                 io.Combo.Input(
                     "gaze",
-                    options=[NONE, *host.model_files()],
+                    options=[NONE, *folders.model_files()],
                     tooltip="L2CS-Net's weights in models/imtalker, as its authors publish them "
                     "(L2CSNet_gaze360.pkl): direction of the eyes. none: the gaze comes from landmarks or control.",
                 ),
@@ -83,11 +83,11 @@ class ControlFromVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, smirk: str = NONE, gaze: str = NONE) -> bool | str:
-        return host.check_files(*chosen(smirk, gaze))
+        return folders.check_files(*chosen(smirk, gaze))
 
     @classmethod
     def fingerprint_inputs(cls, smirk: str = NONE, gaze: str = NONE, **_) -> list[tuple]:
-        return [host.fingerprint(host.local_path(name, "")) for name in filter(None, chosen(smirk, gaze))]
+        return [folders.fingerprint(folders.local_path(name, "")) for name in filter(None, chosen(smirk, gaze))]
 
     @classmethod
     @host.answer
@@ -126,7 +126,7 @@ class ControlFromVideo(io.ComfyNode):
 def networks(smirk: str, gaze: str) -> host.Handle | None:
     """Those chosen as one model, so that ComfyUI has both on the device at a time."""
     loaders = {"smirk": (load_smirk, smirk), "l2cs": (load_l2cs, gaze)}
-    paths = {key: (load, host.weights_path(name, "")) for key, (load, name) in loaders.items() if name != NONE}
+    paths = {key: (load, folders.weights_path(name, "")) for key, (load, name) in loaders.items() if name != NONE}
 
     def build(dtype: torch.dtype) -> nn.Module:
         return nn.ModuleDict({key: load(path, dtype=dtype) for key, (load, path) in paths.items()})
@@ -139,7 +139,7 @@ def read(clip: Clip, nets: host.Handle, landmarks: dict | None, gaze_order: str)
     count = clip.count or 1
     progress = host.Progress(count if landmarks is not None else 2 * count)
     if landmarks is None:
-        boxes = face_boxes(looked_at(clip, progress), model_dirs=host.detector_folders())
+        boxes = face_boxes(looked_at(clip, progress), model_dirs=folders.detector_folders())
     else:
         boxes = landmark_boxes(landmarks)
     models = host.on_device(nets, WORKING_MEMORY)

@@ -3,8 +3,8 @@
 import torch
 from comfy_api.latest import io
 
-from ..imtalker.audio import Audio
 from ..imtalker.errors import InputError
+from ..imtalker.media.audio import Audio
 
 Renderer = io.Custom("IMTALKER_RENDERER")  # host.Handle on an imtalker.Renderer
 Generator = io.Custom("IMTALKER_GENERATOR")  # host.Handle on an imtalker.Generator
@@ -12,7 +12,7 @@ Source = io.Custom("IMTALKER_SOURCE")  # imtalker.Source
 AudioFeatures = io.Custom("IMTALKER_AUDIO")  # imtalker.AudioFeatures
 Motion = io.Custom("IMTALKER_MOTION")  # imtalker.Motion
 Control = io.Custom("IMTALKER_CONTROL")  # imtalker.Control
-Crop = io.Custom("IMTALKER_CROP")  # imtalker.crop.Crop, or a list with one for each picture
+Crop = io.Custom("IMTALKER_CROP")  # imtalker.face.crop.Crop, or a list with one for each picture
 
 # ComfyUI's own, of its face nodes; an older ComfyUI has nothing that gives it
 FaceLandmarks = io.Custom("FACE_LANDMARKS")

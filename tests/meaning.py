@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imtalker import drawn
-from imtalker.audio import Audio, read_audio
-from imtalker.checkpoints import AVATAR
+from imtalker.avatar.readback import by_lag, read
+from imtalker.drawn import example as drawn
+from imtalker.drawn.people import Look, looks
+from imtalker.drawn.portraits import MOTION, MOTION_SIZE, draw
+from imtalker.media.audio import Audio, read_audio
+from imtalker.media.video import VideoReader
 from imtalker.models.generator import Generator
 from imtalker.models.renderer import Renderer, Source
-from imtalker.train.people import Look, looks
-from imtalker.train.portraits import MOTION, MOTION_SIZE, draw
-from imtalker.train.readback import by_lag, read
-from imtalker.video import VideoReader
+from imtalker.weights.checkpoints import AVATAR
 
 LOOK = looks(1, drawn.SOMEBODY)  # of drawn.portrait()
 LAGS = range(-6, 7)

@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 from tiny import tiny_generator
 
-from imtalker import Control, InputError, Motion, batch, keyframes, save_weights
-from imtalker.audio import read_audio, to_mono_16k
-from imtalker.checkpoints import inspect
-from imtalker.control import load_gaze, load_pose
-from imtalker.image import read_image
-from imtalker.video import VideoReader
+from imtalker import Control, InputError, Motion, save_weights
+from imtalker.cli import batch
+from imtalker.media.audio import read_audio, to_mono_16k
+from imtalker.media.image import read_image
+from imtalker.media.video import VideoReader
+from imtalker.motion import keyframes
+from imtalker.motion.control import load_gaze, load_pose
+from imtalker.weights.checkpoints import inspect
 
 MOST_FRAMES = 2000
 

@@ -15,10 +15,12 @@ from pages import HELP, HELP_PAGES, PAGES, ROOT
 
 import imtalker
 from benchmarks import measure
-from imtalker import cli, drawn, pipeline
-from imtalker.crop import centre_crop
+from imtalker import pipeline
+from imtalker.avatar import train as avatar
+from imtalker.cli import commands as cli
+from imtalker.drawn import example as drawn
+from imtalker.face.crop import centre_crop
 from imtalker.models.config import PUBLISHED
-from imtalker.train import avatar
 
 if sys.version_info < (3, 11):
     pytest.skip("reading pyproject.toml takes Python 3.11", allow_module_level=True)
@@ -210,8 +212,8 @@ def test_keyframes_are_read(page, tmp_path):
     for block in pages.blocks(page):
         if block.language == "json":
             (tmp_path / "drawn.json").write_text(block.text, "utf-8")
-            drawn_in = imtalker.keyframes.load(tmp_path / "drawn.json")
-            assert imtalker.keyframes.to_control(drawn_in, seconds=1)
+            drawn_in = imtalker.motion.keyframes.load(tmp_path / "drawn.json")
+            assert imtalker.motion.keyframes.to_control(drawn_in, seconds=1)
 
 
 # What is named
@@ -253,7 +255,7 @@ def test_the_readme_shows_every_node_and_workflow():
 
 def test_environment_variables_and_settings_are_those_of_the_code():
     text = "".join(page.read_text("utf-8") for page in PAGES)
-    known = {imtalker.provenance.CERTIFICATE, imtalker.provenance.KEY}
+    known = {imtalker.media.provenance.CERTIFICATE, imtalker.media.provenance.KEY}
     assert set(re.findall(r"IMTALKER_\w+", text)) == known
     options = {
         word for page in PAGES for said in _settings(page) for word in re.findall(r"(?<![\w-])--[a-z][\w-]+", said)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from imtalker import InputError, Motion, pipeline, resume
-from imtalker.cli import main
-from imtalker.video import VideoReader, write_video
+from imtalker import InputError, Motion, pipeline
+from imtalker.cli import resume
+from imtalker.cli.commands import main
+from imtalker.media.video import VideoReader, write_video
 
 ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

@@ -15,12 +15,14 @@ import torch
 from PIL import Image
 from readers import answers, good_files, read_control, read_motion, spoil
 
-from imtalker import InputError, audio, keyframes
-from imtalker.checkpoints import inspect
-from imtalker.control import load_gaze, load_pose
-from imtalker.files import read_pickle, save_safetensors
-from imtalker.image import read_image
-from imtalker.video import VideoReader, write_video
+from imtalker import InputError
+from imtalker.media import audio
+from imtalker.media.image import read_image
+from imtalker.media.tensors import read_pickle, save_safetensors
+from imtalker.media.video import VideoReader, write_video
+from imtalker.motion import keyframes
+from imtalker.motion.control import load_gaze, load_pose
+from imtalker.weights.checkpoints import inspect
 
 SPOILED = 16  # of each reader here; make fuzz has hundreds
 

@@ -9,15 +9,16 @@ import torch
 from meaning import LOOK, TALK, backwards, follows, mouth_in, pictures, sentence, value, yaw_in
 from tiny import renderer_config, tiny_generator, tiny_renderer
 
-from imtalker import InputError, drawn, reenact, talk
-from imtalker.audio import Audio, read_audio
-from imtalker.crop import Crop
-from imtalker.motion import Motion
-from imtalker.train.people import looks
-from imtalker.train.portraits import MOTION, MOTION_SIZE, draw
-from imtalker.train.readback import by_lag, correlation
-from imtalker.untrained import untrained_renderer
-from imtalker.video import VideoReader, write_video
+from imtalker import InputError, reenact, talk
+from imtalker.avatar.readback import by_lag, correlation
+from imtalker.drawn import example as drawn
+from imtalker.drawn.people import looks
+from imtalker.drawn.portraits import MOTION, MOTION_SIZE, draw
+from imtalker.face.crop import Crop
+from imtalker.media.audio import Audio, read_audio
+from imtalker.media.video import VideoReader, write_video
+from imtalker.motion.motion import Motion
+from imtalker.weights.untrained import untrained_renderer
 
 
 @pytest.fixture(scope="module")

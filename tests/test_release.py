@@ -162,7 +162,7 @@ def _opens_text_of_unknown_encoding(call: ast.Call) -> bool:
 def test_shipped_code_is_at_home_on_windows_and_macos():
     found = {path.relative_to(ROOT).as_posix(): posix_only(ast.parse(path.read_text("utf-8"))) for path in SHIPPED}
     # asked only where os.name is not "nt", see its test below
-    assert [line.split(": ")[1] for line in found.pop("imtalker/partial.py")] == ["os.kill"]
+    assert [line.split(": ")[1] for line in found.pop("imtalker/media/atomic.py")] == ["os.kill"]
     assert not {name: lines for name, lines in found.items() if lines}
 
 
@@ -184,7 +184,7 @@ def test_what_is_not_would_be_found(line):
 
 
 def test_no_process_is_ended_where_asking_for_it_would_end_it(monkeypatch, tmp_path):
-    from imtalker import partial
+    from imtalker.media import atomic as partial
 
     def ended(*arguments):
         raise AssertionError("os.kill ends a process on Windows")

@@ -9,9 +9,9 @@ from meaning import follows, sentence, value
 from tiny import tiny_generator
 
 from imtalker import AudioFeatures, Control, InputError
-from imtalker.audio import Audio
+from imtalker.drawn.portraits import MOTION
+from imtalker.media.audio import Audio
 from imtalker.sampling import draw_noise, pad_rows
-from imtalker.train.portraits import MOTION
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])

@@ -9,9 +9,9 @@ from meaning import follows, sentence, value
 from tiny import tiny_generator, tiny_renderer
 
 from imtalker import AudioFeatures, Control, InputError, Motion, Session
-from imtalker.audio import Audio, resample
-from imtalker.resampling_stream import StreamResampler
-from imtalker.train.readback import correlation
+from imtalker.avatar.readback import correlation
+from imtalker.media.audio import Audio
+from imtalker.media.resampling import StreamResampler, resample
 
 RATE = 16000
 EXACT = 1e-5  # frames in 0..1, streamed against offline, float32

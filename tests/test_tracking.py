@@ -10,10 +10,12 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 from trackers import made_up_tracker
 
-from imtalker import InputError, face, tracking
-from imtalker.checkpoints import load_smirk
-from imtalker.crop import Box, Crop
-from imtalker.face import FaceNotFound, correct_box
+from imtalker import InputError, tracking
+from imtalker.face import follow as face
+from imtalker.face.crop import Box, Crop
+from imtalker.face.detectors import correct_box
+from imtalker.face.follow import FaceNotFound
+from imtalker.weights.checkpoints import load_smirk
 
 HEIGHT, WIDTH = 240, 320
 METRE = 400.0  # pixels, where the made-up head is as large as usual

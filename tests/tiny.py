@@ -1,7 +1,7 @@
 """Small made-up models of the real classes, so that a whole run takes seconds."""
 
 from imtalker.models.config import AudioConfig, GeneratorConfig, RendererConfig
-from imtalker.untrained import untrained_generator, untrained_renderer
+from imtalker.weights.untrained import untrained_generator, untrained_renderer
 
 AUDIO = AudioConfig(
     hidden_size=16,

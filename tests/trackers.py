@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from imtalker.untrained import made_up
+from imtalker.weights.untrained import made_up
 
 GOLDEN = Path(__file__).parent / "golden"
 # of convolutions: so that what comes out is neither lost in rounding nor a single one of L2CS-Net's angles

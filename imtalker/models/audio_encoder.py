@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..audio import FPS, SAMPLE_RATE, BlockReader, frame_count
+from ..media.audio import FPS, SAMPLE_RATE, frame_count
+from ..media.resampling import BlockReader
 from . import backend
 from .config import AudioConfig
 

@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..audio import FPS, Audio, AudioFile, BlockReader, check_waveform, mono_16k
-from ..control import WIDTHS, Control
 from ..errors import InputError
-from ..motion import Motion
+from ..media.audio import FPS, Audio, AudioFile, check_waveform, mono_16k
+from ..media.resampling import BlockReader
+from ..motion.control import WIDTHS, Control
+from ..motion.motion import Motion
 from ..sampling import check_settings, pad_rows, sample_windows, stream_noise
 from .audio_encoder import AudioEncoder
 from .config import GeneratorConfig

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..image import check_image, resize
-from ..motion import Motion
+from ..media.image import check_image, resize
+from ..motion.motion import Motion
 from . import backend
 from .config import RendererConfig
 from .encoders import IdentityEncoder, MotionEncoder

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..image import read_image, resize
+from ..media.image import read_image, resize
 from ..models.config import GeneratorConfig, RendererConfig
 from .loop import Batches
 from .runtime import seed_of

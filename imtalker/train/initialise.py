@@ -1,6 +1,6 @@
 """Where training from nothing starts: random weights under which signals neither die nor explode.
 
-Not to be taken for imtalker/untrained.py, whose weights are reference values for tests.
+Not to be taken for imtalker/weights/untrained.py, whose weights are reference values for tests.
 """
 
 import math
@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import read_wav2vec
 from ..models.attention import SelfAttentionBlock
 from ..models.config import GeneratorConfig, RendererConfig
 from ..models.encoders import MotionEncoder
@@ -32,6 +31,7 @@ from ..models.renderer import Renderer
 from ..models.resample import Conv3, Merge
 from ..models.synthesis import Synthesis
 from ..models.windows import SwinBlock
+from ..weights.checkpoints import read_wav2vec
 
 SMALL = 0.02  # deviation of tables that are added to something of unit variance
 LEAK = 0.2  # slope of the equalised layers' activation, which in EqualMLP has no gain of its own

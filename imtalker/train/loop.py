@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import InputError
-from ..files import read_pickle
-from ..partial import whole_file
+from ..media.atomic import whole_file
+from ..media.tensors import read_pickle
 from .runtime import all_mean, make_fabric, seed_of, stop_signals
 
 if TYPE_CHECKING:

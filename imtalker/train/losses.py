@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..files import read_tensors
+from ..media.tensors import read_tensors
 
 log = logging.getLogger("imtalker")
 

@@ -15,19 +15,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..audio import FPS, AudioFile
-from ..crop import Crop, apply_crop, centre_crop, square_crop
 from ..errors import InputError
-from ..face import DetectorMissing, follow_face, point_finder, steady_box
-from ..files import read_safetensors, save_safetensors
+from ..face.crop import Crop, apply_crop, centre_crop, square_crop
+from ..face.detectors import DetectorMissing, point_finder
+from ..face.follow import follow_face, steady_box
+from ..media.atomic import is_disk_full
+from ..media.audio import FPS, AudioFile
+from ..media.tensors import read_safetensors, save_safetensors
+from ..media.video import VideoReader
 from ..models.generator import Generator
 from ..models.l2cs import GazeEncoder
 from ..models.renderer import Renderer
 from ..models.smirk import PoseEncoder
-from ..partial import is_disk_full
 from ..pipeline import CROP_SCALE, LOOKS, READ_AHEAD
 from ..tracking import control_from_frames, face_boxes
-from ..video import VideoReader
 from .data import FRAMES, TRACKS
 
 log = logging.getLogger("imtalker")

@@ -13,7 +13,7 @@ from server import Server
 from tiny import tiny_generator, tiny_renderer
 
 from imtalker import save_weights
-from imtalker.checkpoints import convert
+from imtalker.weights.checkpoints import convert
 
 # version: (variable with its folder, variable with its Python, the folder where there is no such variable)
 VERSIONS = {

@@ -22,8 +22,9 @@ import shipped  # noqa: E402
 from browser import Page, open_page  # noqa: E402
 from server import ROOT, Server  # noqa: E402
 
-from imtalker import Motion, drawn  # noqa: E402
-from imtalker.video import write_video  # noqa: E402
+from imtalker import Motion  # noqa: E402
+from imtalker.drawn import example as drawn  # noqa: E402
+from imtalker.media.video import write_video  # noqa: E402
 
 SIZE = 2800, 1500
 WIDE = 1400  # pixels of a picture, at most

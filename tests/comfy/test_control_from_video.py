@@ -12,11 +12,11 @@ from server import Refusal, Run, Server
 from test_nodes import OURS, refusal
 from trackers import made_up_tracker
 
-from imtalker.checkpoints import load_l2cs, load_smirk
-from imtalker.crop import Box
-from imtalker.image import read_image
+from imtalker.face.crop import Box
+from imtalker.media.image import read_image
+from imtalker.media.video import VideoReader
 from imtalker.tracking import control_from_frames, control_from_landmarks
-from imtalker.video import VideoReader
+from imtalker.weights.checkpoints import load_l2cs, load_smirk
 
 SMIRK, L2CS = "SMIRK_em1.pt", "L2CSNet_gaze360.pkl"
 SETTINGS = {"smirk": "none", "gaze": "none", "gaze_order": "as published", "fps": 25.0}

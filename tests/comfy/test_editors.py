@@ -11,7 +11,8 @@ from graphs import composed, node
 from server import Server
 from test_nodes import OURS, refusal
 
-from imtalker import Control, Motion, keyframes
+from imtalker import Control, Motion
+from imtalker.motion import keyframes
 
 POSE, GAZE, BLEND = "IMTalkerPoseControl", "IMTalkerGazeControl", "IMTalkerBlendControl"
 EMPTY = '{"version": 1, "channels": {}}'

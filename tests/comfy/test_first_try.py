@@ -13,7 +13,7 @@ from PIL import Image
 from server import ROOT, Refusal, Server
 from test_nodes import probe
 
-from imtalker.drawn import SOMEBODY, portrait
+from imtalker.drawn.example import SOMEBODY, portrait
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

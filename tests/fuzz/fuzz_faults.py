@@ -13,8 +13,8 @@ from test_batch import models_in, statuses, table, talk
 from test_faults import ROOT, check_stopped_and_run_again
 from test_resume import arguments, frames
 
-from imtalker import batch, resume
-from imtalker.cli import main
+from imtalker.cli import batch, resume
+from imtalker.cli.commands import main
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 MOMENTS = [round(random.Random(4).uniform(0, 2), 2) for _ in range(10)]  # seconds after the first byte

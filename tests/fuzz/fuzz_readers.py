@@ -57,7 +57,8 @@ def test_spoiled_files(good, tmp_path, name):
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
 def test_any_json_is_keyframes_or_refused(document):
-    from imtalker import InputError, keyframes
+    from imtalker import InputError
+    from imtalker.motion import keyframes
 
     for content in (document, {"version": 1, "channels": document}, {"version": 1, "channels": {"yaw": document}}):
         try:

@@ -5,9 +5,9 @@ import torch
 from tiny import generator_config, renderer_config
 
 from imtalker import load_generator, load_renderer, save_weights
-from imtalker.checkpoints import convert
 from imtalker.train.forward import render
 from imtalker.train.initialise import new_generator, new_renderer, spread
+from imtalker.weights.checkpoints import convert
 
 GENERATIONS = pytest.mark.parametrize("generation", ["v1", "v2"])
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from imtalker import InputError
+from imtalker.avatar.batches import HELD_OUT, drawn
 from imtalker.train import losses
 from imtalker.train.discriminator import Discriminator
-from imtalker.train.drawn import HELD_OUT, drawn
 
 RANDOM = torch.Generator().manual_seed(0)
 

@@ -1,4 +1,4 @@
-// The mathematics of the editors, without a page: imtalker/keyframes.py defines it, and the tests hold both equal.
+// The mathematics of the editors, without a page: imtalker/motion/keyframes.py defines it, and the tests hold both equal.
 // Curves are {channel: [[seconds, value], ...]}, sorted by time; functions return new ones and change none.
 
 export const VERSION = 1

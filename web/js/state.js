@@ -10,7 +10,7 @@ const waveforms = new Memory()
 const views = new Memory() // playhead and active channel
 
 export class State {
-  /** `spec`: the channels and presets of imtalker/keyframes.py; `changed()` is called when there is more to show. */
+  /** `spec`: the channels and presets of imtalker/motion/keyframes.py; `changed()` is called when there is more to show. */
   constructor(node, spec, changed) {
     Object.assign(this, { node, channels: spec.channels, presets: spec.presets, names: Object.keys(spec.channels) })
     Object.assign(this, { changed, curves: {}, selected: new Set(), text: null, error: "", held: null, used: null })

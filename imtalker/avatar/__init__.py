@@ -1,0 +1,1 @@
+"""The avatar: small weights for drawn heads, and how they are made."""

@@ -1,0 +1,7 @@
+"""python -m imtalker.avatar"""
+
+import sys
+
+from .train import main
+
+sys.exit(main())

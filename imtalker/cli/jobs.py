@@ -1,0 +1,138 @@
+"""One video to make, as the command line and a table of jobs describe it, and the models that make it."""
+
+import logging
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError
+from ..media import provenance
+from ..models.config import PUBLISHED
+from ..models.generator import Generator
+from ..models.renderer import Renderer
+from ..motion import keyframes
+from ..motion.control import Control, load_gaze, load_pose, merge
+from ..pipeline import Clip, reenact, talk
+from ..weights import untrained
+from ..weights.checkpoints import find_weights, load_generator, load_renderer
+
+log = logging.getLogger("imtalker")
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A portrait with either speech or a driving video, and where the video goes. Settings as for `talk`, `reenact`."""
+
+    source: Path
+    output: Path
+    audio: Path | None = None
+    driving: Path | None = None
+    seed: int = 0
+    cfg: float | None = None
+    nfe: int = 10
+    fps: float | None = None
+    frames: int | None = None
+    crop: str = "auto"
+    control: Path | None = None
+    allow_more: bool = False
+    pose: Path | None = None
+    gaze: Path | None = None
+    mark: str = ""  # written into a corner of every frame
+
+    def inputs(self) -> dict[str, Path]:
+        """The files that are read, by what they are."""
+        names = ("source", "audio", "driving", "control", "pose", "gaze")
+        return {name: path for name in names if (path := getattr(self, name)) is not None}
+
+
+def check_output(path: Path) -> None:
+    """What can be known before minutes of work: the folder and the kind of file."""
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist; create it or choose another.")
+    if path.suffix.lower() not in (".mp4", ".mov"):
+        raise InputError(f"{path} must end in .mp4 or .mov.")
+
+
+def read_control(job: Job) -> Control | None:
+    """What steers the motion, from all of the job's files together; None where it names none."""
+    given = []
+    if job.control and job.control.suffix.lower() == ".json":
+        given.append(keyframes.to_control(keyframes.load(job.control), allow_more=job.allow_more))
+    elif job.control:
+        given.append(Control.load(job.control))
+    if job.pose:
+        given.append(Control(**load_pose(job.pose)))
+    if job.gaze:
+        given.append(Control(gaze=load_gaze(job.gaze)))
+    return merge(given) if given else None
+
+
+@dataclass(frozen=True)
+class Models:
+    """Where the models are and how they run. They are loaded once, when they are first needed."""
+
+    folder: Path
+    device: str = "auto"
+    dtype: str = "float32"
+    untrained: str | None = None  # generation of made-up weights
+    batch_size: int | None = None
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        if self.untrained:
+            return self._made_up("renderer", untrained.untrained_renderer)
+        return load_renderer(find_weights(self.folder, "renderer"), find_device(self.device), DTYPES[self.dtype])
+
+    @cached_property
+    def generator(self) -> Generator:
+        if self.untrained:
+            return self._made_up("generator", untrained.untrained_generator)
+        wav2vec = self.folder / "wav2vec2-base-960h"
+        file = find_weights(self.folder, "generator")
+        device, dtype = find_device(self.device), DTYPES[self.dtype]
+        return load_generator(file, wav2vec if wav2vec.is_dir() else None, device, dtype)
+
+    def _made_up(self, kind: str, make):
+        log.warning("Untrained %s weights: what the %s makes means nothing; it is not a face.", self.untrained, kind)
+        return make(PUBLISHED[kind][self.untrained]).to(find_device(self.device), DTYPES[self.dtype])
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the videos made with these models must say of themselves."""
+        return {"title": "Made with untrained weights: not a face"} if self.untrained else {}
+
+    def clip(self, job: Job, first: int | None = None) -> Clip:
+        """The job's video, to be made while it is read; `first` as for `talk`. InputError for bad input."""
+        common = {
+            "frames": job.frames,
+            "crop": job.crop,
+            "model_dirs": [self.folder],
+            "batch_size": self.batch_size,
+            "first": first,
+        }
+        if job.driving:
+            clip = reenact(self.renderer, job.source, job.driving, fps=job.fps, **common)
+        else:
+            control = read_control(job)
+            renderer, generator = self.renderer, self.generator
+            settings = {"control": control, "cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "fps": job.fps or 25}
+            clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
+        blocks = untrained.label(clip.blocks) if self.untrained else clip.blocks
+        return replace(clip, blocks=provenance.mark(blocks, job.mark))
+
+
+def find_device(name: str) -> torch.device:
+    """A device by PyTorch's name, or "auto". InputError where it is not there."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device

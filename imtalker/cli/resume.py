@@ -1,0 +1,228 @@
+"""A long video in segments, so that a render that was stopped goes on from its last whole one.
+
+Beside OUT.mp4 a folder .OUT.segments holds the pictures of SEGMENT_FRAMES frames each, and what they were made from.
+At the end they are put together as they are, without encoding again, and the folder goes.
+"""
+
+import contextlib
+import hashlib
+import heapq
+import itertools
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..media.atomic import is_disk_full, whole_file
+from ..media.provenance import TAGS, find_signer
+from ..media.video import write_video
+from ..pipeline import SEGMENT_FRAMES, Clip
+from ..weights.checkpoints import find_weights
+from ..weights.download import PUBLISHED as DOWNLOADS
+from .jobs import Job, Models, find_device
+
+log = logging.getLogger("imtalker")
+
+STATE = "state.json"
+
+
+def segments_folder(output: Path) -> Path:
+    return output.with_name(f".{output.name}.segments")
+
+
+def fingerprint(job: Job, models: Models) -> dict:
+    """All that the frames follow from, as plain values: settings, hashes of the inputs, weights, versions."""
+    import av
+
+    from ..version import __version__
+
+    settings = {name: value for name, value in asdict(job).items() if not isinstance(value, Path)}
+    versions = {"imtalker": __version__, "torch": torch.__version__, "av": av.__version__}
+    return {
+        **settings,
+        "inputs": {name: _sha256(path) for name, path in job.inputs().items()},
+        "weights": weights_state(models),
+        "device": find_device(models.device).type,
+        "dtype": models.dtype,
+        "batch_size": models.batch_size,
+        "versions": versions,
+        "segment": SEGMENT_FRAMES,
+    }
+
+
+def weights_state(models: Models) -> dict:
+    """Changes when one of the files of weights is replaced: size and time of each, by name."""
+    if models.untrained:
+        return {"untrained": models.untrained}
+    names = [find_weights(models.folder, "renderer").name, *(file.name for file in DOWNLOADS)]
+    names += [f"generator{suffix}" for suffix in (".safetensors", ".ckpt")]
+    files = {name: models.folder / name for name in dict.fromkeys(names)}
+    states = {name: path.stat() for name, path in files.items() if path.is_file()}
+    return {name: [state.st_size, state.st_mtime_ns] for name, state in states.items()}
+
+
+def save(
+    output: Path, make: Callable[[int], Clip], made_from: dict, metadata: dict[str, str] | None = None
+) -> tuple[int, Fraction]:
+    """Writes the clip to `output` as `Clip.save` does, keeping whole segments of it for when this is cut short.
+
+    make(first) is the clip from frame `first`, a multiple of SEGMENT_FRAMES. made_from: as `fingerprint`; segments made
+    from anything else are dropped, with a warning. Returns (frames, frames a second).
+    InputError: disk full, segments that another run has removed.
+    """
+    output = Path(output)
+    folder = segments_folder(output)
+    signer = find_signer()
+    try:
+        done = _prepare(folder, made_from)
+        if done:
+            log.warning("Going on with %s after frame %d.", output, done * SEGMENT_FRAMES)
+        clip = make(done * SEGMENT_FRAMES)
+        blocks = iter(clip.blocks)
+        count = done * SEGMENT_FRAMES
+        for number in itertools.count(done):
+            first = next(blocks, None)
+            if first is None:
+                break
+            count += write_video(_segment(folder, number), _until_full(first, blocks), clip.fps)
+        _join(output, folder, count, clip, TAGS | (metadata or {}))
+        if signer:
+            signer.sign(output)
+    except OSError as problem:
+        if is_disk_full(problem):
+            raise InputError(f"The disk is full, {output} was not written: make room and run this again.") from problem
+        raise
+    discard(output)
+    return count, clip.fps
+
+
+def discard(output: Path) -> None:
+    """Removes the segments of a video that is not to be gone on with."""
+    shutil.rmtree(segments_folder(output), ignore_errors=True)
+
+
+def _prepare(folder: Path, made_from: dict) -> int:
+    """Makes the folder ready and returns how many segments at its start are whole."""
+    state = json.dumps(made_from, sort_keys=True, indent=1)
+    file = folder / STATE
+    if folder.is_dir():
+        # anything but what this would write itself is of another run, or half written
+        if file.is_file() and file.read_text("utf-8", errors="replace") == state:
+            return next(number for number in itertools.count() if not _is_whole(_segment(folder, number)))
+        log.warning("%s was begun with other inputs or settings: starting over.", folder)
+        shutil.rmtree(folder)
+    folder.mkdir()
+    with whole_file(file) as partial:
+        partial.write_text(state, "utf-8")
+    return 0
+
+
+def _segment(folder: Path, number: int) -> Path:
+    return folder / f"{number:06}.mp4"
+
+
+def _is_whole(path: Path) -> bool:
+    """A segment that may be kept. The last of a video is mostly shorter, and is made again."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return container.streams.video[0].frames == SEGMENT_FRAMES
+    except (av.FFmpegError, IndexError):
+        return False
+
+
+def _until_full(first: Tensor, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Blocks up to the end of a segment; none reaches beyond, `talk` and `reenact` see to that."""
+    count = len(first)
+    yield first
+    while count < SEGMENT_FRAMES and (block := next(blocks, None)) is not None:
+        count += len(block)
+        yield block
+
+
+def _join(output: Path, folder: Path, count: int, clip: Clip, metadata: dict[str, str]) -> None:
+    """The segments as one file, pictures copied packet by packet, with the sound."""
+    import av
+
+    files = [_segment(folder, number) for number in range(math.ceil(count / SEGMENT_FRAMES))]
+    if not files:
+        raise InputError(f"There are no frames to write to {output}: check the length of the motion.")
+    with contextlib.ExitStack() as stack:
+        partial = stack.enter_context(whole_file(output))
+        ticks = str(clip.fps.numerator * math.ceil(10000 / clip.fps.numerator))
+        options = {"movflags": "+faststart", "movie_timescale": ticks}
+        container = av.open(str(partial.absolute()), "w", options=options)
+        stack.callback(_close, container)
+        container.metadata.update(metadata)
+        with av.open(str(files[0])) as first:
+            video = container.add_stream_from_template(first.streams.video[0])
+            video.time_base = first.streams.video[0].time_base
+        tracks = [_pictures(files, clip.fps, video)]
+        if clip.audio is not None:
+            sound = stack.enter_context(av.open(str(_encode_sound(folder, count, clip))))
+            track = container.add_stream_from_template(sound.streams.audio[0])
+            tracks.append(_packets(sound, "audio", track))
+        for packet in heapq.merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+        container.close()
+
+
+def _close(container) -> None:
+    """After an error, which is what has to be told; closing twice does nothing."""
+    import av
+
+    with contextlib.suppress(av.FFmpegError, OSError):
+        container.close()
+
+
+def _encode_sound(folder: Path, count: int, clip: Clip) -> Path:
+    """A file whose sound is exactly that of the video: written beside black pictures, which are not used."""
+    black = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    path = folder / "sound.mp4"
+    write_video(path, itertools.repeat(black, count), clip.fps, clip.audio, preset="ultrafast")
+    return path
+
+
+def _pictures(files: Iterable[Path], fps: Fraction, stream) -> Iterator:
+    """The packets of all segments, one after the other, at their times in the whole."""
+    import av
+
+    index, ahead = 0, None
+    for number, file in enumerate(files):
+        with av.open(str(file)) as container:
+            for packet in _packets(container, "video", stream):
+                tick = packet.time_base
+                # Evenly: a segment too short to reorder frames in would be decoded later than the others.
+                ahead = packet.dts if ahead is None else ahead
+                packet.dts = ahead + round(index / fps / tick)
+                packet.pts += round(number * SEGMENT_FRAMES / fps / tick)
+                index += 1
+                yield packet
+
+
+def _packets(container, kind: str, stream) -> Iterator:
+    """The packets of one kind, as of another file's stream; the empty one at the end left out."""
+    for packet in container.demux(**{kind: 0}):
+        if packet.dts is not None:
+            packet.stream = stream
+            yield packet
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as problem:
+        raise InputError(f"{path} cannot be read ({problem.strerror}): check the name and the folder.") from problem
+    return digest.hexdigest()

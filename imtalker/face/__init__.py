@@ -1,0 +1,1 @@
+"""Find a face, follow it, cut it out and paste it back."""

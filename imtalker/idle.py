@@ -1,0 +1,72 @@
+"""Idle motion: a portrait that is alive and says nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from .errors import InputError
+from .media.audio import FPS, SAMPLE_RATE
+from .models.generator import Generator
+from .models.renderer import Source
+from .motion.control import Control, merge
+from .motion.editing import LOOP_SECONDS, best_seam, overlap_ends
+from .motion.keyframes import POSE_PRESETS, expand, to_control
+from .motion.motion import Motion
+
+IDLE_SECONDS = (0.4, 600.0)  # shortest and longest
+
+
+def idle(
+    generator: Generator,
+    source: Source,
+    seconds: float = 4.0,
+    sway: float = 0.5,
+    looped: bool = True,
+    seed: int = 0,
+    control: Control | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Motion:
+    """A portrait that is alive and says nothing: what the generator makes of silence, and blinks only as it does.
+
+    seconds: 0.4 to 600, rounded to whole frames; looped or not, the motion is as long. sway: 0..1, how far the head
+    goes to and fro about facing the camera; 0 leaves its pose to the generator. control: wins over the sway in the
+    parts it has. looped: the last frame leads back to the first, as in `loop`. progress: called after each window.
+    InputError for other values, and where source and generator do not go together.
+    """
+    low, high = IDLE_SECONDS
+    if not low <= seconds <= high:
+        raise InputError(f"An idle motion can be {low:g} to {high:g} seconds long, not {seconds:g}.")
+    if not 0 <= sway <= 1:
+        raise InputError(f"The sway must be between 0 and 1, not {sway:g}.")
+    frames, sampled = round(seconds * FPS), idle_frames(seconds, looped)
+    swaying = [head_sway(frames, sampled, sway)] if sway else []
+    steering = swaying + ([] if control is None else [control])
+    silence = generator.encode_audio(torch.zeros(1, sampled * SAMPLE_RATE // FPS), SAMPLE_RATE)
+    blocks = []
+    for block in generator.stream(silence, source, merge(steering) if steering else None, seed=seed):
+        blocks.append(block.latents)
+        if progress:
+            progress()
+    motion = replace(block, latents=torch.cat(blocks))
+    if not looped:
+        return motion
+    shortest, longest = round(LOOP_SECONDS[0] * FPS), min(sampled - frames, frames - 1)
+    ends = range(shortest, longest + 1)
+    return replace(motion, latents=best_seam(overlap_ends(motion.latents[: frames + end], end) for end in ends))
+
+
+def idle_frames(seconds: float, looped: bool) -> int:
+    """How many frames `idle` samples: a loop needs some more, which it crossfades into its beginning."""
+    return round(seconds * FPS) + (round(LOOP_SECONDS[1] * FPS) if looped else 0)
+
+
+def head_sway(period: int, frames: int, amount: float) -> Control:
+    """The preset "Idle sway" over `period` frames, over and over for `frames`, `amount` times as large, 0..1.
+
+    Where its time is too short for it, it is smaller rather than faster.
+    """
+    preset, seconds = POSE_PRESETS["idle_sway"], period / FPS
+    curves = expand(preset, seconds, amount * min(1, seconds / preset.period))
+    once = to_control({"version": 1, "channels": curves}, seconds).pose
+    return Control(pose=once[torch.arange(frames) % period], fps=float(FPS))

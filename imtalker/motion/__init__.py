@@ -1,0 +1,1 @@
+"""What a face does over time: motion latents, controls, keyframes and edits."""

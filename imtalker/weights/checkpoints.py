@@ -1,0 +1,256 @@
+"""Files of weights in, configured models out; and back."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..media.tensors import save_safetensors
+from ..models.config import GeneratorConfig, RendererConfig, to_dict
+from ..models.folding import fold
+from ..models.generator import Generator
+from ..models.l2cs import GazeEncoder
+from ..models.names import UNUSED, to_ours, to_published
+from ..models.renderer import Renderer
+from ..models.smirk import PoseEncoder
+from .reading import (
+    AUDIO_PREFIX,
+    CLASSES,
+    KIND_NAMES,
+    Report,
+    StateDict,
+    Weights,
+    compare_shapes,
+    has_audio,
+    read_weights,
+)
+
+TRACKERS = {"smirk": PoseEncoder, "l2cs": GazeEncoder}
+SMIRK_PREFIXES = ("smirk_encoder.pose_encoder.", "pose_encoder.")  # the published file, its encoder alone
+L2CS_UNUSED = "fc_finetune."  # left over from an experiment of the authors'
+AVATAR = Path(__file__).parents[1] / "avatar"  # weights that come with the package
+
+
+def load_renderer(
+    file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> Renderer:
+    """The renderer in a .ckpt or .safetensors file, or in a dictionary of tensors; generation found from the weights.
+
+    dtype None is float32. Raises InputError, before anything runs, for any weights that do not fit exactly.
+    """
+    return _load(_expect(read_weights(file), "renderer"), device, dtype)
+
+
+def load_generator(
+    file: str | Path | StateDict,
+    wav2vec: str | Path | StateDict | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Generator:
+    """The motion generator, as `load_renderer`.
+
+    wav2vec: folder in Hugging Face layout, file or tensors; needed only where the generator's file lacks wav2vec2.
+    """
+    weights = _expect(read_weights(file), "generator")
+    if not has_audio(weights):
+        if wav2vec is None:
+            raise InputError(
+                f"{weights.label} holds no wav2vec2 weights; give the folder wav2vec2-base-960h as well "
+                f"(python -m imtalker download fetches it)."
+            )
+        weights.tensors.update(read_wav2vec(wav2vec))
+    return _load(weights, device, dtype)
+
+
+def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
+    """wav2vec2 weights under the names a generator has for them; the head for letters (lm_head) is left out."""
+    if not isinstance(file, Mapping):
+        file = Path(file)
+        if file.is_dir():
+            names = ("model.safetensors", "pytorch_model.bin")
+            folder = file
+            file = next((folder / name for name in names if (folder / name).is_file()), None)
+            if file is None:
+                raise InputError(f"The folder {folder} holds neither {' nor '.join(names)}; fetch wav2vec2-base-960h.")
+    weights = read_weights(file)
+    if weights.kind != "wav2vec2":
+        raise InputError(f"{weights.label} is {weights.describe()}; a wav2vec2 audio encoder is wanted.")
+    names = {name: name.removeprefix("wav2vec2.") for name in weights.tensors if not name.startswith("lm_head.")}
+    return {AUDIO_PREFIX + name: weights.tensors[key] for key, name in names.items()}
+
+
+def load_smirk(
+    file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> PoseEncoder:
+    """SMIRK's pose encoder, from its authors' file or a dictionary of tensors, as `load_renderer`.
+
+    The encoders of shape and expression and the image generator that a published file also holds are left out.
+    """
+    return _load_tracker(_expect(read_weights(file), "smirk"), device, dtype)
+
+
+def load_l2cs(
+    file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> GazeEncoder:
+    """L2CS-Net with a ResNet-50 and 90 bins, from its authors' file or a dictionary of tensors, as `load_renderer`."""
+    return _load_tracker(_expect(read_weights(file), "l2cs"), device, dtype)
+
+
+def models_folder(name: str) -> Path:
+    """A folder of weights by its path, or "avatar": the project's own small models, for drawn heads."""
+    return AVATAR if name == AVATAR.name else Path(name)
+
+
+def find_weights(folder: str | Path, kind: str) -> Path:
+    """The file of the kind in a folder, by the published name: .safetensors before .ckpt."""
+    for suffix in (".safetensors", ".ckpt"):
+        if (path := Path(folder) / f"{kind}{suffix}").is_file():
+            return path
+    raise InputError(
+        f"{folder} holds neither {kind}.safetensors nor {kind}.ckpt; fetch the published weights with "
+        f"python -m imtalker download --to {folder}"
+    )
+
+
+def inspect(file: str | Path | StateDict) -> Report:
+    """What a file is, and what of it is missing, unexpected or of the wrong shape."""
+    weights = read_weights(file)
+    if weights.config is None:
+        return Report(weights, [], [], [])
+    return _compare(weights, _build(weights))
+
+
+def save_weights(model: Renderer | Generator, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Writes a model as .safetensors: published names, its configuration in the metadata."""
+    kind = "renderer" if isinstance(model, Renderer) else "generator"
+    tensors = {to_published(kind, name): _stored(tensor, dtype) for name, tensor in model.state_dict().items()}
+    save_safetensors(path, tensors, _metadata(kind, model.config))
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """In `dtype`, or as it is where that cannot hold its numbers: a norm's variance may be beyond float16."""
+    smaller = tensor.to(dtype or tensor.dtype)
+    return smaller if torch.equal(smaller.isfinite(), tensor.isfinite()) else tensor
+
+
+def convert(
+    file: str | Path, to: str | Path, split_wav2vec: bool = False, dtype: torch.dtype | None = None
+) -> list[Path]:
+    """Writes the weights of any accepted file as .safetensors, without prefix, constants or training state.
+
+    split_wav2vec: the audio encoder goes to a file of its own beside it, NAME.wav2vec2.safetensors.
+    Returns the files written. Raises InputError for weights that `load_*` would refuse.
+    """
+    to = Path(to)
+    if to.suffix != ".safetensors":
+        raise InputError(f"{to} must end in .safetensors.")
+    weights = read_weights(file)
+    if weights.config is None:
+        raise InputError(f"{file} is {weights.describe()}; only renderers and generators are converted.")
+    _check(_compare(weights, _build(weights), audio_optional=True))
+    tensors = {
+        # the newer spelling of weight norm, whichever the file has
+        to_published(weights.kind, to_ours(weights.kind, name)): _stored(tensor, dtype)
+        for name, tensor in weights.tensors.items()
+        if not UNUSED.search(name)
+    }
+    metadata = _metadata(weights.kind, weights.config) | {"source_sha256": _sha256(file)}
+    outputs = {to: {name: tensor for name, tensor in tensors.items() if not name.startswith(AUDIO_PREFIX)}}
+    audio = {name: tensor for name, tensor in tensors.items() if name.startswith(AUDIO_PREFIX)}
+    if split_wav2vec and audio:
+        beside = to.with_name(f"{to.stem}.wav2vec2.safetensors")
+        outputs[beside] = {"wav2vec2." + name.removeprefix(AUDIO_PREFIX): tensor for name, tensor in audio.items()}
+    else:
+        outputs[to].update(audio)
+    for path, part in outputs.items():
+        save_safetensors(path, part, metadata if path == to else {"format": "imtalker", "kind": "wav2vec2"})
+    return list(outputs)
+
+
+def _expect(weights: Weights, kind: str) -> Weights:
+    if weights.kind != kind:
+        raise InputError(f"{weights.label} is {weights.describe()}; {KIND_NAMES[kind]} is wanted here.")
+    return weights
+
+
+def _build(weights: Weights) -> nn.Module:
+    """The model without memory for its weights, so that they are never initialised only to be overwritten."""
+    try:
+        with torch.device("meta"):
+            return CLASSES[weights.kind](weights.config).eval().requires_grad_(False)
+    except (ValueError, RuntimeError, ZeroDivisionError, IndexError, AssertionError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{weights.label} carries a configuration of which no model can be made: {message}") from error
+
+
+def _compare(weights: Weights, model: nn.Module, audio_optional: bool = False) -> Report:
+    expected = {to_published(weights.kind, name): tensor.shape for name, tensor in model.state_dict().items()}
+    names = {name: to_published(weights.kind, to_ours(weights.kind, name)) for name in weights.tensors}
+    found = {names[name]: tensor.shape for name, tensor in weights.tensors.items() if not UNUSED.search(name)}
+    if audio_optional and not has_audio(weights):
+        expected = {name: shape for name, shape in expected.items() if not name.startswith(AUDIO_PREFIX)}
+    return compare_shapes(weights, found, expected)
+
+
+def _check(report: Report) -> None:
+    if report.problems:
+        raise InputError(
+            f"{report.weights.label} seems to be {report.weights.describe()} but does not fit it "
+            f"({report.problems}); it is damaged or of another model, so fetch it again."
+        )
+
+
+def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:
+    model = _build(weights)
+    _check(_compare(weights, model))
+    tensors = {}
+    for name in list(weights.tensors):
+        tensor = weights.tensors.pop(name)  # the file's copy goes as ours is made
+        if not UNUSED.search(name):
+            # a copy, not the mapped file: the file may be replaced while the model lives
+            tensors[to_ours(weights.kind, name)] = tensor.to(device, torch.float32, copy=True)
+    model.load_state_dict(tensors, assign=True)
+    # folded in float32, whatever precision the device then computes in
+    return fold(model.requires_grad_(False)).to(device, dtype or torch.float32)
+
+
+def _load_tracker(weights: Weights, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:
+    with torch.device("meta"):
+        model = TRACKERS[weights.kind]().eval()
+    prefix = next((p for p in SMIRK_PREFIXES if any(name.startswith(p) for name in weights.tensors)), "")
+    tensors = {
+        name.removeprefix(prefix): tensor.to(device, dtype or torch.float32, copy=True)
+        for name, tensor in weights.tensors.items()
+        if name.startswith(prefix) and not (UNUSED.search(name) or name.startswith(L2CS_UNUSED))
+    }
+    found, expected = (
+        {name: tensor.shape for name, tensor in state.items()} for state in (tensors, model.state_dict())
+    )
+    _check(compare_shapes(weights, found, expected))
+    model.load_state_dict(tensors, assign=True)
+    return model.requires_grad_(False)
+
+
+def _metadata(kind: str, config: RendererConfig | GeneratorConfig) -> dict[str, str]:
+    return {
+        "format": "imtalker",
+        "kind": kind,
+        "generation": config.generation,
+        "config": json.dumps(to_dict(config)),
+    }
+
+
+def _sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""A table of jobs: checked first, done row by row, gone on with, the same on processes and on Ray."""
+
+import csv
+import sys
+
+import pytest
+from meaning import backwards, follows, mouth_in, pictures, sentence
+
+from imtalker import InputError
+from imtalker.cli import batch
+from imtalker.cli.commands import main
+from imtalker.cli.jobs import Models
+from imtalker.drawn import example as drawn
+from imtalker.media.video import VideoReader
+from imtalker.weights.checkpoints import AVATAR
+
+NAMES = ["source", "audio", "driving", "output", "seed", "nfe", "frames", "crop"]
+
+
+def table(folder, rows, names=NAMES):
+    path = folder / "jobs.csv"
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([names, *rows])
+    return path
+
+
+LONG = 50  # frames, all of the speech
+
+
+def talk(inputs, output, seed=0, frames=2):
+    return [inputs / "portrait.png", inputs / "speech.wav", "", output, seed, 2, frames, "none"]
+
+
+def models_in(folder):
+    return Models(folder, "cpu")
+
+
+def statuses(rows):
+    return [row.status for row in rows]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.mp4")}
+
+
+def test_rows_are_made_and_one_that_fails_stops_none(inputs, models, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    jobs = table(
+        tmp_path,
+        [
+            talk(inputs, "a.mp4"),
+            [tmp_path / "broken.png", inputs / "speech.wav", "", "b.mp4", "", "", "", "none"],
+            [inputs / "portrait.png", "", inputs / "driving.mp4", "c.mp4", "", "", 3, "none"],
+        ],
+    )
+    words = ["batch", str(jobs), "--models", str(models), "--device", "cpu"]
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert "row 2, b.mp4: failed" in told.out
+    assert "broken.png" in told.out
+    assert told.err.strip().endswith("1 of 3 rows failed: mend them and run this again; the others are kept.")
+    for name, count in (("a.mp4", 2), ("c.mp4", 3)):
+        with VideoReader(tmp_path / name) as reader:
+            assert len(list(reader)) == count
+    with open(f"{jobs}.report.csv", newline="") as file:
+        assert [(row["number"], row["status"]) for row in csv.DictReader(file)] == [
+            ("1", "done"), ("2", "failed"), ("3", "done")]  # fmt: skip
+    # mended, the same command does only what is missing
+    times = {name: (tmp_path / name).stat().st_mtime_ns for name in ("a.mp4", "c.mp4")}
+    (tmp_path / "broken.png").write_bytes((inputs / "portrait.png").read_bytes())
+    (tmp_path / "c.mp4").unlink()
+    assert main(words) == 0
+    assert (tmp_path / "b.mp4").exists()
+    assert (tmp_path / "c.mp4").exists()
+    assert (tmp_path / "a.mp4").stat().st_mtime_ns == times["a.mp4"]
+
+
+def test_each_row_says_its_own_speech(inputs, tmp_path):
+    sounds = {"one": sentence(3.0, pause=0), "other": backwards(sentence(3.0, pause=0))}
+    for name, sound in sounds.items():
+        drawn.write_sound(tmp_path / f"{name}.wav", sound)
+    rows = [[inputs / "portrait.png", f"{name}.wav", "", f"{name}.mp4", "", 5, "", "none"] for name in sounds]
+    assert statuses(batch.run(table(tmp_path, rows), models_in(AVATAR))) == ["done", "done"]
+    for name, other in (("one", "other"), ("other", "one")):
+        opened = mouth_in(pictures(tmp_path / f"{name}.mp4"))
+        with_own, lag = follows(opened, sounds[name])
+        assert with_own > 0.5
+        assert abs(lag) <= 1
+        assert follows(opened, sounds[other])[0] < with_own - 0.3
+
+
+def test_a_row_with_other_settings_is_made_again(inputs, models, tmp_path):
+    batch.run(table(tmp_path, [talk(inputs, "a.mp4"), talk(inputs, "b.mp4")]), models_in(models))
+    before = contents(tmp_path)
+    rows = batch.run(table(tmp_path, [talk(inputs, "a.mp4"), talk(inputs, "b.mp4", frames=4)]), models_in(models))
+    assert [row.message for row in rows] == ["before", ""]
+    assert contents(tmp_path)["a.mp4"] == before["a.mp4"]
+    assert contents(tmp_path)["b.mp4"] != before["b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("names", "row", "words"),
+    [
+        (["source", "output"], ["p.png", "o.mp4"], "needs the columns"),
+        (["source", "audio", "output", "mood"], ["p", "a", "o.mp4", "good"], "'mood', which is not known"),
+        (["source", "audio", "output", "audio"], ["p", "a", "o.mp4", "a"], "column twice"),
+        (["source", "audio", "output"], None, "holds no jobs"),
+        (["source", "audio", "output"], ["x" * 200_000, "a", "o.mp4"], "cannot be read as a table"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path, names, row, words):
+    with pytest.raises(InputError, match=words):
+        batch.read_jobs(table(tmp_path, [row] if row else [], names))
+
+
+def test_every_row_is_checked_before_any_runs(inputs, tmp_path):
+    portrait, speech = inputs / "portrait.png", inputs / "speech.wav"
+    (tmp_path / "own.mp4").write_bytes(b"")
+    wrong = {
+        "There is no file": ["none.png", speech, "", "a.mp4", "", "", "", ""],
+        "cell source is empty": ["", speech, "", "b.mp4", "", "", "", ""],
+        "and not both": [portrait, speech, speech, "c.mp4", "", "", "", ""],
+        "seed must be a number": [portrait, speech, "", "d.mp4", "x", "", "", ""],
+        "frames must be above 0": [portrait, speech, "", "e.mp4", "", "", "0", ""],
+        "crop must be": [portrait, speech, "", "f.mp4", "", "", "", "maybe"],
+        "must end in .mp4": [portrait, speech, "", "g.avi", "", "", "", ""],
+        "folder": [portrait, speech, "", "none/h.mp4", "", "", "", ""],
+        "more or fewer cells": [portrait, speech, "", "i.mp4"],
+        "the output of another": [portrait, speech, "", "twice.mp4", "", "", "", ""],
+        "another row as well": [portrait, speech, "", "x/../TWICE.mp4", "", "", "", ""],
+        "read as an input": [portrait, "", "own.mp4", "own.mp4", "", "", "", ""],
+    }
+    (tmp_path / "x").mkdir()
+    rows = batch.read_jobs(table(tmp_path, [*wrong.values(), talk(inputs, "good.mp4")]))
+    for row, words in zip(rows, wrong):
+        assert row.status == "failed"
+        assert words in row.message
+    assert rows[-1].job.output == tmp_path / "good.mp4"
+
+
+def test_processes_give_the_same_files_and_one_that_dies_costs_its_row(inputs, models, tmp_path):
+    # the second is at work for long after the first is made
+    rows = [talk(inputs, f"{seed}.mp4", seed, frames) for seed, frames in enumerate((2, LONG, 2))]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    assert statuses(batch.run(table(one, rows), models_in(models))) == ["done"] * 3
+    killed = []
+
+    def kill_one(row):
+        if not killed:
+            killed.append(max(batch.multiprocessing.active_children(), key=lambda process: process.pid))
+            killed[0].kill()
+
+    outcomes = batch.run(table(two, rows), models_in(models), devices=["cpu", "cpu"], told=kill_one)
+    died = [row.message for row in outcomes if row.status == "failed"]
+    assert len(died) == 1
+    assert "died" in died[0]
+    assert statuses(batch.run(table(two, rows), models_in(models))) == ["done"] * 3
+    assert contents(two) == contents(one)
+    assert not list(two.glob(".*")), "a row made again removes what the killed process left"
+
+
+def test_ray_gives_the_same_files(inputs, models, tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install ray)")
+    rows = [talk(inputs, f"{seed}.mp4", seed) for seed in range(4)]
+    rows.append([inputs / "speech.wav", inputs / "speech.wav", "", "bad.mp4", "", "", "", "none"])
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    batch.run(table(here, rows), models_in(models))
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    outcomes = batch.run(table(there, rows), models_in(models), ray="local")
+    assert statuses(outcomes) == ["done"] * 4 + ["failed"]
+    assert contents(there) == contents(here)
+
+
+def test_without_ray_a_sentence(inputs, models, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match="pip install ray"):
+        batch.run(table(tmp_path, [talk(inputs, "a.mp4")]), models_in(models), ray="auto")

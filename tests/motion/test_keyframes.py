@@ -1,0 +1,354 @@
+"""Keyframes: what is written, what they mean in the picture, and that the page computes the same."""
+
+import dataclasses
+import itertools
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from imtalker import Control, InputError
+from imtalker.motion import keyframes
+from imtalker.motion.control import blend, merge
+from imtalker.motion.keyframes import (
+    CHANNELS,
+    GAZE_PRESETS,
+    POSE,
+    POSE_PRESETS,
+    expand,
+    parse,
+    to_control,
+    to_json,
+    values_at,
+)
+
+SCRIPT = Path(__file__).parents[2] / "web/js/keyframes.js"
+
+
+def document(**channels) -> dict:
+    return {"version": 1, "channels": channels}
+
+
+def turned(vector: list[float], **degrees: float) -> np.ndarray:
+    """A vector (x to the picture's right, y up, z to the camera) of the head after a pose of so many degrees."""
+    control = to_control(document(**{name: [[0, value]] for name, value in degrees.items()}), allow_more=True)
+    return Rotation.from_rotvec(control.pose[0].double().numpy()).apply(vector)
+
+
+NOSE, CROWN, LEFT_OF_PICTURE = [0, 0, 1], [0, 1, 0], [-1, 0, 0]
+
+
+class TestSigns:
+    def test_zero_faces_the_camera(self):
+        assert not to_control(document(yaw=[[0, 0]])).pose.any()
+        assert not to_control(document(horizontal=[[0, 0]])).gaze.any()
+
+    def test_yaw_turns_the_nose_to_the_picture_s_right(self):
+        np.testing.assert_allclose(turned(NOSE, yaw=30), [0.5, 0, math.cos(math.pi / 6)], atol=1e-6)
+
+    def test_pitch_lifts_the_nose(self):
+        np.testing.assert_allclose(turned(NOSE, pitch=30), [0, 0.5, math.cos(math.pi / 6)], atol=1e-6)
+
+    def test_roll_tilts_the_crown_to_the_picture_s_right(self):
+        np.testing.assert_allclose(turned(CROWN, roll=30), [0.5, math.cos(math.pi / 6), 0], atol=1e-6)
+
+    def test_a_turned_head_nods_about_its_own_ears(self):
+        """Pitch lifts the nose by its own angle at any yaw, and a roll does not move the nose at all."""
+        nose = turned(NOSE, yaw=50, pitch=20, roll=35)
+        assert math.degrees(math.asin(nose[1])) == pytest.approx(20, abs=1e-4)
+        assert math.degrees(math.atan2(nose[0], nose[2])) == pytest.approx(50, abs=1e-4)
+        assert turned(LEFT_OF_PICTURE, roll=10)[1] > 0
+
+    def test_smirk_s_own_signs(self):
+        pose = torch.cat([to_control(document(**{name: [[0, 10]]})).pose for name in ("pitch", "yaw", "roll")])
+        torch.testing.assert_close(pose, torch.diag(torch.tensor([-1.0, 1.0, -1.0])) * math.radians(10))
+
+    def test_gaze(self):
+        """As L2CS-Net's visualiser draws it: an arrow by (-sin a cos b, -sin b) of the picture, whose y goes down."""
+        a, b = to_control(document(horizontal=[[0, 12]], vertical=[[0, 7]])).gaze[0].double()
+        assert -a.sin() * b.cos() > 0.2
+        assert -b.sin() < -0.1
+
+    def test_camera(self):
+        """SMIRK's projection: scale * (point + shift), in half sides of the crop, y up."""
+        scale, x, y = to_control(document(distance=[[0, 1.2]], x=[[0, 0.05]], y=[[0, -0.1]])).cam[0]
+        assert scale == pytest.approx(keyframes.REST_SCALE / 1.2)
+        assert scale * x / 2 == pytest.approx(0.05)
+        assert scale * y / 2 == pytest.approx(-0.1)
+
+
+class TestCurves:
+    def test_none_one_and_two(self):
+        assert values_at([(1, 5)], np.array([0, 1, 9])).tolist() == [5, 5, 5]
+        np.testing.assert_allclose(values_at([(1, 0), (3, 10)], np.array([0, 1, 1.5, 3, 4])), [0, 0, 2.5, 10, 10])
+        empty = to_control(document())
+        assert empty.parts() == {}
+
+    def test_it_never_overshoots(self):
+        random = np.random.default_rng(3)
+        for _ in range(30):
+            curve = random_curve(random, 6)
+            times = np.linspace(-1, 12, 500)
+            found = values_at(curve, times)
+            for (t0, v0), (t1, v1) in zip(curve, curve[1:]):
+                between = found[(times >= t0) & (times <= t1)]
+                assert (between >= min(v0, v1) - 1e-9).all()
+                assert (between <= max(v0, v1) + 1e-9).all()
+
+    def test_what_rests_and_what_stays_free(self):
+        control = to_control(document(yaw=[[0, 10]]))
+        assert control.parts().keys() == {"pose"}
+        assert control.pose[0, 0] == control.pose[0, 2] == 0
+        control = to_control(document(x=[[0, 0.05]]))
+        assert control.parts().keys() == {"cam"}
+        assert control.cam[0, 0] == pytest.approx(keyframes.REST_SCALE)
+
+    def test_length(self):
+        text = document(yaw=[[0, 0], [2, 10]])
+        assert len(to_control(text).pose) == 51
+        assert to_control(text).pose[-1, 1] == pytest.approx(math.radians(10))
+        assert len(to_control(text, 4).pose) == 100
+        assert len(to_control(text, 1).pose) == 25
+        assert torch.equal(to_control(text, 1).pose, to_control(text, 4).pose[:25])
+        assert to_control(text, fps=50).pose.shape == (101, 3)
+        with pytest.raises(InputError, match="0 to 3600 seconds"):
+            to_control(text, float("nan"))
+
+    def test_limits(self, caplog):
+        for name, channel in CHANNELS.items():
+            far = to_control(document(**{name: [[0, 1000]]}))
+            edge = to_control(document(**{name: [[0, channel.high]]}))
+            assert all(torch.equal(rows, edge.parts()[part]) for part, rows in far.parts().items())
+            assert f"{name} ({channel.low:g} to {channel.high:g})" in caplog.text
+            assert channel.wide_low < channel.low < channel.rest < channel.high < channel.wide_high
+        more = to_control(document(yaw=[[0, -45]]), allow_more=True)
+        assert more.pose[0, 1] == pytest.approx(-math.radians(45))
+
+
+class TestText:
+    def test_written_by_hand_is_as_drawn(self):
+        by_hand = """
+            { "channels": { "roll" : [ ], "yaw": [ [2, -1.0e1], [0,0], [1.00004, 7], [1, 20] ] } , "version": 1 }
+        """
+        drawn = '{"version": 1, "channels": {\n  "yaw": [[0, 0], [1, 20], [2, -10]]}}'
+        assert parse(by_hand) == parse(drawn) == {"yaw": [(0, 0), (1, 20), (2, -10)]}
+        assert torch.equal(to_control(by_hand).pose, to_control(drawn).pose)
+
+    def test_it_reads_what_it_writes(self):
+        curves = {"yaw": [(0.0, 0.0), (1.04, -3.5)], "x": [(0.5, 0.05)]}
+        assert parse(to_json(curves)) == curves
+        assert parse(to_json({})) == parse("") == parse(" \n") == {}
+
+    @pytest.mark.parametrize(("text", "sentence"), json.loads(Path(__file__).with_name("hostile.json").read_text()))
+    def test_what_cannot_be_read(self, text, sentence):
+        with pytest.raises(InputError, match=sentence):
+            parse(text)
+
+    def test_huge_ones(self):
+        many = json.dumps(document(yaw=[[i / 1000, 0] for i in range(12_000)]))
+        for text, sentence in ((many, "12000 keyframes"), (" " * 3_000_000, "3.0 MB"), ("[" * 100_000, "no JSON")):
+            with pytest.raises(InputError, match=sentence):
+                parse(text)
+        with pytest.raises(InputError, match="no JSON"):
+            parse('{"version": 1, "channels": {"yaw": [[0, ' + "9" * 5000 + "]]}}")
+
+    def test_a_file_that_is_none(self, tmp_path):
+        (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+        for name in ("binary.json", "none.json"):
+            with pytest.raises(InputError, match=name):
+                keyframes.load(tmp_path / name)
+
+    def test_a_channel_of_the_other_editor_is_named(self):
+        with pytest.raises(InputError, match="'vertical', which is not known here; known are yaw, pitch"):
+            parse(document(vertical=[[0, 1]]), POSE)
+
+
+@pytest.mark.parametrize("preset", [*POSE_PRESETS.values(), *GAZE_PRESETS.values()], ids=lambda preset: preset.label)
+def test_presets_fit_their_time_and_limits(preset):
+    for seconds in (0.5, 3.3, 60, keyframes.MAX_SECONDS):
+        curves = expand(preset, seconds)
+        assert parse(to_json(curves)) == curves
+        assert keyframes.limit(curves) == curves
+        assert max(curve[-1][0] for curve in curves.values()) <= seconds + 1e-9
+        assert all(value == CHANNELS[name].rest for name, c in expand(preset, seconds, 0).items() for _, value in c)
+
+
+def projected(generator, control, frames, padding):
+    return torch.cat(list(generator._project_control(control, frames, padding)))
+
+
+class TestStrength:
+    def test_kept_in_files_and_at_other_rates(self, tmp_path):
+        control = Control(pose=torch.randn(4, 3), gaze=torch.randn(4, 2), pose_strength=0.25, gaze_strength=0.5)
+        control.save(tmp_path / "c.safetensors")
+        assert Control.load(tmp_path / "c.safetensors").strengths() == control.strengths()
+        assert control.at_fps(50).strengths() == control.strengths()
+        with pytest.raises(InputError, match="strength of cam"):
+            Control(cam_strength=float("nan"))
+
+    def test_zero_is_none_one_is_as_before_and_between_is_a_share(self, generator):
+        control = Control(torch.randn(30, 3) * 0.2, torch.randn(30, 3), torch.randn(30, 2) * 0.2)
+        free = projected(generator, None, 30, "hold")
+        full = projected(generator, control, 30, "hold")
+        assert torch.equal(projected(generator, control.with_strength(0), 30, "hold"), free)
+        half = projected(generator, control.with_strength(0.5), 30, "hold")
+        torch.testing.assert_close(half, (free + full) / 2)
+        only_gaze = Control(control.pose, control.cam, control.gaze, pose_strength=0, cam_strength=0)
+        expected = projected(generator, Control(gaze=control.gaze), 30, "hold")
+        assert torch.equal(projected(generator, only_gaze, 30, "hold"), expected)
+
+    def test_zero_strength_samples_the_same_motion_as_no_control(self, generator):
+        audio = generator.encode_audio(torch.randn(1, 16000), 16000)
+        source = Still(generator)
+        control = to_control(document(yaw=[[0, 20]], horizontal=[[0, 5]]))
+        free, none, full = (
+            generator.sample(audio, source, control=c, nfe=3).latents for c in (None, control.with_strength(0), control)
+        )
+        assert torch.equal(free, none)
+        assert not torch.equal(free, full)
+
+
+class TestTogether:
+    a = Control(pose=torch.zeros(4, 3), gaze=torch.zeros(4, 2), gaze_strength=0.5)
+    b = Control(pose=torch.ones(6, 3), cam=torch.ones(6, 3), pose_strength=0.5)
+
+    def test_merge_prefers_the_later_with_its_strength(self):
+        found = merge([self.a, self.b])
+        assert found.parts().keys() == {"pose", "cam", "gaze"}
+        assert torch.equal(found.pose, self.b.pose)
+        assert found.strengths() == {"pose": 0.5, "cam": 1, "gaze": 0.5}
+
+    def test_blend(self):
+        found = blend(self.a, self.b, 0.25)
+        torch.testing.assert_close(found.pose, torch.full((6, 3), 0.25))
+        assert torch.equal(found.cam, self.b.cam)
+        assert found.strengths() == {"pose": 0.875, "cam": 0.25, "gaze": 0.375}
+
+    def test_the_ends_of_a_blend_are_its_controls(self, generator):
+        for share, one in ((0, self.a), (1, self.b)):
+            found = projected(generator, blend(self.a, self.b, share), 8, "hold")
+            assert torch.equal(found, projected(generator, one, 8, "hold"))
+
+    def test_a_part_of_no_strength_is_absent_from_a_blend(self):
+        silent = Control(pose=torch.full((4, 3), 9.0), pose_strength=0)
+        assert torch.equal(blend(silent, self.b, 0.5).pose, self.b.pose)
+        with pytest.raises(InputError, match="share"):
+            blend(self.a, self.b, 1.5)
+
+
+def random_curve(random: np.random.Generator, count: int) -> list[tuple[float, float]]:
+    times = np.unique(np.round(random.uniform(0, 10, count), 3))
+    values = random.choice([0, 0, 5, -5], len(times)) + random.normal(0, 5, len(times)) * random.integers(0, 2)
+    return list(zip(times.tolist(), values.tolist()))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Runs a JavaScript expression over `given` with the editors' module as `k`."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed: the editors' own mathematics is not tested")
+    module = tmp_path_factory.mktemp("page") / "keyframes.mjs"
+    module.write_text(SCRIPT.read_text())
+
+    def run(expression: str, given: object) -> object:
+        code = f"""(async () => {{
+            const k = await import({json.dumps(module.as_uri())})
+            const given = JSON.parse(require("fs").readFileSync(0, "utf8"))
+            console.log(JSON.stringify({expression}))
+        }})()"""
+        done = subprocess.run([program, "-e", code], input=json.dumps(given), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def channels():
+    """As the node hands them to the page."""
+    return {name: dataclasses.asdict(channel) for name, channel in CHANNELS.items()}
+
+
+class TestInThePage:
+    """web/js/keyframes.js, run by node."""
+
+    def test_the_curves(self, page):
+        random = np.random.default_rng(0)
+        curves = [random_curve(random, count) for count in (1, 2, 2, 3, 3, *random.integers(3, 20, 200))]
+        times = [*np.linspace(-0.5, 10.5, 97), *[time for time, _ in curves[-1]]]
+        found = page("given[0].map(c => given[1].map(t => k.valueAt(c, t)))", [curves, times])
+        expected = [values_at(curve, np.array(times)) for curve in curves]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+    def test_the_presets(self, page, channels):
+        presets = [*POSE_PRESETS.values(), *GAZE_PRESETS.values()]
+        cases = list(itertools.product(presets, (0.7, 4, 33.337), (1, 0.35)))
+        given = [[dataclasses.asdict(preset), seconds, amount] for preset, seconds, amount in cases]
+        found = page("given[0].map(([p, s, a]) => k.expand(p, s, a, given[1]))", [given, channels])
+        expected = [expand(*case) for case in cases]
+        assert [{name: [tuple(frame) for frame in curve] for name, curve in one.items()} for one in found] == expected
+
+    def test_what_is_read_and_what_is_refused(self, page):
+        hostile = [text for text, _ in json.loads(Path(__file__).with_name("hostile.json").read_text())]
+        good = [
+            to_json(expand(POSE_PRESETS["idle_sway"], 9)),
+            '{"version": 1}',
+            "",
+            '{"version": 1.0, "channels": {"yaw": [[2, 1], [0.0005, 2], [1.99951, 3], [0, 9]], "x": []}}',
+        ]
+        script = "given[0].map(t => { try { return k.parse(t, given[1]) } catch { return 'refused' } })"
+        found = page(script, [hostile + good, list(CHANNELS)])
+        assert found[: len(hostile)] == ["refused"] * len(hostile)
+        tuples = [{name: [tuple(frame) for frame in c] for name, c in one.items()} for one in found[len(hostile) :]]
+        assert tuples == [parse(text) for text in good]
+        written = page("given[0].map(t => k.serialise(k.parse(t, given[1])))", [good, list(CHANNELS)])
+        assert [parse(text) for text in written] == [parse(text) for text in good]
+
+    def test_the_head_in_the_gizmo_turns_as_the_control_does(self, page):
+        random = np.random.default_rng(1)
+        cases = [(random.normal(size=3).tolist(), *random.uniform(-30, 30, 3)) for _ in range(20)]
+        found = page("given.map(([v, ...angles]) => k.turned(v, ...angles))", cases)
+        expected = [turned(vector, yaw=yaw, pitch=pitch, roll=roll) for vector, yaw, pitch, roll in cases]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+    def test_moving_keyframes(self, page, channels):
+        curve = [[0, 0], [1, 10], [2, 20]]
+        script = """(() => { const [c, which, s, dv, channels] = given
+            const r = k.moved({ yaw: c }, new Set(which.map(i => c[i])), s, { yaw: dv }, channels, false)
+            return [r.curves.yaw, [...r.selected]] })()"""
+
+        def moved(which, seconds, change):
+            return page(script, [curve, which, seconds, change, channels])
+
+        assert moved([1], 0.5, 4) == [[[0, 0], [1.5, 14], [2, 20]], [[1.5, 14]]]
+        # past its neighbours, onto one, before the start, beyond a limit
+        assert moved([0], 3, 0)[0] == [[1, 10], [2, 20], [3, 0]]
+        assert moved([1], 1, 0)[0] == [[0, 0], [2, 10]]
+        assert moved([1, 2], -5, 0)[0] == [[0, 10], [1, 20]]
+        assert moved([1, 2], 0, 15)[0] == [[0, 0], [1, 25], [2, 30]]
+
+    def test_what_is_pasted_can_be_read_again(self, page):
+        part = {"yaw": [[0, 1], [1, 2], [2, 3]]}
+        found = page("k.pasted({}, given, 3599.5).curves", part)
+        assert parse(to_json(found)) == {"yaw": [(3599.5, 1), (3600, 3)]}
+
+
+class Still:
+    """A source of which the generator reads the motion alone."""
+
+    def __init__(self, generator):
+        self.motion, self.generation = torch.zeros(1, generator.config.motion_size), generator.generation
+
+
+@pytest.fixture(scope="module")
+def generator():
+    from tiny import tiny_generator
+
+    return tiny_generator()
