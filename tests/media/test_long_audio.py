@@ -191,7 +191,7 @@ def test_no_tensor_grows_with_the_clip(generator, tmp_path):
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("seconds", [0.001, 1.0, 2.0, 3.01])
 def test_resampling_in_blocks(monkeypatch, rate, seconds):
-    monkeypatch.setattr("imtalker.media.resampling.RESAMPLED_SECONDS", 1)
+    monkeypatch.setattr("imtalker.media.resampling.BLOCK_SECONDS", 1)
     signal = speech_like(rate, seconds)[None].repeat(2, 1)
     for size in (97, 4096, 10**6):
         found = torch.cat(list(resample_blocks(signal.split(size, dim=-1), rate, SAMPLE_RATE)), dim=-1)

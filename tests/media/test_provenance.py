@@ -50,6 +50,17 @@ def test_single_frames_and_any_size_are_marked_and_no_text_changes_nothing():
         assert [block is GREY for block in mark([GREY], text)] == [True]
 
 
+def test_a_mark_at_the_top_spans_the_width_and_leaves_the_rest_alone():
+    (marked,) = mark([GREY], "untrained weights: not a face", "top")
+    strip = changed(marked, GREY)[0].all(1)
+    rows = int(strip.sum())
+    assert strip[:rows].all()
+    assert 4 < rows < 32
+    assert torch.equal(marked[:, rows:], GREY[:, rows:])
+    assert marked[:, :rows].min() < 0.05
+    assert marked[:, :rows].max() > 0.7
+
+
 def test_a_mark_that_cannot_be_read_is_refused_before_any_work():
     def never():
         raise AssertionError("the frames were asked for")
@@ -199,7 +210,7 @@ def test_what_cannot_sign_is_refused_before_the_work(pems, monkeypatch, tmp_path
     for certificate, secret, reason in (
         (chain, "", "both"),
         (chain, pems / "none.pem", "none.pem"),
-        (chain, chain, "no private key"),
+        (chain, chain, "not a PEM private key"),
         (key, key, "cannot sign"),
         (chain, pems / "other.pem", "key that belongs to it"),
     ):
