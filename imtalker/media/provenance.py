@@ -126,7 +126,7 @@ class Signer:
     algorithm: str  # as C2PA names it: ES256, PS256, ED25519
 
     def sign(self, path: str | os.PathLike, output: str | os.PathLike | None = None) -> Path:
-        """Signs the .mp4 or .mov `path`, in place or into `output`, whole or not at all; returns the signed file's path.
+        """Signs the .mp4 or .mov `path`, in place or into `output`, whole or not at all; returns the signed file.
 
         The manifest states that a model made the video, and this package's version. Works offline, without a time
         stamp authority. InputError: no such file, not a complete video, disk full.

@@ -211,7 +211,7 @@ class TestFace:
         assert len(pictures(server, run_all(server, graph), "save")) == 3
         graph["other"] = node("LoadImage", image="odd.png")
         graph["paste"]["inputs"]["background"] = ["other", 0]
-        assert "connect the picture that was cropped" in refusal(server, graph)
+        assert "connect the image that was cropped" in refusal(server, graph)
         graph["paste"]["inputs"] |= {"background": ["whole", 0], "mask": ["empty", 0]}
         graph["empty"] = node("SolidMask", value=0.0, width=64, height=64)
         assert "nothing would be pasted" in refusal(server, graph)
