@@ -63,7 +63,7 @@ def test_strength_scales_the_distance_to_its_centre(centre):
     assert torch.allclose(strengthen(motion, 0.0, centre).latents, middle.expand(100, -1))
     twice = strengthen(motion, 2.0, centre).latents
     assert torch.allclose(twice - middle, 2 * (motion.latents - middle), atol=1e-5)
-    with pytest.raises(InputError, match="7 values and those of the motion 4"):
+    with pytest.raises(InputError, match="7 values but the motion's latents have 4"):
         strengthen(motion, 2.0, torch.zeros(1, 7))
 
 
