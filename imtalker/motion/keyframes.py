@@ -37,7 +37,7 @@ REST_SCALE = 7.7
 
 @dataclass(frozen=True)
 class Channel:
-    """One animated value. `low`..`high` is what the model probably saw in training; the wide range is for experiments."""
+    """One animated value: `low`..`high` is what the model probably saw, the wide range is for experiments."""
 
     label: str
     unit: str

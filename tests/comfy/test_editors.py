@@ -512,7 +512,7 @@ def test_the_waveform_comes_with_a_run(page, editors):
         POSE,
     )
     # a node that need not run again does not tell an older page its waveform again
-    pose.write(keyframes.to_json({"yaw": [(0.0, random.uniform(0, 20))]}))
+    pose.write(json.dumps({"version": 1, "channels": {"yaw": [[0.0, random.uniform(0, 20)]]}}))
     before = page.page.screenshot()
     page.run()
     assert page.page.screenshot() != before
