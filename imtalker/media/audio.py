@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
 
-SAMPLE_RATE = 16000
-FPS = 25
+SAMPLE_RATE = 16000  # Hz, of the audio encoder
+FPS = 25  # of audio features and sampled motion
 
 BLOCK = 1 << 18  # samples
-# The largest offset in seconds between audio and video that a header may claim.
-LATEST_START = 3600
+# Seconds between the start of audio and video: a header that claims more is wrong.
+MAX_OFFSET = 3600
 # No playlists (HLS, DASH, concat): they would make FFmpeg open other files, even over the network.
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,mpegvideo,"
@@ -133,7 +133,7 @@ class AudioFile:
         if video is None or video.start_time is None or first.pts is None:
             return 0
         seconds = first.pts * first.time_base - video.start_time * video.time_base
-        if abs(seconds) > LATEST_START:
+        if abs(seconds) > MAX_OFFSET:
             raise InputError(
                 f"The audio of {self.path} starts {float(seconds):.0f} s after its video, according to its header: "
                 "convert it first."

@@ -12,7 +12,7 @@ from imtalker.face import crop as cropping
 from imtalker.face.crop import Box, Crop
 
 
-def picture(height=300, width=400, seed=0):
+def smooth_image(height=300, width=400, seed=0):
     """A smooth random image (H, W, 3), without detail finer than a few pixels."""
     noise = torch.rand(1, 3, height // 16, width // 16, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(noise, (height, width), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0).contiguous()
@@ -24,13 +24,13 @@ def test_the_square_is_1_6_times_the_longer_side_of_the_box():
 
 
 def test_a_crop_on_whole_pixels_is_an_exact_copy():
-    image = picture()
+    image = smooth_image()
     crop = Crop(37, 21, 128, 300, 400)
     assert torch.equal(cropping.apply_crop(image[None], crop, size=128)[0], image[21:149, 37:165])
 
 
 def test_resampling_equals_the_antialiased_cubic_of_torch():
-    image = picture()
+    image = smooth_image()
     ours = cropping.apply_crop(image[None], cropping.centre_crop(300, 400), size=96)[0]
     theirs = F.interpolate(image[:, 50:350].permute(2, 0, 1)[None], (96, 96), mode="bicubic", antialias=True)
     inner = slice(3, -3)  # the border differs: torch sees nothing beyond the cut, we see the rest of the image
@@ -44,7 +44,7 @@ def test_a_fraction_of_a_pixel_moves_the_image_by_that_much():
 
 
 def test_outside_the_image_its_edge_is_repeated_or_it_is_black():
-    image = picture()
+    image = smooth_image()
     crop = Crop(-50, 250, 100, 300, 400)
     edge, zero = (cropping.apply_crop(image[None], crop, size=100, pad=pad)[0] for pad in ("edge", "zero"))
     assert torch.equal(edge[:50, :50], image[250:, :1].expand(-1, 50, -1))
@@ -55,7 +55,7 @@ def test_outside_the_image_its_edge_is_repeated_or_it_is_black():
 
 
 def test_one_crop_serves_all_images_or_each_has_its_own():
-    images = torch.stack([picture(seed=seed) for seed in range(3)])
+    images = torch.stack([smooth_image(seed=seed) for seed in range(3)])
     crops = [Crop(5.5 * n, 3.25 * n, 100 + n, 300, 400) for n in range(3)]
     each = cropping.apply_crop(images, crops, size=64)
     assert torch.equal(each[2], cropping.apply_crop(images[2:], crops[2], size=64)[0])
@@ -78,7 +78,7 @@ def test_a_crop_of_a_very_large_image_does_not_copy_it():
 )
 @pytest.mark.parametrize("options", [{}, {"shape": "square"}, {"colour_match": 1.0}, {"feather": 0.0}])
 def test_pasting_an_unchanged_crop_changes_nothing(crop, options):
-    image = picture()[None]
+    image = smooth_image()[None]
     pasted, masks = cropping.paste_back(image, cropping.apply_crop(image, crop, size=512), crop, **options)
     assert masks.max() == 1
     assert (pasted - image).abs().max() < 0.01
@@ -149,7 +149,7 @@ def test_a_talking_face_is_pasted_in_place_without_a_seam(avatar):
 
 
 def test_one_background_serves_all_faces_or_each_has_its_own():
-    backgrounds = torch.stack([picture(seed=seed) for seed in range(3)])
+    backgrounds = torch.stack([smooth_image(seed=seed) for seed in range(3)])
     faces = torch.rand(3, 64, 64, 3)
     crop = Crop(60, 40, 200, 300, 400)
     both, _ = cropping.paste_back(backgrounds, faces, crop, colour_match=0.5)
@@ -168,7 +168,7 @@ def test_one_background_serves_all_faces_or_each_has_its_own():
 
 
 def test_colour_match_removes_a_tint():
-    image, crop = picture()[None] * 0.6 + 0.2, Crop(60, 40, 200, 300, 400)
+    image, crop = smooth_image()[None] * 0.6 + 0.2, Crop(60, 40, 200, 300, 400)
     tinted = cropping.apply_crop(image, crop) * torch.tensor([0.8, 1.0, 0.9]) + 0.05
     plain, masks = cropping.paste_back(image, tinted, crop)
     matched, _ = cropping.paste_back(image, tinted, crop, colour_match=1.0)
@@ -178,7 +178,7 @@ def test_colour_match_removes_a_tint():
 
 def test_colour_match_ignores_a_head_that_moves_into_the_soft_edge():
     """Dark hair moves into the soft edge on the left: the rest of the face keeps its colours."""
-    image, crop = picture()[None] * 0.2 + 0.7, Crop(60, 40, 200, 300, 400)
+    image, crop = smooth_image()[None] * 0.2 + 0.7, Crop(60, 40, 200, 300, 400)
     before = cropping.apply_crop(image, crop)
     after = before.clone()
     after[:, 150:350, :90] = 0.2

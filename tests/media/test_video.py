@@ -153,20 +153,20 @@ def test_colours_survive_writing_and_reading(tmp_path):
     """Flat patches, to which chroma subsampling does not matter."""
     generator = torch.Generator().manual_seed(0)
     patches = torch.rand(1, 4, 6, 3, generator=generator)
-    picture = patches.repeat_interleave(32, 1).repeat_interleave(32, 2)
-    write_video(tmp_path / "a.mp4", [picture] * 5, 25, crf=8)
+    image = patches.repeat_interleave(32, 1).repeat_interleave(32, 2)
+    write_video(tmp_path / "a.mp4", [image] * 5, 25, crf=8)
     with VideoReader(tmp_path / "a.mp4") as video:
         shown = torch.stack(list(video))[2]
-    error = shown.float() - picture[0] * 255
+    error = shown.float() - image[0] * 255
     assert error.unflatten(0, (4, 32)).unflatten(2, (6, 32))[:, 8:24, :, 8:24].abs().max() <= 5
 
 
 def test_frames_are_read_neither_darker_nor_tinted(tmp_path):
     across, down = torch.meshgrid(torch.linspace(0.1, 0.9, 256), torch.linspace(0.2, 0.8, 256), indexing="xy")
-    picture = torch.stack([across, (across + down) / 2, 1 - down], dim=-1)
-    write_video(tmp_path / "a.mp4", [picture], 25, crf=0)
+    image = torch.stack([across, (across + down) / 2, 1 - down], dim=-1)
+    write_video(tmp_path / "a.mp4", [image], 25, crf=0)
     with VideoReader(tmp_path / "a.mp4") as video:
-        error = next(iter(video)).float() - picture * 255
+        error = next(iter(video)).float() - image * 255
     assert error.mean((0, 1)).abs().max() <= 0.5
 
 
@@ -203,9 +203,9 @@ def test_float_uint8_and_blocks_of_frames_give_the_same_file(tmp_path):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 8), (8, 7), (33, 17)])
 def test_odd_sizes_are_padded_with_their_edge(tmp_path, height, width):
-    picture = torch.zeros(height, width, 3)
-    picture[-1], picture[:, -1] = 1, 1
-    write_video(tmp_path / "a.mp4", [picture], 25, crf=1)
+    image = torch.zeros(height, width, 3)
+    image[-1], image[:, -1] = 1, 1
+    write_video(tmp_path / "a.mp4", [image], 25, crf=1)
     with VideoReader(tmp_path / "a.mp4") as video:
         shown = next(iter(video))
     assert shown.shape == (height + height % 2, width + width % 2, 3)
@@ -298,8 +298,8 @@ def write_broken(path, wrong):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
-        for index, picture in enumerate(grey(range(0, 200, 10))):
-            frame = av.VideoFrame.from_ndarray(picture.numpy(), "rgb24").reformat(format="yuvj420p")
+        for index, image in enumerate(grey(range(0, 200, 10))):
+            frame = av.VideoFrame.from_ndarray(image.numpy(), "rgb24").reformat(format="yuvj420p")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             for packet in stream.encode(frame):
                 if index in wrong:
