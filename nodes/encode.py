@@ -1,6 +1,5 @@
 """Pictures, sound and driving video in; what the models make of them out."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,17 +9,15 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..imtalker import InputError, Motion
-from ..imtalker.face.crop import Crop, apply_crop, centre_crop, square_crop
-from ..imtalker.face.follow import follow_face, steady_box
+from ..imtalker.face.crop import Crop, centre_crop, cropped_blocks
+from ..imtalker.face.follow import steady_crop
 from ..imtalker.media.audio import FPS, Audio, read_audio
 from ..imtalker.media.image import check_image
 from ..imtalker.media.video import VideoReader
 from ..imtalker.models.generator import Listening
 from . import folders, host, types
 
-# frames of a driving video in which its face is looked for, and those encoded at once
-LOOKS = 60
-BLOCK = 8
+BLOCK = 8  # driving frames encoded together
 
 
 class EncodeSource(io.ComfyNode):
@@ -157,10 +154,10 @@ class Clip:
     audio: Audio | None
 
     def pictures(self) -> Iterator[Tensor]:
-        """(1,H,W,3) in 0..1; each is a chance to interrupt."""
+        """Frames (H,W,3) in 0..1 on the CPU; each is a chance to interrupt."""
         for frame in self.frames:
             host.check_interrupted()
-            yield check_image(frame)
+            yield check_image(frame)[0].cpu()
 
 
 def open_video(video: Input.Video) -> Clip:
@@ -176,22 +173,18 @@ def open_video(video: Input.Video) -> Clip:
 
 
 def find_face(clip: Clip, scale: float) -> Crop:
-    """One box around the face for the whole clip."""
-    every = max(1, (clip.count or 0) // LOOKS)
-    frames = (picture[0] for picture in clip.pictures())
-    box = steady_box(follow_face(frames, model_dirs=folders.detector_folders(), every=every))
-    return square_crop(box, *next(iter(clip.frames)).shape[:2], scale)
+    """One square around the face for the whole clip."""
+    return steady_crop(clip.pictures(), clip.count, scale, model_dirs=folders.detector_folders())
 
 
 def encode_motion(renderer: host.Handle, clip: Clip, crop: Crop) -> Motion:
     """Block by block, so that a long video is never in memory as a whole."""
     model = host.on_device(renderer, BLOCK * renderer.model.bytes_per_picture)
     progress = host.Progress(math.ceil((clip.count or 1) / BLOCK))
-    pictures, latents = clip.pictures(), []
-    while block := list(itertools.islice(pictures, BLOCK)):
-        square = apply_crop(torch.cat(block), crop, model.config.input_size)
-        latents.append(model.encode_motion(square).latents)
-        progress.step(1, square[-1])
+    latents = []
+    for block in cropped_blocks(clip.pictures(), crop, model.config.input_size, BLOCK):
+        latents.append(model.encode_motion(block).latents)
+        progress.step(1, block[-1])
     if not latents:
         raise InputError("The driving clip has no frames: choose another.")
     return Motion(torch.cat(latents), clip.fps, model.generation)

@@ -10,13 +10,20 @@ from torch import Tensor
 from ..imtalker import InputError
 from ..imtalker.face.crop import Box, Crop, apply_crop, centre_crop, paste_back, square_crop
 from ..imtalker.face.detectors import DetectorMissing
-from ..imtalker.face.follow import FaceNotFound, find_crop, follow_boxes, follow_face, smooth_boxes, steady_box
+from ..imtalker.face.follow import (
+    FaceNotFound,
+    find_crop,
+    follow_boxes,
+    follow_face,
+    smooth_boxes,
+    steady_box,
+    steady_crop,
+)
 from ..imtalker.media.image import check_image
 from . import boxes, folders, host, types
 
 log = logging.getLogger("imtalker")
 
-LOOKS = 60  # frames in which a face is looked for that one box is wanted of
 FPS = 25.0  # an IMAGE batch does not say how fast it is
 
 
@@ -257,13 +264,12 @@ def find(
     count, height, width = images.shape[:3]
     if count == 1 and found is None:
         return find_crop(check_image(images).cpu(), scale, which, index, model_dirs=folders.detector_folders())
-    if found is None:
-        every = max(1, count // LOOKS) if tracking == "steady" else 1
-        track = follow_face(
-            looked_at(images, progress), which, index, model_dirs=folders.detector_folders(), every=every
-        )
-    else:
+    if found is not None:
         track = follow_boxes(((one, (height, width)) for one in found), which, index)
+    elif tracking == "steady":
+        return steady_crop(looked_at(images, progress), count, scale, which, index, folders.detector_folders())
+    else:
+        track = follow_face(looked_at(images, progress), which, index, model_dirs=folders.detector_folders())
     if tracking == "steady" or count == 1:
         return square_crop(steady_box(track), height, width, scale)
     return [square_crop(box, height, width, scale) for box in smooth_boxes(track, FPS)]
