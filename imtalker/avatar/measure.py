@@ -97,12 +97,12 @@ def _centred(rows: Tensor) -> Tensor:
     return rows - rows.mean(dim=1, keepdim=True)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--cfg", type=float, nargs="+", default=[1.0, 2.0])
-    arguments = parser.parse_args(arguments)
+    arguments = parser.parse_args()
     generator = load_generator(arguments.file)
     clips = [make_clip(1000 + number, held_out=True) for number in range(arguments.clips)]
     seconds = np.sum([len(clip.motion) for clip in clips]) / FPS
