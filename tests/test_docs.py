@@ -262,6 +262,26 @@ def test_the_readme_shows_every_node_and_workflow():
     assert workflows <= set(re.findall(r"`(\w+)`", text))
 
 
+def test_the_readme_starts_with_what_an_artist_needs():
+    lines = README.read_text("utf-8").splitlines()
+    assert len(lines) < 220
+    assert [line for line in lines[:65] if line.startswith("## ")][:3] == ["## Install", "## First video", "## Control"]
+
+
+def test_the_table_of_changes_names_what_its_files_hold():
+    section = (ROOT / "docs/architecture.md").read_text("utf-8").split("## I want to change")[1].split("\n## ")[0]
+    checked = 0
+    for row in re.findall(r"^\| .* \|$", section, re.MULTILINE):
+        spans = re.findall(r"`([^`]+)`", row)
+        files = [ROOT / text for text in spans if (ROOT / text).is_file()]
+        code = "".join(path.read_text("utf-8") for path in files)
+        for name in spans:
+            if files and "/" not in name:
+                assert name in code, (name, row)
+                checked += 1
+    assert checked > 10
+
+
 def test_environment_variables_and_settings_are_those_of_the_code():
     text = "".join(page.read_text("utf-8") for page in PAGES)
     known = {imtalker.media.provenance.CERTIFICATE, imtalker.media.provenance.KEY}
