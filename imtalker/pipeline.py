@@ -111,7 +111,9 @@ def reenact(
     count = None if reader.frames is None else _limit(math.ceil(reader.frames * rate / reader.fps), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
     box = _driving_crop(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
-    needed = max(0, math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6))  # of the driving frames, the first
+    needed = max(
+        0, math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6)
+    )  # of the driving frames, the first
     motion = stream_at_fps(_encode_driving(renderer, reader, box, needed), float(rate), frames)
     motion = motion if first is None else _in_segments(motion, first)
     count = count if frames is None else frames

@@ -41,12 +41,11 @@ def face_boxes(
     frames: Iterable[Tensor],
     which: str = "largest",
     index: int = 0,
-    detector: str = "auto",
     model_dirs: Sequence[str | Path] = (),
 ) -> list[Box | None]:
     """The mesh box of one face in each frame, followed as by `follow_face`; None where it was not seen."""
     pictures = (_picture(frame)[0] for frame in frames)
-    followed = follow_face(pictures, which, index, detector, model_dirs)
+    followed = follow_face(pictures, which, index, model_dirs)
     return [None if box is None else mesh_box(box) for box in followed]
 
 

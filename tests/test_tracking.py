@@ -180,7 +180,7 @@ def test_mesh_boxes_are_the_inverse_of_the_correction():
 
 def test_faces_are_followed_and_frames_of_bytes_are_understood(monkeypatch):
     found, asked = iter([[box_at(50, 50), box_at(200, 50, 60)], [], [box_at(203, 50, 60), box_at(55, 52)]]), []
-    monkeypatch.setattr(face, "_open_detector", lambda *args: lambda frame: asked.append(frame.max()) or next(found))
+    monkeypatch.setattr(face, "open_detector", lambda *args: lambda frame: asked.append(frame.max()) or next(found))
     frames = torch.full((3, HEIGHT, WIDTH, 3), 255, dtype=torch.uint8)
     boxes = tracking.face_boxes(frames)
     assert boxes == [tracking.mesh_box(box_at(50, 50)), None, tracking.mesh_box(box_at(55, 52))]

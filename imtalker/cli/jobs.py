@@ -113,7 +113,7 @@ class Models:
             renderer, generator = self.renderer, self.generator
             settings = {"control": control, "cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "fps": job.fps or 25}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
-        blocks = untrained.label(clip.blocks) if self.untrained else clip.blocks
+        blocks = provenance.mark(clip.blocks, untrained.LABEL if self.untrained else "", "top")
         return replace(clip, blocks=provenance.mark(blocks, job.mark))
 
 
