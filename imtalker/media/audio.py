@@ -1,5 +1,6 @@
 """Sound in: any media file or waveform to the mono 16 kHz signal that the audio encoder was trained on."""
 
+import itertools
 import logging
 import os
 from collections.abc import Iterator
@@ -37,10 +38,16 @@ logger = logging.getLogger("imtalker")
 
 @dataclass(frozen=True)
 class Audio:
-    """A sound in memory at its own rate: waveform (channels, samples) float32 on the CPU, nominally -1..1."""
+    """Audio in memory at its own rate: waveform (channels, samples) float32 on the CPU, nominally -1..1.
+
+    Any waveform that `check_waveform` accepts is brought to this form here, once. InputError as there.
+    """
 
     waveform: Tensor
     sample_rate: int
+
+    def __post_init__(self):
+        object.__setattr__(self, "waveform", check_waveform(self.waveform, self.sample_rate))
 
     @property
     def samples(self) -> int:
@@ -51,15 +58,15 @@ class Audio:
         return self.samples / self.sample_rate
 
     def blocks(self) -> Iterator[Tensor]:
-        """The waveform, as `check_waveform` has it, in parts (channels, n)."""
-        return iter(check_waveform(self.waveform, self.sample_rate).split(BLOCK, dim=-1))
+        """The waveform in parts (channels, n)."""
+        return iter(self.waveform.split(BLOCK, dim=-1))
 
 
 class AudioFile:
-    """The sound of an audio or video file at its native rate, with all its channels, read again by every `blocks()`.
+    """The audio of a media file at its native rate, with all its channels; every `blocks()` reads the file again.
 
-    It is never in memory as a whole. The sound of a video begins where its picture does.
-    InputError: no such file, not media, no sound in it.
+    It is never in memory as a whole. The audio of a video starts where its first frame does.
+    InputError: no such file, not a media file, no audio in it.
     """
 
     sample_rate: int
@@ -72,7 +79,7 @@ class AudioFile:
                 raise InputError(f"{path} has no sound: choose a file with speech in it.")
             if container.streams.audio[0].codec_context is None:
                 raise InputError(f"{path} holds sound in an unknown encoding: convert it to WAV first.")
-            # what a header says can be half of what the decoder makes of it
+            # the rate in a header can be half of what the decoder gives
             first = next(decoded_frames(container, container.streams.audio[0]), None)
         if first is None:
             raise self._empty()
@@ -80,7 +87,7 @@ class AudioFile:
 
     @property
     def samples(self) -> int:
-        """Counted by reading the file once; headers are not to be trusted with it."""
+        """Counted by reading the file once, because headers can be wrong."""
         if self._samples is None:
             for _ in self.blocks():
                 pass
@@ -91,37 +98,41 @@ class AudioFile:
         return self.samples / self.sample_rate
 
     def blocks(self) -> Iterator[Tensor]:
-        """The waveform in parts (channels, n), float32. InputError on the way: NaN, infinite, empty, another format."""
-        from av import AudioResampler
-
+        """The waveform in parts (channels, n), float32. InputError while reading: NaN, infinite, empty, new format."""
         count = 0
         with open_media(self.path) as container:
-            stream = container.streams.audio[0]
-            to_float, late = AudioResampler(format="fltp"), None
-            try:
-                for frame in decoded_frames(container, stream):
-                    for part in to_float.resample(frame):
-                        block = torch.from_numpy(part.to_ndarray())
-                        if late is None:
-                            late = self._late(container, frame)
-                            silence = block.new_zeros(len(block), max(0, late)).split(BLOCK, dim=-1)
-                            yield from (part for part in silence if part.shape[-1])
-                            count = max(0, late)
-                        cut = min(max(0, -late), block.shape[-1])
-                        late += cut
-                        block = block[:, cut:]
-                        if block.shape[-1]:
-                            count += block.shape[-1]
-                            yield _finite(block)
-            except ValueError as problem:
-                if isinstance(problem, InputError):
-                    raise
-                raise InputError(
-                    f"{self.path} changes its sound format on the way: convert it to WAV first."
-                ) from problem
+            parts = self._float_parts(container)
+            first = next(parts, None)
+            # before the decoder's first part: silence, or a cut, so that sound and picture start together
+            late = 0 if first is None else self._late(container, first[0])
+            if late > 0:
+                count = late
+                yield from first[1].new_zeros(len(first[1]), late).split(BLOCK, dim=-1)
+            surplus = max(0, -late)
+            for _, block in parts if first is None else itertools.chain([first], parts):
+                cut = min(surplus, block.shape[-1])
+                surplus, block = surplus - cut, block[:, cut:]
+                if block.shape[-1]:
+                    count += block.shape[-1]
+                    yield _finite(block)
         if not count:
             raise self._empty()
         self._samples = count
+
+    def _float_parts(self, container: "InputContainer") -> "Iterator[tuple[AudioFrame, Tensor]]":
+        """Each decoded frame with its samples (channels, n), float32."""
+        from av import AudioResampler
+
+        to_float = AudioResampler(format="fltp")
+        for frame in decoded_frames(container, container.streams.audio[0]):
+            try:
+                parts = [torch.from_numpy(part.to_ndarray()) for part in to_float.resample(frame)]
+            except ValueError as problem:
+                raise InputError(
+                    f"{self.path} changes its sound format partway through: convert it to WAV first."
+                ) from problem
+            for part in parts:
+                yield frame, part
 
     def _late(self, container: "InputContainer", first: "AudioFrame") -> int:
         """Samples between the beginning of a video's picture and its sound; negative where the sound comes first."""

@@ -147,4 +147,4 @@ def _unknown_classes(path: Path) -> list[str]:
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:
-        return []  # an older torch, or a damaged file: reading it says what is wrong
+        return []  # a damaged file: reading it says what is wrong

@@ -1,7 +1,7 @@
-"""Made-up weights of any size, to check an installation or a rewrite where no trained weights are at hand.
+"""Made-up weights of any size, to check an installation or a rewrite without trained weights.
 
-Every tensor is a function of (seed, published name, shape) alone: the recipe of the project's reference numbers.
-Pictures rendered with them are patterns, not faces.
+Every tensor is a function of (seed, published name, shape) alone: the recipe behind the project's reference numbers.
+Frames rendered with them are patterns, not faces.
 """
 
 import math
@@ -19,10 +19,11 @@ from ..models.names import to_published
 from ..models.renderer import Renderer
 from .reading import CLASSES
 
-# these parts of the renderer are scaled on use, so their weights are drawn at unit variance
+# these parts of the renderer scale their weights on use, so the weights have unit variance
 EQUALISED = ("adapt.", "latent_token_decoder.")
 EQUALISED_INSIDE = ("dense_feature_encoder.", "latent_token_encoder.")
 EQUALISED_PARTS = ("equalconv", "linear_layers", "final_linear", "res_blocks")
+LABEL = "untrained weights: not a face"
 
 
 def untrained_renderer(config: RendererConfig, seed: int = 1) -> Renderer:
@@ -42,12 +43,12 @@ def made_up(name: str, shape: tuple[int, ...], seed: int = 1) -> Tensor:
     return torch.from_numpy(np.asarray(_scaled(name, n), dtype=np.float32))
 
 
-def label(blocks: Iterable[Tensor], text: str = "untrained weights: not a face") -> Iterator[Tensor]:
-    """Frames (n,H,W,3) with `text` written across their top, so that nobody takes them for a result."""
+def label(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Frames (n,H,W,3) with a warning across the top, so that nobody takes them for a result."""
     strip = None
     for block in blocks:
         if strip is None:
-            strip = _strip(text, block.shape[2]).to(block.device)
+            strip = _strip(LABEL, block.shape[2]).to(block.device)
         height = min(len(strip), block.shape[1])
         block = block.clone()
         block[:, :height] = strip[:height]
@@ -60,10 +61,10 @@ def _strip(text: str, width: int) -> Tensor:
 
     font = ImageFont.load_default(64)
     _, _, right, bottom = font.getbbox(text)
-    picture = Image.new("L", (round(right) + 64, round(bottom) + 32))
-    ImageDraw.Draw(picture).text((32, 8), text, fill=255, font=font)
-    height = max(1, round(picture.height * width / picture.width))
-    rows = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32) / 255
+    drawn = Image.new("L", (round(right) + 64, round(bottom) + 32))
+    ImageDraw.Draw(drawn).text((32, 8), text, fill=255, font=font)
+    height = max(1, round(drawn.height * width / drawn.width))
+    rows = np.asarray(drawn.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32) / 255
     return torch.from_numpy(rows)[:, :, None].expand(-1, -1, 3)
 
 
