@@ -154,7 +154,7 @@ def render(handle: Handle, source: Source, motion: Motion, batch_size: int) -> I
     batch = batch_size or backend.best_batch_size(handle.patcher.load_device)
     # about one frame's worth is there for any number
     renderer = on_device(handle, (batch + 1) * handle.model.bytes_per_frame)
-    yield from backend.fetch(renderer.stream(source, motion, batch_size or None))
+    yield from backend.to_cpu(renderer.stream(source, motion, batch_size or None))
 
 
 def watched(blocks: Iterator[Tensor], progress: "Progress") -> Iterator[Tensor]:
