@@ -78,8 +78,7 @@ class _KeyframeNode:
             default=EMPTY,
             multiline=True,
             socketless=True,
-            tooltip="What the editor draws, as JSON: keyframes [seconds, value] for each channel. The help page "
-            "explains the format.",
+            tooltip="What the editor draws, as JSON: keyframes [seconds, value] for each channel.",
         )
         widget.extra_dict["imtalker"] = {
             "version": VERSION,
