@@ -3,7 +3,6 @@
 Images are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixels from the image's top left corner.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.files import sha256_of
 from .crop import Box
 
 log = logging.getLogger("imtalker")
@@ -78,7 +78,7 @@ def _find_yunet(model_dirs: Sequence[str | Path]) -> Path | None:
         path = Path(folder) / YUNET_FILE
         if not path.is_file():
             continue
-        if hashlib.sha256(path.read_bytes()).hexdigest() == YUNET_SHA256:
+        if sha256_of(path) == YUNET_SHA256:
             return path
         log.warning("Ignoring %s, which is damaged or another version: delete it and download it again", path)
     return None

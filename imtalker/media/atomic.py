@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
+from .files import check_output
 
 HEADER_ROOM = 16384  # bytes
 
@@ -19,9 +20,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     On any error an existing file stays as it was and the temporary file is deleted. Temporary files of the same `path`
     that killed processes left behind are deleted first. InputError: no such folder, disk full, no permission.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"There is no folder {path.parent}: create it or choose another.")
+    path = check_output(path)
     # In the same folder, so that the rename is atomic; with the same suffix, which tells FFmpeg the format.
     temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     remove_stale(path)

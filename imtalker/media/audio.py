@@ -36,10 +36,16 @@ log = logging.getLogger("imtalker")
 
 @dataclass(frozen=True)
 class Audio:
-    """Audio in memory at its native rate: waveform (channels, samples) float32 on the CPU, nominally -1..1."""
+    """Audio in memory at its native rate: waveform (channels, samples) float32 on the CPU, nominally -1..1.
+
+    Any waveform that `check_waveform` accepts is brought to this form here, once. InputError as there.
+    """
 
     waveform: Tensor
     sample_rate: int
+
+    def __post_init__(self):
+        object.__setattr__(self, "waveform", check_waveform(self.waveform, self.sample_rate))
 
     @property
     def samples(self) -> int:
@@ -50,8 +56,8 @@ class Audio:
         return self.samples / self.sample_rate
 
     def blocks(self) -> Iterator[Tensor]:
-        """The waveform, as `check_waveform` has it, in parts (channels, n)."""
-        return iter(check_waveform(self.waveform, self.sample_rate).split(BLOCK, dim=-1))
+        """The waveform in parts (channels, n)."""
+        return iter(self.waveform.split(BLOCK, dim=-1))
 
 
 class AudioFile:

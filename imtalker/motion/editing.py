@@ -14,6 +14,7 @@ from scipy import fft
 from torch import Tensor
 
 from ..errors import InputError
+from .match import Side, check_match
 from .motion import Motion
 from .sequence import resample_rows, rows_at
 
@@ -32,11 +33,7 @@ def strengthen(motion: Motion, strength: float, centre: Tensor | None = None) ->
     if strength == 1:
         return motion
     centre = motion.latents.mean(0, keepdim=True) if centre is None else centre.to(motion.latents)
-    if centre.shape[1] != motion.latents.shape[1]:
-        raise InputError(
-            f"The source's latent has {centre.shape[1]} values but the motion's latents have "
-            f"{motion.latents.shape[1]}: make both with models of the same generation."
-        )
+    check_match(Side("the source", size=centre.shape[1]), Side("the motion", size=motion.latents.shape[1]))
     return replace(motion, latents=centre + strength * (motion.latents - centre))
 
 
@@ -128,7 +125,7 @@ def join(motions: Sequence[Motion], crossfade_seconds: float = 0.4) -> Motion:
     first, *others = motions
     whole, before = first.latents, len(first)
     for number, other in enumerate(others, 2):
-        _check_compatible(first, other)
+        _check_match(first, other)
         rows = other.at_fps(first.fps).latents.to(whole)
         overlap, most = round(crossfade_seconds * first.fps), min(before, len(rows)) // 2
         if overlap > most:
@@ -151,22 +148,19 @@ def mix(first: Motion, second: Motion, share: float | Tensor = 0.5) -> Motion:
     share: 0..1, one number, or a curve (N,) stretched over the duration. The result has the first one's length and
     frame rate: a longer second motion is cut, a shorter one held at its last latent. InputError as for `join`.
     """
-    _check_compatible(first, second)
+    _check_match(first, second)
     other = second.at_fps(first.fps, len(first)).latents.to(first.latents)
     curve = torch.as_tensor(share, dtype=torch.float32).reshape(-1, 1)
     spread = rows_at(curve, torch.linspace(0, len(curve) - 1, len(first), dtype=torch.float64))
     return replace(first, latents=first.latents.lerp(other, spread.to(first.latents)))
 
 
-def _check_compatible(first: Motion, other: Motion) -> None:
-    def kind(motion: Motion) -> tuple[str, int]:
-        return motion.generation, motion.latents.shape[1]
-
-    if kind(first) != kind(other):
-        names = [f"{generation} with {size} values per frame" for generation, size in (kind(first), kind(other))]
-        raise InputError(
-            f"The motions do not match, {names[0]} and {names[1]}: make them with models of the same generation."
-        )
+def _check_match(first: Motion, other: Motion) -> None:
+    sides = zip(("one motion", "another"), (first, other))
+    check_match(
+        *(Side(name, motion.generation, motion.latents.shape[1]) for name, motion in sides),
+        "join and mix only motions made with the same models.",
+    )
 
 
 def _crossfade(before: Tensor, after: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Made-up weights of any size, to check an installation or a rewrite where no trained weights are at hand.
+"""Made-up weights of any size, to check an installation or a rewrite without trained weights.
 
-Every tensor is a function of (seed, published name, shape) alone: the recipe of the project's reference numbers.
-Pictures rendered with them are patterns, not faces.
+Every tensor is a function of (seed, published name, shape) alone: the recipe behind the project's reference numbers.
+Frames rendered with them are patterns, not faces.
 """
 
 import math
@@ -20,7 +20,7 @@ from .reading import CLASSES
 
 LABEL = "untrained weights: not a face"  # written across the frames
 
-# these parts of the renderer are scaled on use, so their weights are drawn at unit variance
+# these parts of the renderer scale their weights on use, so the weights have unit variance
 EQUALISED = ("adapt.", "latent_token_decoder.")
 EQUALISED_INSIDE = ("dense_feature_encoder.", "latent_token_encoder.")
 EQUALISED_PARTS = ("equalconv", "linear_layers", "final_linear", "res_blocks")

@@ -23,7 +23,7 @@ from imtalker.media.audio import (
 from imtalker.media.resampling import BlockReader, resample, resample_blocks
 from imtalker.media.video import Soundtrack
 from imtalker.models import audio_encoder
-from imtalker.models.audio_encoder import encoding_memory, longest_window, windows
+from imtalker.models.audio_encoder import encoding_memory, longest_window, window_starts
 from imtalker.models.config import AudioConfig
 
 
@@ -128,7 +128,7 @@ def test_progress_counts_every_frame_and_can_stop_the_work(generator):
 
 @pytest.mark.parametrize(("frames", "window"), [(1, 1), (10, 10), (11, 10), (100, 7), (1000, 256), (18433, 18432)])
 def test_windows_cover_every_frame_and_overlap(frames, window):
-    starts = windows(frames, window)
+    starts = window_starts(frames, window)
     assert starts[0] == 0
     assert starts[-1] + window == frames
     assert all(0 < b - a <= window - window // 4 for a, b in zip(starts, starts[1:]))
@@ -145,7 +145,7 @@ def test_windows_are_close_to_the_whole_and_do_not_jump(generator):
     assert 0 < error.square().mean().sqrt() < 0.06 * expected.std()
     # the error changes no more at the ends of windows than inside them
     step = (found - expected).diff(dim=0).square().mean(dim=1).sqrt()
-    starts = windows(700, window)
+    starts = window_starts(700, window)
     joins = [start - 1 for start in starts[1:]] + [start + window - 1 for start in starts[:-1]]
     inside = step[[row for row in range(699) if row not in joins]]
     assert step[joins].max() < inside.max()

@@ -187,7 +187,7 @@ def test_presets_fit_their_duration_and_limits(preset):
 
 
 def projected(generator, control, frames, padding):
-    return torch.cat(list(generator._project_control(control, frames, padding)))
+    return generator.project_control(control or Control(), 0, frames, padding)
 
 
 class TestStrength:
