@@ -188,5 +188,5 @@ def test_generations_do_not_mix(generator, inputs):
 def test_models_of_other_motions_do_not_mix(generator):
     """The project's own small models and the published ones are both v2."""
     other = untrained_renderer(replace(renderer_config("v2"), motion_size=4))
-    with pytest.raises(InputError, match="8 values a frame in the generator but 4 in the source"):
+    with pytest.raises(InputError, match="generator has 8 values per frame but the source has 4"):
         talk(other, generator, drawn.portrait(64), drawn.speech(0.1), crop="none")

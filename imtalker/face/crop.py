@@ -85,9 +85,9 @@ def apply_crop(images: Tensor, crop: Crop | Sequence[Crop], size: int = 512, pad
 
 
 def cropped_blocks(frames: Iterable[Tensor], crop: Crop, size: int, count: int) -> Iterator[Tensor]:
-    """Frames (H, W, 3), uint8 or float in 0..1, cut by one crop into blocks (n, size, size, 3) of up to `count` frames.
+    """Crops frames (H, W, 3), uint8 or float in 0..1, and yields blocks (n, size, size, 3) of up to `count` frames.
 
-    Each frame is cropped before they are stacked, so that a block of large frames costs no more than small ones.
+    Frames are cropped before they are stacked, so that a block of large frames needs no more memory than small ones.
     """
     frames = iter(frames)
     while block := [apply_crop(to_float(frame)[None], crop, size) for frame in itertools.islice(frames, count)]:

@@ -21,7 +21,7 @@ from .detectors import DetectorMissing, open_detector
 log = logging.getLogger("imtalker")
 
 SMOOTH_SECONDS = 0.4  # standard deviation of the Gaussian in `smooth_boxes`
-SEARCHED_FRAMES = 60  # search about this many frames for the face when one box serves the clip
+SEARCHED_FRAMES = 60  # `steady_crop` searches about this many frames of a clip
 
 
 class FaceNotFound(InputError):
@@ -139,10 +139,10 @@ def steady_crop(
     index: int = 0,
     model_dirs: Sequence[str | Path] = (),
 ) -> Crop:
-    """The one square that serves a whole clip of frames (H, W, 3), uint8 or float in 0..1: `steady_box` of its face.
+    """Finds one fixed crop for a whole clip of frames (H, W, 3), uint8 or float in 0..1, from its `steady_box`.
 
-    count: frames in the clip, None where unknown; about SEARCHED_FRAMES of them are searched. Raises FaceNotFound,
-    DetectorMissing, and InputError for a clip without frames.
+    count: number of frames in the clip, None if unknown; about SEARCHED_FRAMES of them are searched.
+    FaceNotFound, DetectorMissing. InputError: a clip without frames.
     """
     frames = map(to_float, frames)
     first = next(frames, None)

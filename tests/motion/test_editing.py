@@ -63,7 +63,7 @@ def test_strength_scales_the_distance_to_its_centre(centre):
     assert torch.allclose(strengthen(motion, 0.0, centre).latents, middle.expand(100, -1))
     twice = strengthen(motion, 2.0, centre).latents
     assert torch.allclose(twice - middle, 2 * (motion.latents - middle), atol=1e-5)
-    with pytest.raises(InputError, match="7 values but the motion's latents have 4"):
+    with pytest.raises(InputError, match="source has 7 values per frame but the motion has 4"):
         strengthen(motion, 2.0, torch.zeros(1, 7))
 
 
@@ -249,7 +249,7 @@ def test_the_share_of_a_mix_may_be_a_curve():
 
 
 def test_motions_that_do_not_match_are_refused():
-    for other, names in ((sway(generation="v1"), "v2 .* v1"), (Motion(torch.zeros(5, 8)), "4 values .* 8 values")):
+    for other, names in ((sway(generation="v1"), "v2 .* v1"), (Motion(torch.zeros(5, 8)), "4 values .* has 8")):
         for combine in (lambda a, b: join([a, b]), mix):
             with pytest.raises(InputError, match=names):
                 combine(sway(), other)
