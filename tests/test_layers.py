@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the ground up. A file may import its own room and every layer below, never beside or above.
 LAYERS = [
-    {"errors", "version"},
+    {"errors", "version", "torch_floor"},
     {"media"},
     {"face", "motion", "drawn"},
     {"sampling"},
