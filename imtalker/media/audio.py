@@ -38,7 +38,7 @@ log = logging.getLogger("imtalker")
 class Audio:
     """Audio in memory at its native rate: waveform (channels, samples) float32 on the CPU, nominally -1..1.
 
-    Any waveform that `check_waveform` accepts is brought to this form here, once. InputError as there.
+    Any waveform that `check_waveform` accepts is converted to this form. InputError: as there.
     """
 
     waveform: Tensor
@@ -56,7 +56,7 @@ class Audio:
         return self.samples / self.sample_rate
 
     def blocks(self) -> Iterator[Tensor]:
-        """The waveform in parts (channels, n)."""
+        """Yields the waveform in blocks (channels, n)."""
         return iter(self.waveform.split(BLOCK, dim=-1))
 
 
@@ -81,7 +81,7 @@ class AudioFile:
             first = next(decoded_frames(container, container.streams.audio[0]), None)
         if first is None:
             raise self._empty()
-        self.sample_rate = _possible(first.sample_rate)
+        self.sample_rate = _checked_rate(first.sample_rate)
 
     @property
     def samples(self) -> int:
@@ -105,7 +105,7 @@ class AudioFile:
             for block in self._aligned(container):
                 if block.shape[-1]:
                     count += block.shape[-1]
-                    yield _finite(block)
+                    yield _checked_samples(block)
         if not count:
             raise self._empty()
         self._samples = count
@@ -207,32 +207,32 @@ def read_audio(path: str | os.PathLike) -> Audio:
 
 
 def check_waveform(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Bring (samples,), (channels, samples) or (batch, channels, samples) to (channels, samples) float32 on the CPU.
+    """Converts (samples,), (channels, samples) or (batch, channels, samples) to (channels, samples) float32 on the CPU.
 
-    Of a batch the first clip is used. InputError: empty, NaN or infinite, another shape, a rate that is not positive.
+    Of a batch the first clip is used. InputError: empty, NaN or infinite, another shape, an impossible sample rate.
     """
-    _possible(sample_rate)
+    _checked_rate(sample_rate)
     if waveform.ndim not in (1, 2, 3) or waveform.numel() == 0:
         raise InputError(
-            f"The audio is empty or of an unknown shape {tuple(waveform.shape)}: load a sound with samples."
+            f"The audio is empty or has an unknown shape {tuple(waveform.shape)}: load a file with speech in it."
         )
     if waveform.ndim == 3:
         if len(waveform) > 1:
-            log.warning("the audio is a batch of %d clips; only the first is used", len(waveform))
+            log.warning("The audio is a batch of %d clips; only the first is used.", len(waveform))
         waveform = waveform[0]
-    waveform = _finite(waveform.detach().to("cpu", torch.float32))
+    waveform = _checked_samples(waveform.detach().to("cpu", torch.float32))
     return waveform.reshape(-1, waveform.shape[-1])
 
 
-def _possible(sample_rate: int) -> int:
+def _checked_rate(sample_rate: int) -> int:
     if not 100 <= sample_rate <= 1_000_000:
-        raise InputError(f"The audio has a sample rate of {sample_rate}: give its true rate in Hz.")
+        raise InputError(f"The audio has a sample rate of {sample_rate}: set its true rate in Hz.")
     return sample_rate
 
 
-def _finite(waveform: Tensor) -> Tensor:
+def _checked_samples(waveform: Tensor) -> Tensor:
     if not waveform.isfinite().all():
-        raise InputError("The audio contains NaN or infinite samples: load it again or repair the node that made it.")
+        raise InputError("The audio contains NaN or infinite samples: load it again or fix the node that made it.")
     return waveform
 
 
