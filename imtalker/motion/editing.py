@@ -65,7 +65,8 @@ def trim(motion: Motion, start_seconds: float = 0.0, end_seconds: float | None =
     if start >= end:
         until = "its end" if end_seconds is None else f"{end_seconds:g} s"
         raise InputError(
-            f"Nothing is left of the motion from {start_seconds:g} s to {until}: it is {motion.seconds:.2f} s long."
+            f"Nothing is left of the motion from {start_seconds:g} s to {until}, as it is {motion.seconds:.2f} s long: "
+            "start earlier or end later."
         )
     return replace(motion, latents=motion.latents[start:end])
 
