@@ -212,7 +212,7 @@ def _done_before(report: Path) -> dict[str, Row]:
 
 
 def _write_report(report: Path, rows: Iterable[Row]) -> None:
-    with whole_file(report) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole_file(report) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([REPORT, *map(_line, rows)])
 
 

@@ -122,8 +122,8 @@ def _prepare(folder: Path, made_from: dict) -> int:
         log.warning("%s was made with other inputs or settings: starting over.", folder)
         shutil.rmtree(folder)
     folder.mkdir()
-    with whole_file(file) as partial:
-        partial.write_text(state, "utf-8")
+    with whole_file(file) as temporary:
+        temporary.write_text(state, "utf-8")
     return 0
 
 
@@ -159,10 +159,10 @@ def _join(output: Path, folder: Path, count: int, clip: Clip, metadata: dict[str
     if not files:
         raise InputError(f"There are no frames to write to {output}: check the length of the motion.")
     with contextlib.ExitStack() as stack:
-        partial = stack.enter_context(whole_file(output))
+        temporary = stack.enter_context(whole_file(output))
         ticks = str(clip.fps.numerator * math.ceil(10000 / clip.fps.numerator))
         options = {"movflags": "+faststart", "movie_timescale": ticks}
-        container = av.open(str(partial.absolute()), "w", options=options)
+        container = av.open(str(temporary.absolute()), "w", options=options)
         stack.callback(_close, container)
         container.metadata.update(metadata)
         with av.open(str(files[0])) as first:

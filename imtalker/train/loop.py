@@ -256,9 +256,9 @@ class Training:
             "average": self.average,
             "precision": self.fabric.strategy.precision.state_dict(),
         }
-        with whole_file(self.file) as partial:
-            torch.save(state, partial)
-            with partial.open("rb+") as file:
+        with whole_file(self.file) as temporary:
+            torch.save(state, temporary)
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())  # or a power cut leaves the new name with nothing in it
 
     def load(self) -> None:
