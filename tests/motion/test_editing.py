@@ -63,7 +63,7 @@ def test_strength_scales_the_distance_to_its_centre(centre):
     assert torch.allclose(strengthen(motion, 0.0, centre).latents, middle.expand(100, -1))
     twice = strengthen(motion, 2.0, centre).latents
     assert torch.allclose(twice - middle, 2 * (motion.latents - middle), atol=1e-5)
-    with pytest.raises(InputError, match="7 values and those of the motion 4"):
+    with pytest.raises(InputError, match="7 values a frame in the source but 4 in the motion"):
         strengthen(motion, 2.0, torch.zeros(1, 7))
 
 
@@ -248,7 +248,7 @@ def test_a_mix_along_a_curve():
 
 
 def test_motions_that_do_not_go_together_are_refused():
-    for other, names in ((sway(generation="v1"), "v2 .* v1"), (Motion(torch.zeros(5, 8)), "4 values .* 8 values")):
+    for other, names in ((sway(generation="v1"), "v2 but .* v1"), (Motion(torch.zeros(5, 8)), "4 values .* but 8 in")):
         for put_together in (lambda a, b: join([a, b]), mix):
             with pytest.raises(InputError, match=names):
                 put_together(sway(), other)
