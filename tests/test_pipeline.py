@@ -8,8 +8,9 @@ import pytest
 import torch
 from meaning import LOOK, TALK, backwards, follows, mouth_in, pictures, sentence, value, yaw_in
 from tiny import renderer_config, tiny_generator, tiny_renderer
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from imtalker import InputError, reenact, talk
+from imtalker import InputError, media, models, pipeline, reenact, session, talk
 from imtalker.avatar.readback import by_lag, correlation
 from imtalker.drawn import example as drawn
 from imtalker.drawn.people import looks
@@ -149,12 +150,63 @@ def test_a_huge_picture_works(renderer, generator):
     assert talk(renderer, generator, picture, drawn.speech(0.1), nfe=2, crop="none").count == 3
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 44100, 96000, 192000])
-@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (11025, 6), (44100, 2), (96000, 1), (192000, 6)])
 def test_any_rate_and_channels(renderer, generator, rate, channels, tmp_path):
     sound = Audio(0.1 * torch.randn(channels, rate // 5), rate)
     clip = talk(renderer, generator, drawn.portrait(64), sound, nfe=2, crop="none")
     assert clip.save(tmp_path / "o.mp4") == 5
+
+
+class WholeCopies(TorchDispatchMode):
+    """Counts tensors of floats in memory of their own, by those of the sizes given that they are as large as."""
+
+    def __init__(self, **sizes):
+        super().__init__()
+        self.sizes, self.found = sizes, dict.fromkeys(sizes, 0)
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.is_floating_point():
+            given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
+            for name, size in self.sizes.items():
+                self.found[name] += result.numel() >= size and result.untyped_storage().data_ptr() not in given
+        return result
+
+
+def test_a_picture_and_a_sound_are_looked_at_once(renderer, generator, tmp_path, monkeypatch):
+    """Checked once each, and copied as a whole once at most, on the way to the file."""
+    looked = []
+
+    def count(name, *modules):
+        check = getattr(modules[0], name)
+
+        def counting(*arguments):
+            looked.append(name)
+            return check(*arguments)
+
+        for module in modules:
+            monkeypatch.setattr(module, name, counting)
+
+    count("check_image", media.image, pipeline, models.renderer)
+    count("check_waveform", media.audio, session)
+    picture, waveform = torch.rand(1, 900, 1000, 3), 0.1 * torch.randn(2, 48000 * 40)
+    with WholeCopies(picture=picture.numel(), sound=waveform.numel()) as copies:
+        sound = Audio(waveform, 48000)
+        clip = talk(renderer, generator, picture, sound, nfe=2, crop=Crop(10, 20, 500, 900, 1000), frames=3)
+        assert clip.save(tmp_path / "o.mp4") == 3
+    assert looked == ["check_waveform", "check_image"]
+    assert copies.found == {"picture": 1, "sound": 0}
+
+
+def test_who_calls_the_parts_directly_is_checked_too(renderer, generator):
+    nowhere = float("nan")
+    with pytest.raises(InputError, match="NaN"):
+        renderer.encode_source(torch.full((1, 64, 64, 3), nowhere))
+    with pytest.raises(InputError, match="NaN"):
+        generator.encode_audio(torch.full((1, 640), nowhere), 16000)
+    source = renderer.encode_source(drawn.portrait(64))
+    with pytest.raises(InputError, match="NaN"):
+        session.Session(renderer, generator, source, sample_rate=16000).feed(torch.full((640,), nowhere))
 
 
 def test_bad_input_is_answered_with_a_sentence(renderer, generator, tmp_path, inputs):

@@ -81,7 +81,7 @@ def offline(generator, source, sound: torch.Tensor, rate: int = RATE, **settings
     return generator.sample(generator.encode_audio(sound, rate), source, nfe=3, **settings).latents
 
 
-@pytest.mark.parametrize(("rate", "chunk"), [(44100, 2), (16000, 0.4)])
+@pytest.mark.parametrize(("models", "rate", "chunk"), [("v1", 44100, 2), ("v2", 16000, 0.4)], indirect=["models"])
 def test_frames_are_those_of_the_whole_clip_where_all_is_heard_first(models, rate, chunk):
     renderer, generator, source = models
     sound = speech(4.21, rate)
@@ -112,13 +112,13 @@ def test_a_bounded_session_is_the_whole_clip_where_nothing_beyond_is_heard(chunk
     assert (deaf - wanted).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("rate", [16000, 22050])
-def test_how_the_sound_is_cut_does_not_matter(mute, rate):
+def test_how_the_sound_is_cut_does_not_matter(mute):
+    rate = 22050
     sound = speech(3.3, rate)
     settings = {"sample_rate": rate, "nfe": 3, "chunk": 0.28, "lookahead": 0.12, "history": 1}
     whole = latents(Session(*mute, **settings), [sound])
     assert len(whole) == 83
-    for seed in range(4):
+    for seed in range(3):
         assert torch.equal(latents(Session(*mute, **settings), pieces(sound, seed)), whole)
     few = sound[:, :9000]
     assert torch.equal(

@@ -31,7 +31,7 @@ def generation(request, monkeypatch):
 
 def published(model, prefix=""):
     kind = "renderer" if isinstance(model, Renderer) else "generator"
-    return {prefix + to_published(kind, name): tensor for name, tensor in model.state_dict().items()}
+    return {prefix + to_published(kind, name): tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
 def same_weights(a, b):
@@ -230,6 +230,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.parametrize("generation", ["v2"], indirect=True)
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("place", ["weights", "hyper_parameters", "whole"])
 @pytest.mark.parametrize("zipped", [True, False])
