@@ -21,7 +21,7 @@ STAGES = {
     "source": (Renderer, "encode_source"),
     "portrait: face and crop": (pipeline, "encode_portrait"),
     "frames: rendering": (Renderer, "_frames"),
-    "frames: copies to the CPU": (backend, "fetch"),
+    "frames: copies to the CPU": (backend, "to_cpu"),
     "video: 8 bits a value": (video, "_single_frames"),
     "video: sound track": (video.Soundtrack, "read"),
     "video: encoding and file": (video, "_encode"),

@@ -171,7 +171,8 @@ def open_video(video: Input.Video) -> Clip:
         reader = VideoReader(path)
         return Clip(reader, float(reader.fps), reader.frames, read_audio(path) if reader.has_audio else None)
     parts = video.get_components()
-    audio = parts.audio and Audio(parts.audio["waveform"][0], parts.audio["sample_rate"])
+    heard = parts.audio and parts.audio["waveform"].numel()
+    audio = Audio(parts.audio["waveform"][0], parts.audio["sample_rate"]) if heard else None
     return Clip(parts.images, float(parts.frame_rate), len(parts.images), audio)
 
 

@@ -74,7 +74,7 @@ def test_a_wrong_reference_is_refused(tmp_path):
 
 
 def test_stages_count_alone_and_leave_nothing_behind():
-    kept = pipeline.backend.fetch
+    kept = pipeline.backend.to_cpu
 
     def work():
         def blocks():
@@ -82,14 +82,14 @@ def test_stages_count_alone_and_leave_nothing_behind():
                 time.sleep(0.05)
                 yield torch.zeros(1)
 
-        for _ in pipeline.backend.fetch(blocks()):
+        for _ in pipeline.backend.to_cpu(blocks()):
             time.sleep(0.02)  # the reader's own time
 
     found = stages.seconds_by_stage(work, lambda: None)
     assert set(found) == {"frames: copies to the CPU", "other", "total"}
     assert found["frames: copies to the CPU"] >= 0.15
     assert found["other"] >= 0.06
-    assert pipeline.backend.fetch is kept
+    assert pipeline.backend.to_cpu is kept
 
 
 def test_all_gpu_targets_without_a_gpu(monkeypatch, tmp_path, capsys):

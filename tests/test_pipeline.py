@@ -181,12 +181,12 @@ def test_bad_input_is_answered_with_a_sentence(renderer, generator, tmp_path, in
 
 
 def test_generations_do_not_mix(generator, inputs):
-    with pytest.raises(InputError, match="generator's weights are v2 but the source was encoded with v1"):
+    with pytest.raises(InputError, match="The generator is v2 but the source is v1"):
         talk(tiny_renderer("v1"), generator, drawn.portrait(64), drawn.speech(0.1), crop="none")
 
 
 def test_models_of_other_motions_do_not_mix(generator):
     """The project's own small models and the published ones are both v2."""
     other = untrained_renderer(replace(renderer_config("v2"), motion_size=4))
-    with pytest.raises(InputError, match="4 values and this generator makes 8"):
+    with pytest.raises(InputError, match="8 values a frame in the generator but 4 in the source"):
         talk(other, generator, drawn.portrait(64), drawn.speech(0.1), crop="none")

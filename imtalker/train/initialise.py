@@ -28,7 +28,7 @@ from ..models.layers import (
 )
 from ..models.names import to_ours
 from ..models.renderer import Renderer
-from ..models.resample import Conv3, Merge
+from ..models.resample import Merge, Resample
 from ..models.synthesis import Synthesis
 from ..models.windows import SwinBlock
 from ..weights.checkpoints import read_wav2vec
@@ -132,10 +132,11 @@ def shallow(synthesis: Synthesis) -> None:
     Colours are then learned in hundreds of steps, not in thousands.
     """
     for module in synthesis.modules():
+        if isinstance(module, Resample):
+            weight = module.conv2.weight
+            weight.mul_(0.1).add_(nn.init.dirac_(torch.empty_like(weight)))
         if isinstance(module, FeatRes):
             module.conv2.norm.weight.zero_()
-        elif isinstance(module, Conv3):
-            module.weight.mul_(0.1).add_(nn.init.dirac_(torch.empty_like(module.weight)))
         elif isinstance(module, Merge):
             weight = module.conv1.weight
             one = nn.init.dirac_(torch.empty_like(weight[:, : len(weight)]))
@@ -150,7 +151,7 @@ def _draw(module: nn.Module) -> None:
         module.weight.normal_()
         if getattr(module, "bias", None) is not None:
             module.bias.zero_()
-    elif isinstance(module, nn.Conv2d | Conv3):
+    elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, a=0.01, nonlinearity="leaky_relu")
         if getattr(module, "bias", None) is not None:
             module.bias.zero_()

@@ -55,10 +55,10 @@ def test_rows_are_made_and_one_that_fails_stops_none(inputs, models, tmp_path, c
     )
     words = ["batch", str(jobs), "--models", str(models), "--device", "cpu"]
     assert main(words) == 1
-    told = capsys.readouterr()
-    assert "row 2, b.mp4: failed" in told.out
-    assert "broken.png" in told.out
-    assert told.err.strip().endswith("1 of 3 rows failed: mend them and run this again; the others are kept.")
+    printed = capsys.readouterr()
+    assert "row 2, b.mp4: failed" in printed.out
+    assert "broken.png" in printed.out
+    assert printed.err.strip().endswith("1 of 3 rows failed: fix them and rerun; finished rows are skipped.")
     for name, count in (("a.mp4", 2), ("c.mp4", 3)):
         with VideoReader(tmp_path / name) as reader:
             assert len(list(reader)) == count
@@ -102,10 +102,10 @@ def test_a_row_with_other_settings_is_made_again(inputs, models, tmp_path):
     ("names", "row", "words"),
     [
         (["source", "output"], ["p.png", "o.mp4"], "needs the columns"),
-        (["source", "audio", "output", "mood"], ["p", "a", "o.mp4", "good"], "'mood', which is not known"),
-        (["source", "audio", "output", "audio"], ["p", "a", "o.mp4", "a"], "column twice"),
+        (["source", "audio", "output", "mood"], ["p", "a", "o.mp4", "good"], "unknown column 'mood'"),
+        (["source", "audio", "output", "audio"], ["p", "a", "o.mp4", "a"], "same column twice"),
         (["source", "audio", "output"], None, "holds no jobs"),
-        (["source", "audio", "output"], ["x" * 200_000, "a", "o.mp4"], "cannot be read as a table"),
+        (["source", "audio", "output"], ["x" * 200_000, "a", "o.mp4"], "cannot be read as CSV"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, names, row, words):
@@ -119,16 +119,16 @@ def test_every_row_is_checked_before_any_runs(inputs, tmp_path):
     wrong = {
         "There is no file": ["none.png", speech, "", "a.mp4", "", "", "", ""],
         "cell source is empty": ["", speech, "", "b.mp4", "", "", "", ""],
-        "and not both": [portrait, speech, speech, "c.mp4", "", "", "", ""],
+        "not both": [portrait, speech, speech, "c.mp4", "", "", "", ""],
         "seed must be a number": [portrait, speech, "", "d.mp4", "x", "", "", ""],
         "frames must be above 0": [portrait, speech, "", "e.mp4", "", "", "0", ""],
         "crop must be": [portrait, speech, "", "f.mp4", "", "", "", "maybe"],
         "must end in .mp4": [portrait, speech, "", "g.avi", "", "", "", ""],
         "folder": [portrait, speech, "", "none/h.mp4", "", "", "", ""],
         "more or fewer cells": [portrait, speech, "", "i.mp4"],
-        "the output of another": [portrait, speech, "", "twice.mp4", "", "", "", ""],
-        "another row as well": [portrait, speech, "", "x/../TWICE.mp4", "", "", "", ""],
-        "read as an input": [portrait, "", "own.mp4", "own.mp4", "", "", "", ""],
+        "also the output of another": [portrait, speech, "", "twice.mp4", "", "", "", ""],
+        "output of another row: choose": [portrait, speech, "", "x/../TWICE.mp4", "", "", "", ""],
+        "also an input": [portrait, "", "own.mp4", "own.mp4", "", "", "", ""],
     }
     (tmp_path / "x").mkdir()
     rows = batch.read_jobs(table(tmp_path, [*wrong.values(), talk(inputs, "good.mp4")]))
@@ -152,7 +152,7 @@ def test_processes_give_the_same_files_and_one_that_dies_costs_its_row(inputs, m
             killed.append(max(batch.multiprocessing.active_children(), key=lambda process: process.pid))
             killed[0].kill()
 
-    outcomes = batch.run(table(two, rows), models_in(models), devices=["cpu", "cpu"], told=kill_one)
+    outcomes = batch.run(table(two, rows), models_in(models), devices=["cpu", "cpu"], on_row=kill_one)
     died = [row.message for row in outcomes if row.status == "failed"]
     assert len(died) == 1
     assert "died" in died[0]

@@ -156,7 +156,7 @@ def test_stopping_leaves_no_half_video_and_keeps_the_old_one(inputs, models, tmp
     process.send_signal(stop)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors.strip().endswith("Stopped; nothing half-written is left.")
+    assert errors.strip().endswith("Stopped; no partial file is left.")
     assert "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
     assert output.read_bytes() == b"an older video"

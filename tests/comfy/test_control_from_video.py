@@ -62,7 +62,7 @@ def test_smirk_on_a_video_is_the_engines(server: Server):
     for name, rows in expected.parts().items():
         torch.testing.assert_close(found[name], rows, rtol=0, atol=1e-4)
         assert torch.equal(found[name], found[name][HELD])
-    assert "not seen in 4 of 18 frames" in server.log()
+    assert "not found in 4 of 18 frames" in server.log()
     assert "memory leak" not in server.log()
 
 
@@ -115,8 +115,8 @@ def test_the_motion_follows(server: Server):
         ({}, "nothing to read with: choose a file for smirk or gaze"),
         ({"video": ["video", 0], "images": ["images", 0], "smirk": SMIRK}, "either images or video"),
         ({"smirk": SMIRK, "landmarks": ["landmarks", 0]}, "need frames: connect images or video"),
-        ({"smirk": "renderer_v2.safetensors", "video": ["video", 0]}, "is a renderer (v2); a SMIRK encoder is wanted"),
-        ({"gaze": SMIRK, "video": ["video", 0]}, "is a SMIRK encoder; an L2CS-Net is wanted"),
+        ({"smirk": "renderer_v2.safetensors", "video": ["video", 0]}, "is a renderer (v2): choose a SMIRK encoder"),
+        ({"gaze": SMIRK, "video": ["video", 0]}, "is a SMIRK encoder: choose an L2CS-Net"),
         ({"smirk": SMIRK, "images": ["images", 0], "landmarks": ["landmarks", 0]}, "3 frames where 18 face boxes"),
     ],
 )

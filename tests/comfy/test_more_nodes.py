@@ -211,7 +211,7 @@ class TestFace:
         assert len(pictures(server, run_all(server, graph), "save")) == 3
         graph["other"] = node("LoadImage", image="odd.png")
         graph["paste"]["inputs"]["background"] = ["other", 0]
-        assert "connect the picture that was cropped" in refusal(server, graph)
+        assert "connect the image that was cropped" in refusal(server, graph)
         graph["paste"]["inputs"] |= {"background": ["whole", 0], "mask": ["empty", 0]}
         graph["empty"] = node("SolidMask", value=0.0, width=64, height=64)
         assert "nothing would be pasted" in refusal(server, graph)
@@ -316,7 +316,7 @@ class TestMotion:
         graph = composed() | {"made up": node("MadeUpMotion", frames=5, size=3)}
         join = {"motion_a": ["motion", 0], "motion_b": ["made up", 0], "mode": "mix", "crossfade": 0.0, "share": 0.5}
         graph["joined"] = node("IMTalkerJoinMotion", **join)
-        assert "do not go together" in refusal(server, kept(graph, "joined"))
+        assert "made with the same models" in refusal(server, kept(graph, "joined"))
 
     @pytest.mark.parametrize("prefix", ["../escaped", "/tmp/escaped", "a/../../escaped"])
     def test_saving_stays_in_output(self, server, prefix):
