@@ -15,7 +15,7 @@ from ..imtalker.media.audio import FPS, Audio, read_audio
 from ..imtalker.media.image import check_image
 from ..imtalker.media.video import VideoReader
 from ..imtalker.models.generator import Listening
-from . import folders, host, types
+from . import face, folders, host, types
 
 BLOCK = 8  # driving frames encoded together
 
@@ -82,15 +82,7 @@ class EncodeMotion(io.ComfyNode):
                     tooltip="face: one steady square around the face for the whole clip. none: the middle square, for "
                     "frames that are already cropped.",
                 ),
-                io.Float.Input(
-                    "scale",
-                    default=1.6,
-                    min=1.0,
-                    max=4.0,
-                    step=0.05,
-                    tooltip="Side of the square as a multiple of the face's longer side; the models were trained with "
-                    "1.6.",
-                ),
+                face.scale_input(),
                 io.Float.Input(
                     "fps",
                     default=25.0,
