@@ -99,7 +99,7 @@ def _renderer(options: argparse.Namespace) -> None:
     from ..train.initialise import new_renderer
     from ..train.losses import load_perceptual
     from ..train.prepare import fingerprint
-    from ..train.renderer import LossWeights, RendererTask, psnr
+    from ..train.renderer import LossWeights, RendererTask, reenactment_psnr
     from ..weights.checkpoints import load_renderer
 
     new = options.new and PUBLISHED["renderer"][options.new]
@@ -123,9 +123,8 @@ def _renderer(options: argparse.Namespace) -> None:
 
     def measure(when: str) -> None:
         if unseen:
-            log.info(
-                "%s: PSNR %.2f dB on %d frames that are not trained on.", when, psnr(renderer, unseen), len(unseen)
-            )
+            psnr = reenactment_psnr(renderer, unseen)
+            log.info("%s: PSNR %.2f dB on %d frames that are not trained on.", when, psnr, len(unseen))
 
     training = _training(options, fabric, task, pairs, clips, facts)
     measure(f"At step {training.step}")
