@@ -1,4 +1,4 @@
-"""Frames from motion latents, ours against the published code: python -m benchmarks.render --reference PATH"""
+"""From motion latents to frames, ours against the published code: python -m benchmarks.render --reference PATH"""
 
 import torch
 
@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> dict:
     sides, frames, facts = {}, {}, {}
     for dtype in options.dtype:
         renderer = models.renderer(options.generation, options.small).to(options.device, measure.DTYPES[dtype])
-        picture = models.pictures(1, renderer.config.input_size)
+        picture = models.images(1, renderer.config.input_size)
         latents = models.latents(options.frames, renderer.config.motion_size)
         source = renderer.encode_source(picture)
         motion = Motion(latents, generation=options.generation)

@@ -1,11 +1,12 @@
-"""What each loss is 0 for, sees, and does not see."""
+"""What each loss reacts to, and what it ignores."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from imtalker import InputError
-from imtalker.avatar.batches import HELD_OUT, drawn
+from imtalker.avatar.batches import HELD_OUT, draw_batch
+from imtalker.train import discriminator as discriminators
 from imtalker.train import losses
 from imtalker.train.discriminator import Discriminator
 
@@ -14,6 +15,17 @@ RANDOM = torch.Generator().manual_seed(0)
 
 def pictures(count=2, side=64):
     return torch.rand(count, 3, side, side, generator=RANDOM)
+
+
+def test_psnr_is_the_mean_over_images_and_inside_the_mask():
+    target = torch.full((2, 3, 8, 8), 0.5)
+    frames = target + torch.tensor([0.1, 0.01])[:, None, None, None]
+    assert losses.psnr(frames, target) == pytest.approx(30, abs=1e-3), "20 and 40 dB"
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[:, :, :4] = 1
+    outside = torch.where(mask > 0, frames, 1 - frames)
+    assert losses.psnr(outside, target, mask) == pytest.approx(30, abs=1e-3)
+    assert losses.psnr(target, target) == float("inf")
 
 
 def test_masked_l1_sees_the_mask_alone():
@@ -45,7 +57,7 @@ def test_adversaries_are_nearly_the_same_in_mixed_precision():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         discriminator = Discriminator().requires_grad_(False)
-    batch = drawn(HELD_OUT, people=2, drivers=1, size=128)
+    batch = draw_batch(HELD_OUT, people=2, drivers=1, size=128)
     found = []
     for mixed in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
@@ -55,7 +67,7 @@ def test_adversaries_are_nearly_the_same_in_mixed_precision():
     assert found[1] != found[0]
 
 
-def test_adversaries_want_the_opposite():
+def test_adversaries_have_opposite_gradients():
     fake = [torch.zeros(2, 1, 6, 6, requires_grad=True), torch.zeros(2, 1, 3, 3, requires_grad=True)]
     real = [torch.zeros(2, 1, 6, 6), torch.zeros(2, 1, 3, 3)]
     assert losses.adversarial(fake).item() == pytest.approx(0.6931, abs=1e-4)
@@ -66,10 +78,11 @@ def test_adversaries_want_the_opposite():
         torch.testing.assert_close(a, -b)
 
 
-def test_a_discriminator_learns_to_tell_two_kinds_apart():
+def test_a_discriminator_learns_to_tell_two_kinds_apart(monkeypatch):
+    monkeypatch.setattr(discriminators, "WIDTHS", (8, 8, 8, 8))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Discriminator((8, 8, 8, 8))
+        model = Discriminator()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2, (0.5, 0.999))
     for _ in range(15):
         real = pictures(2)
@@ -101,7 +114,7 @@ def vgg_file(tmp_path_factory):
     return path
 
 
-def test_perceptual_loss_is_of_content_not_of_single_pixels(vgg_file):
+def test_perceptual_loss_sees_content_rather_than_pixels(vgg_file):
     vgg = losses.Perceptual.load(vgg_file)
     target = pictures(1, 32)
     assert vgg(target, target) == 0
@@ -132,9 +145,9 @@ def test_vgg_is_read_layer_by_layer(vgg_file):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_another_file_is_no_vgg(tmp_path, caplog):
+def test_other_files_are_not_taken_for_vgg(tmp_path, caplog):
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="is not VGG-19"):
         losses.Perceptual.load(tmp_path / "other.pth")
     assert losses.load_perceptual(None) is None
-    assert caplog.text.count("there is no perceptual loss") == 1
+    assert caplog.text.count("There is no perceptual loss") == 1
