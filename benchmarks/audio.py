@@ -95,11 +95,11 @@ def measure_file(options) -> dict:
     row = {"models_bytes": measure.peak_bytes(cpu)}
     started = time.monotonic()
     sound: Audio | AudioFile = AudioFile(options.sound)
-    heard = generator.listen(sound)
+    features = generator.listen(sound)
     row["first_pass"] = time.monotonic() - started
-    row["frames"] = sum(len(block) for block in heard.blocks())
+    row["frames"] = sum(len(block) for block in features.blocks())
     row["took"] = time.monotonic() - started
-    row["window"] = min(len(heard), generator.audio_encoder.window_frames())
+    row["window"] = min(len(features), generator.audio_encoder.window_frames())
     return row | measure.peaks(options.device)
 
 

@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> dict:
                 def theirs(generator=generator, side=renderer.config.input_size):
                     square = resize(portrait, side).permute(0, 3, 1, 2)
                     source = published.encode_source(square.to(options.device))
-                    heard = generator.encode_audio(speech.waveform, speech.sample_rate).features[None]
-                    latents = published.sample(heard.to(options.device), source[-1], generator.config.cfg)
+                    features = generator.encode_audio(speech.waveform, speech.sample_rate).features[None]
+                    latents = published.sample(features.to(options.device), source[-1], generator.config.cfg)
                     blocks = (published.render(source, latents[:, t]) for t in range(latents.shape[1]))
                     frames = (block.clamp(0, 1).permute(0, 2, 3, 1) for block in blocks)
                     write_video(Path(folder) / "published.mp4", frames, 25, speech)

@@ -63,12 +63,12 @@ def graph(options) -> list[dict]:
         for dtype in (torch.float32, torch.float16):
             generator = models.generator(generation, options.small).to(options.device, dtype)
             random = torch.Generator("cpu").manual_seed(5)
-            heard = AudioFeatures(torch.randn(500, generator.config.audio.hidden_size, generator=random))
+            features = AudioFeatures(torch.randn(500, generator.config.audio.hidden_size, generator=random))
             motion = torch.randn(1, generator.config.motion_size, generator=random)
             source = SimpleNamespace(motion=motion, generation=generation)
 
-            def work(generator=generator, heard=heard, source=source, cfg=None):
-                return generator.sample(heard, source, cfg=cfg).latents
+            def work(generator=generator, features=features, source=source, cfg=None):
+                return generator.sample(features, source, cfg=cfg).latents
 
             with _plain():
                 expected, other = work(), work(cfg=1.0)
@@ -97,14 +97,14 @@ def golden(options) -> list[dict]:
         figures = load_file(GOLDEN / f"{generation}.safetensors")
         motion = Motion(figures["render.latents"], generation=generation)
         renderer = models.renderer(generation, False).to(options.device)
-        picture = models.waves(101, renderer.config.input_size)
-        frames = renderer.render(renderer.encode_source(picture), motion)
+        image = models.waves(101, renderer.config.input_size)
+        frames = renderer.render(renderer.encode_source(image), motion)
         kept = frames.permute(0, 3, 1, 2)[:, :, ::8, ::8]
         difference = (kept - figures["render.frames.sub8"]).abs().max().item()
         table.append({"generation": generation, "dtype": "float32", "max_difference": difference})
         for dtype in set(options.dtype) - {"float32"}:
             renderer.to(dtype=measure.DTYPES[dtype])
-            found = renderer.render(renderer.encode_source(picture), motion)
+            found = renderer.render(renderer.encode_source(image), motion)
             each = [measure.agreement(a, b)["psnr"] for a, b in zip(found, frames)]
             table.append({"generation": generation, "dtype": dtype, "lowest_psnr": min(each), "frames": len(each)})
     return table

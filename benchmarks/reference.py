@@ -73,10 +73,10 @@ class Published:
         self.generator.to(self.device).eval()
 
     @torch.no_grad()
-    def encode_source(self, picture: Tensor) -> tuple:
+    def encode_source(self, image: Tensor) -> tuple:
         """Image (1,3,S,S) -> everything a frame is rendered from: features, reference maps, identity, motion."""
-        features, identity = self.renderer.app_encode(picture)
-        motion = self.renderer.mot_encode(picture)
+        features, identity = self.renderer.app_encode(image)
+        motion = self.renderer.mot_encode(image)
         maps = self.renderer.mot_decode(self.renderer.id_adapt(motion, identity))
         return features, maps, identity, motion
 
@@ -88,9 +88,9 @@ class Published:
         return self.renderer.decode(driving, maps, features)
 
     @torch.no_grad()
-    def encode_motion(self, picture: Tensor) -> Tensor:
+    def encode_motion(self, image: Tensor) -> Tensor:
         """Image (1,3,S,S) -> latent (1,32)."""
-        return self.renderer.mot_encode(picture)
+        return self.renderer.mot_encode(image)
 
     @torch.no_grad()
     def sample(self, features: Tensor, motion: Tensor, cfg: float) -> Tensor:

@@ -15,9 +15,9 @@ def main(arguments: list[str] | None = None) -> dict:
     options = measure.parse(parser, arguments)
     options.frames = 25 * options.seconds
     speech = drawn.speech(options.seconds)
-    picture = models.images(1, 64)
+    image = models.images(1, 64)
     renderer = models.renderer(options.generation, options.small)
-    source = renderer.encode_source(picture)
+    source = renderer.encode_source(image)
     published = Published(options.reference, options.generation, options.device) if options.reference else None
     sides = {}
     for dtype in options.dtype:

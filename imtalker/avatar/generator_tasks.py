@@ -19,7 +19,7 @@ MOUTH_CHANNELS = slice(CHANNEL[MOUTH[0]], CHANNEL[MOUTH[-1]] + 1)
 CONTROLLED = {"pose": slice(0, 3), "cam": slice(3, 6), "gaze": slice(6, 8)}  # motion channels, by control
 JOINS = 2.0  # weight of the first frame after a context
 # Absolute errors are least at the median, and eyes are open nine tenths of the time: blinks would never be learned.
-SQUARED, SQUARED_WEIGHT = CHANNEL["blink"], 2.0  # the channel whose errors are squared, and their weight
+SQUARED, SQUARED_WEIGHT = CHANNEL["blink"], 2.0  # channel with squared errors, and their weight
 
 
 class HearingTask:

@@ -60,9 +60,9 @@ class MotionTask:
         return draw(random_appearances(count, seed).to(device), motion, self.size), motion
 
     @torch.no_grad()
-    def explained_variance(self, count: int = 128) -> dict[str, float]:
+    def explained_variance(self) -> dict[str, float]:
         """The share of each motion value's variance that is read off images of held-out people; 1 is all of it."""
-        images, motion = self.examples(1, count)
+        images, motion = self.examples(1, 128)
         error = (self.encoder(images) - motion).square().mean(0) / motion.var(0).clamp_min(1e-9)
         return dict(zip(MOTION, (1 - error).tolist()))
 

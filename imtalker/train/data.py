@@ -44,7 +44,7 @@ class PreparedClip:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Its tracks, some of motion (T,motion_size), audio (T,hidden_size), pose, cam, gaze and points (T,5,2)."""
+        """Its tracks, out of motion (T,motion_size), audio (T,hidden_size), pose, cam, gaze and points (T,5,2)."""
         with self._open() as file:
             return frozenset(file.keys())
 
@@ -140,15 +140,15 @@ class FramePairs:
             return clip.rows(name, number, number + 1)[0] if name in clip.names else torch.zeros(0)
 
         return {
-            "source": self._picture(clip.frame(source)),
-            "driving": self._picture(clip.frame(driving)),
-            "other": self._picture(other),
+            "source": self._to_chw(clip.frame(source)),
+            "driving": self._to_chw(clip.frame(driving)),
+            "other": self._to_chw(other),
             "source_motion": row("motion", source),
             "driving_motion": row("motion", driving),
             "mask": face_mask(row("points", driving), self.size),
         }
 
-    def _picture(self, frame: Tensor) -> Tensor:
+    def _to_chw(self, frame: Tensor) -> Tensor:
         return resize(frame, self.size)[0].movedim(-1, 0)
 
 

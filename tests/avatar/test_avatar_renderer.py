@@ -11,7 +11,7 @@ import torch
 
 import imtalker
 from benchmarks import avatar as benchmark
-from imtalker.avatar import readback
+from imtalker.avatar import readback, renderer_tasks
 from imtalker.avatar import renderer as avatar_renderer
 from imtalker.avatar import train as avatar
 from imtalker.avatar.batches import SourceCells, draw_batch
@@ -140,13 +140,14 @@ def test_attention_has_no_loss_where_it_finds_the_true_cell():
     assert attention_nll(right.roll(1, 1), hidden) == 0
 
 
-def test_attention_learns_where_cells_come_from():
+def test_attention_learns_where_cells_come_from(monkeypatch):
+    monkeypatch.setattr(renderer_tasks, "RATE", 1e-2)
     task = AttentionTask(new_renderer(CONFIG), people=2, drivers=2)
     batch = draw_batch(12345, 2, 2, 64)
     optimizer = task.optimizers()["muon"]
     torch.manual_seed(0)
     losses = []
-    for _ in range(30):
+    for _ in range(12):
         maps, true = task.attention(batch)
         loss = sum(attention_nll(a, c) for a, c in zip(maps, true))
         optimizer.zero_grad()

@@ -75,8 +75,8 @@ def test_rate_pitch_and_voice_change_the_speech():
 
 @espeak
 def test_random_speech_follows_the_seed():
-    def names(seed, **how):
-        return [phoneme.name for phoneme in speech.random_utterance(seed, 4.0, **how).phonemes]
+    def names(seed, **settings):
+        return [phoneme.name for phoneme in speech.random_utterance(seed, 4.0, **settings).phonemes]
 
     assert names(3)[:-2] == names(3)[:-2]  # the end may shift by a few milliseconds
     assert names(3)[:20] != names(4)[:20]
@@ -95,15 +95,15 @@ def test_random_speech_has_the_given_length():
 @espeak
 def test_held_out_voices_are_not_in_training():
     assert not set(speech.HELD_OUT_VARIANTS.split()) & set(speech.VARIANTS.split())
-    heard = []
+    voices = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speech, "say", lambda text, voice, *how: heard.append(voice) or speech.silence(2.0))
+        patch.setattr(speech, "say", lambda text, voice, *settings: voices.append(voice) or speech.silence(2.0))
         for seed in range(60):
             speech.random_utterance(seed, 2.0)
-    assert heard
-    kept = {voice.split("+")[1] for voice in heard} & set(speech.HELD_OUT_VARIANTS.split())
+    assert voices
+    kept = {voice.split("+")[1] for voice in voices} & set(speech.HELD_OUT_VARIANTS.split())
     assert not kept
-    assert not [voice for voice in heard if voice.startswith(speech.HELD_OUT_LANGUAGE)]
+    assert not [voice for voice in voices if voice.startswith(speech.HELD_OUT_LANGUAGE)]
 
 
 @espeak

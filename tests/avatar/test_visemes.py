@@ -19,9 +19,9 @@ def spoken(text, each=0.12, lead=0.4):
     return [Phoneme(name, start, end) for name, start, end in zip(names, edges, edges[1:])]
 
 
-def shape(text, number=0, **how):
+def shape(text, number=0, **settings):
     """The mouth (4,) in the middle of a phoneme; 0 is the first after the silence."""
-    phonemes = spoken(text, **how)
+    phonemes = spoken(text, **settings)
     middle = (phonemes[number + 1].start + phonemes[number + 1].end) / 2
     return mouth_shapes(phonemes, int(phonemes[-1].end * 25))[int(middle * 25)]
 

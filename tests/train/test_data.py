@@ -86,7 +86,7 @@ def test_pairs_are_of_one_clip_and_the_third_is_another_person(data):
     unseen = pairs.unseen(4)
     assert len(unseen) == 4
     shown = [pairs.sample(index, torch.Generator())["driving"] for index in range(len(pairs))]
-    assert not any(torch.equal(each["driving"], seen) for each in unseen for seen in shown)
+    assert not any(torch.equal(each["driving"], other) for each in unseen for other in shown)
 
 
 def test_windows_are_pieces_of_motion_with_their_audio(data, monkeypatch):
@@ -136,9 +136,9 @@ def first_batches(count, size, step=0, process=0, processes=1, **settings):
 
 
 def test_every_epoch_shows_everything_once_in_another_order():
-    seen = torch.cat([batch["index"] for batch in first_batches(7, 2)]).tolist()
-    assert sorted(seen[:7]) == sorted(seen[7:]) == list(range(7))
-    assert seen[:7] != seen[7:]
+    shown = torch.cat([batch["index"] for batch in first_batches(7, 2)]).tolist()
+    assert sorted(shown[:7]) == sorted(shown[7:]) == list(range(7))
+    assert shown[:7] != shown[7:]
 
 
 def test_batches_resume_at_any_step():

@@ -17,11 +17,11 @@ def renderer(request):
     return fold(model)
 
 
-def pictures(renderer, count, seed=1):
+def patches(renderer, count, seed=1):
     """Patches of colour: unlike noise, different images have different means."""
     side = renderer.config.input_size
-    patches = torch.rand(count, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
-    return F.interpolate(patches, (side, side), mode="bilinear")
+    coarse = torch.rand(count, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, (side, side), mode="bilinear")
 
 
 def every_cell(renderer):
@@ -41,7 +41,7 @@ def encoded(renderer, sources, drivers):
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("with_queries", [False, True])
 def test_it_renders_each_source_as_the_renderer_does(renderer, count, with_queries):
-    sources, drivers = pictures(renderer, count), pictures(renderer, count, seed=2)
+    sources, drivers = patches(renderer, count), patches(renderer, count, seed=2)
     with torch.no_grad():
         *source, latents = encoded(renderer, sources, drivers)
         frames = render(renderer, *source, latents, queries_or_none(renderer, with_queries))
@@ -54,7 +54,7 @@ def test_it_renders_each_source_as_the_renderer_does(renderer, count, with_queri
 
 
 def test_it_returns_the_attention_of_the_query_cells(renderer):
-    inputs = pictures(renderer, 2), pictures(renderer, 2, seed=2)
+    inputs = patches(renderer, 2), patches(renderer, 2, seed=2)
     every = every_cell(renderer)
     three = [each[[5, 0, 3]] for each in every]
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_it_returns_the_attention_of_the_query_cells(renderer):
 def test_gradients_reach_every_weight(renderer, training, with_queries):
     model = tiny_renderer(renderer.generation).requires_grad_(True).train().train(training)
     frames = render(
-        model, *encoded(model, pictures(model, 2), pictures(model, 2, 2)), queries_or_none(model, with_queries)
+        model, *encoded(model, patches(model, 2), patches(model, 2, 2)), queries_or_none(model, with_queries)
     )
     frames = frames[0] if with_queries else frames
     frames.square().sum().backward()
@@ -84,7 +84,7 @@ def test_gradients_reach_every_weight(renderer, training, with_queries):
 @pytest.mark.parametrize("with_queries", [False, True])
 def test_gradients_are_those_of_the_renderer(renderer, with_queries):
     model = tiny_renderer(renderer.generation).train().eval()
-    sources, drivers = pictures(model, 2), pictures(model, 2, 2)
+    sources, drivers = patches(model, 2), patches(model, 2, 2)
     weights = [
         model.identity_encoder.stem.get_parameter("0.weight").requires_grad_(True),
         model.synthesis.head[1].weight.requires_grad_(True),

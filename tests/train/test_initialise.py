@@ -12,9 +12,9 @@ from imtalker.weights.checkpoints import convert
 GENERATIONS = pytest.mark.parametrize("generation", ["v1", "v2"])
 
 
-def pictures(count, side=64, seed=0):
-    patches = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(patches, (side, side), mode="bilinear")
+def patches(count, side=64, seed=0):
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
 
 
 @GENERATIONS
@@ -43,7 +43,7 @@ def test_a_seed_gives_one_model_and_leaves_the_global_generator_alone():
 def test_frames_are_neither_flat_nor_saturated(generation):
     renderer = new_renderer(renderer_config(generation))
     side = renderer.config.input_size
-    sources, drivers = pictures(4, side), pictures(4, side, 1)
+    sources, drivers = patches(4, side), patches(4, side, 1)
     with torch.no_grad():
         features, identity = renderer.identity_encoder(sources)
         frames = render(
@@ -57,7 +57,7 @@ def test_frames_are_neither_flat_nor_saturated(generation):
 @GENERATIONS
 def test_standardised_latents_tell_images_apart(generation):
     renderer = new_renderer(renderer_config(generation))
-    images = pictures(24, renderer.config.input_size)
+    images = patches(24, renderer.config.input_size)
     with torch.no_grad():
         before = renderer.motion_encoder(images).std(dim=0)
         latents = standardise(renderer.motion_encoder.mlp.last, lambda: renderer.motion_encoder(images))

@@ -13,7 +13,7 @@ from imtalker.train.discriminator import Discriminator
 RANDOM = torch.Generator().manual_seed(0)
 
 
-def pictures(count=2, side=64):
+def patches(count=2, side=64):
     return torch.rand(count, 3, side, side, generator=RANDOM)
 
 
@@ -29,7 +29,7 @@ def test_psnr_is_the_mean_over_images_and_inside_the_mask():
 
 
 def test_masked_l1_sees_the_mask_alone():
-    target = pictures()
+    target = patches()
     mask = torch.zeros(2, 1, 64, 64)
     mask[:, :, 10:20, 10:30] = 1
     outside = torch.where(mask > 0, target, 1 - target)
@@ -85,8 +85,8 @@ def test_a_discriminator_learns_to_tell_two_kinds_apart(monkeypatch):
         model = Discriminator()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2, (0.5, 0.999))
     for _ in range(15):
-        real = pictures(2)
-        fake = F.avg_pool2d(pictures(2), 5, 1, 2)  # blurred, as a weak renderer's frames are
+        real = patches(2)
+        fake = F.avg_pool2d(patches(2), 5, 1, 2)  # blurred, as a weak renderer's frames are
         loss = losses.discrimination(model(real), model(fake))
         optimizer.zero_grad()
         loss.backward()
@@ -116,10 +116,10 @@ def vgg_file(tmp_path_factory):
 
 def test_perceptual_loss_sees_content_rather_than_pixels(vgg_file):
     vgg = losses.Perceptual.load(vgg_file)
-    target = pictures(1, 32)
+    target = patches(1, 32)
     assert vgg(target, target) == 0
-    noisy = target + 0.1 * (2 * pictures(1, 32) - 1)
-    assert 0 < vgg(noisy, target) < vgg(pictures(1, 32), target)
+    noisy = target + 0.1 * (2 * patches(1, 32) - 1)
+    assert 0 < vgg(noisy, target) < vgg(patches(1, 32), target)
     frames = noisy.requires_grad_(True)
     vgg(frames, target).backward()
     assert frames.grad.norm() > 0
@@ -129,19 +129,19 @@ def test_perceptual_loss_sees_content_rather_than_pixels(vgg_file):
 def test_vgg_is_read_layer_by_layer(vgg_file):
     """Against the layers written out by torchvision's numbers."""
     state = torch.load(vgg_file)
-    x = pictures(1, 32)
+    x = patches(1, 32)
     found = losses.Perceptual.load(vgg_file).features(x)
     y = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    wanted = []
+    expected = []
     for index in range(30):
         if f"features.{index}.weight" in state:
             y = F.conv2d(y, state[f"features.{index}.weight"], state[f"features.{index}.bias"], padding=1)
         else:
             y = F.max_pool2d(y, 2) if index in (4, 9, 18, 27) else F.relu(y)
         if index in (1, 6, 11, 20, 29):
-            wanted.append(y)
-    assert len(found) == len(wanted) == 5
-    for a, b in zip(found, wanted):
+            expected.append(y)
+    assert len(found) == len(expected) == 5
+    for a, b in zip(found, expected):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 

@@ -143,10 +143,10 @@ def test_the_target_velocity_leads_from_noise_to_motion(clips):
     generator = tiny_generator()
     task = GeneratorTask(generator, 1e-3)
     batch = next(batches(MotionWindows(clips, generator.config), 16)(0, 0, 1))
-    seen = {}
+    inputs = {}
 
     def knows(x, time, reference, condition):
-        seen.update(x=x, time=time)
+        inputs.update(x=x, time=time)
         # along the straight path: the remaining distance over the remaining time
         motion = batch["motion"][:, 10:]
         return (motion - x[:, 10:]) / (1 - time[:, None, None])
@@ -157,8 +157,8 @@ def test_the_target_velocity_leads_from_noise_to_motion(clips):
     assert losses["change"] < 1e-3
     dropped = batch["context"][:, 0] == 0
     assert batch["motion"][dropped, :10].any()
-    assert not seen["x"][dropped, :10].any()
-    assert torch.equal(seen["x"][~dropped, :10], batch["motion"][~dropped, :10])
+    assert not inputs["x"][dropped, :10].any()
+    assert torch.equal(inputs["x"][~dropped, :10], batch["motion"][~dropped, :10])
 
 
 def test_low_rank_parts_change_nothing_at_first_and_everything_once_merged():
