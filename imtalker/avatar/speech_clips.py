@@ -20,9 +20,8 @@ SAMPLES_PER_FRAME = 16000 // FPS
 SECONDS = 8  # of every clip
 MEMORY = 192  # clips in use at a time
 WINDOWS = 32  # in a batch of flow matching
-HEARD = slice(
-    CHANNEL[MOUTH[0]], CHANNEL[MOUTH[0]] + 3
-)  # motion channels that can be heard: the mouth without the smile
+# the motion channels that can be heard: the mouth without the smile
+HEARD = slice(CHANNEL[MOUTH[0]], CHANNEL[MOUTH[0]] + 3)
 
 
 @dataclass(frozen=True)

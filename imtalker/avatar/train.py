@@ -24,9 +24,7 @@ GENERATOR_SHARE = 0.4  # of the minutes; half of it goes to the audio encoder
 def train(recipe: RendererRecipe, minutes: float, parts: tuple[str, ...]) -> bool:
     """Trains the parts, "renderer" and "generator" or one of them; False if training was stopped before its end."""
     if "generator" in parts and not speech.available():
-        raise InputError(
-            "The generator is trained on speech from espeak-ng: install espeak-ng, or use --only renderer."
-        )
+        raise InputError("The generator learns from synthetic speech: install espeak-ng, or use --only renderer.")
     if "renderer" in parts and recipe.run() is None:
         return False
     if "generator" not in parts or recipe.fabric.global_rank > 0:
@@ -60,11 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     parts = (options.only,) if options.only else ("renderer", "generator")
-    shares = (
-        {"renderer": 1 - GENERATOR_SHARE, "generator": GENERATOR_SHARE}
-        if len(parts) == 2
-        else dict.fromkeys(parts, 1.0)
-    )
+    shares = {"renderer": 1 - GENERATOR_SHARE, "generator": GENERATOR_SHARE}
+    if options.only:
+        shares = {options.only: 1.0}
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         if options.compile:

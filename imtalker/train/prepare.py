@@ -41,9 +41,10 @@ SMALL = 4096  # the largest tensors that a fingerprint reads
 
 @dataclass(frozen=True)
 class Preparation:
-    """What reads each clip: the renderer its motion, the generator its audio features, `smirk` pose and camera, `l2cs`
-    gaze; None skips it. Eyes and mouth are marked if `model_dirs` holds YuNet.
+    """The models that read tracks off each clip; None leaves the track out.
 
+    renderer: motion; generator: audio features; smirk: pose and camera; l2cs: gaze. Eyes and mouth are marked if
+    `model_dirs` holds YuNet.
     crop: "auto" finds the face, one box per clip; "none" takes the central square.
     """
 
@@ -87,9 +88,7 @@ def prepare(
     data.mkdir(parents=True, exist_ok=True)
     points = point_finder(how.model_dirs)
     if points is None:
-        log.warning(
-            "YuNet is not installed, so eyes and mouth are not marked and weigh no more than the rest of the frame."
-        )
+        log.warning("YuNet is not installed, so eyes and mouth weigh no more than the rest of the frame in training.")
     marks = {
         "renderer": fingerprint(how.renderer.motion_encoder) if how.renderer else "none",
         "generator": fingerprint(how.generator.audio_encoder) if how.generator else "none",
