@@ -6,15 +6,16 @@ from dataclasses import replace
 import av
 import pytest
 import torch
-from meaning import LOOK, TALK, backwards, follows, mouth_in, pictures, sentence, value, yaw_in
+from meaning import PERSON, TALK, backwards, follows, mouth_in, pictures, sentence, value, yaw_in
 from tiny import renderer_config, tiny_generator, tiny_renderer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from imtalker import InputError, media, models, pipeline, reenact, session, talk
 from imtalker.avatar.readback import by_lag, correlation
 from imtalker.drawn import example as drawn
-from imtalker.drawn.people import looks
-from imtalker.drawn.portraits import MOTION, MOTION_SIZE, draw
+from imtalker.drawn.head import MOTION, MOTION_SIZE
+from imtalker.drawn.people import random_appearances
+from imtalker.drawn.portraits import draw
 from imtalker.face.crop import Crop
 from imtalker.media.audio import Audio, read_audio
 from imtalker.media.video import VideoReader, write_video
@@ -102,7 +103,7 @@ def test_reenact_to_a_file(renderer, inputs, tmp_path, fps, count):
     assert sample_rate == 44100
 
 
-@pytest.mark.parametrize("driver", [LOOK, looks(1, seed=5)], ids=["self", "cross"])
+@pytest.mark.parametrize("driver", [PERSON, random_appearances(1, seed=5)], ids=["self", "cross"])
 def test_reenact_follows_the_driving_video(avatar, tmp_path, driver):
     """A head that turns to and fro and speaks, at 24 frames a second; at 30 it is the same at the same time."""
     time = torch.arange(30) / 24

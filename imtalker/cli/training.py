@@ -102,7 +102,7 @@ def _renderer(options: argparse.Namespace) -> None:
     from ..train.initialise import new_renderer
     from ..train.losses import load_perceptual
     from ..train.prepare import fingerprint
-    from ..train.renderer import LossWeights, RendererTask, psnr
+    from ..train.renderer import LossWeights, RendererTask, reenactment_psnr
     from ..weights.checkpoints import load_renderer
 
     new = options.new and PUBLISHED["renderer"][options.new]
@@ -126,7 +126,8 @@ def _renderer(options: argparse.Namespace) -> None:
 
     def measure(when: str) -> None:
         if held_out:
-            log.info("%s: PSNR %.2f dB on %d held-out frames.", when, psnr(renderer, held_out), len(held_out))
+            psnr = reenactment_psnr(renderer, held_out)
+            log.info("%s: PSNR %.2f dB on %d held-out frames.", when, psnr, len(held_out))
 
     training = _training(options, fabric, task, pairs, clips, facts)
     measure(f"At step {training.step}")

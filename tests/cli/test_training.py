@@ -61,7 +61,7 @@ def test_a_renderer_is_fine_tuned_to_a_file_that_loads(data, models, tmp_path, c
         load_renderer(models / "renderer.safetensors").synthesis.head[1].weight,
     )
     assert train("renderer", data, output, models, "--steps", 8, "--lr", 1e-3) == 1
-    assert "begun with learning rate" in capsys.readouterr().err
+    assert "started with learning rate" in capsys.readouterr().err
 
 
 def test_data_of_another_renderer_is_refused(data, tmp_path, capsys):

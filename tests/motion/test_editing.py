@@ -10,7 +10,7 @@ from tiny import tiny_generator
 
 from imtalker import Control, InputError, Motion, Source
 from imtalker.avatar.readback import correlation
-from imtalker.drawn.portraits import DEGREES, MOTION
+from imtalker.drawn.head import DEGREES, MOTION
 from imtalker.idle import head_sway, idle, idle_frames
 from imtalker.motion.editing import join, loop, mix, reverse, smooth, strengthen, stretch, trim
 
