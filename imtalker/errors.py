@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """A file, picture, sound or setting cannot be used. The message says what is wrong, where, and what to do."""
+    """A file, image, audio clip or setting cannot be used; the message says what is wrong, where, and what to do."""

@@ -6,15 +6,16 @@ from dataclasses import replace
 import av
 import pytest
 import torch
-from meaning import LOOK, TALK, backwards, follows, mouth_in, pictures, sentence, value, yaw_in
+from meaning import PERSON, TALK, backwards, follows, mouth_in, pictures, sentence, value, yaw_in
 from tiny import renderer_config, tiny_generator, tiny_renderer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from imtalker import InputError, media, models, pipeline, reenact, session, talk
 from imtalker.avatar.readback import by_lag, correlation
 from imtalker.drawn import example as drawn
-from imtalker.drawn.people import looks
-from imtalker.drawn.portraits import MOTION, MOTION_SIZE, draw
+from imtalker.drawn.head import MOTION, MOTION_SIZE
+from imtalker.drawn.people import random_appearances
+from imtalker.drawn.portraits import draw
 from imtalker.face.crop import Crop
 from imtalker.media.audio import Audio, read_audio
 from imtalker.media.video import VideoReader, write_video
@@ -102,7 +103,7 @@ def test_reenact_to_a_file(renderer, inputs, tmp_path, fps, count):
     assert sample_rate == 44100
 
 
-@pytest.mark.parametrize("driver", [LOOK, looks(1, seed=5)], ids=["self", "cross"])
+@pytest.mark.parametrize("driver", [PERSON, random_appearances(1, seed=5)], ids=["self", "cross"])
 def test_reenact_follows_the_driving_video(avatar, tmp_path, driver):
     """A head that turns to and fro and speaks, at 24 frames a second; at 30 it is the same at the same time."""
     time = torch.arange(30) / 24
@@ -241,5 +242,5 @@ def test_generations_do_not_mix(generator, inputs):
 def test_models_of_other_motions_do_not_mix(generator):
     """The project's own small models and the published ones are both v2."""
     other = untrained_renderer(replace(renderer_config("v2"), motion_size=4))
-    with pytest.raises(InputError, match="8 values a frame in the generator but 4 in the source"):
+    with pytest.raises(InputError, match="generator has 8 values per frame but the source has 4"):
         talk(other, generator, drawn.portrait(64), drawn.speech(0.1), crop="none")

@@ -9,7 +9,7 @@ from meaning import follows, sentence, value
 from tiny import tiny_generator
 
 from imtalker import AudioFeatures, Control, InputError
-from imtalker.drawn.portraits import MOTION
+from imtalker.drawn.head import MOTION
 from imtalker.media.audio import Audio
 from imtalker.sampling import draw_noise, pad_rows
 

@@ -25,8 +25,9 @@ import torch
 
 from ..errors import InputError
 from ..media.atomic import whole_file
+from ..media.files import VIDEO_SUFFIXES, check_output
 from ..models.backend import is_out_of_memory
-from .jobs import Job, Models, check_output
+from .jobs import Job, Models
 from .resume import weights_state
 
 log = logging.getLogger("imtalker")
@@ -119,7 +120,7 @@ def _job(given: dict[str, str], folder: Path) -> Job:
     for name, path in job.inputs().items():
         if not path.is_file():
             raise InputError(f"There is no file {path} ({name}): check the name and the folder.")
-    check_output(job.output)
+    check_output(job.output, *VIDEO_SUFFIXES)
     return job
 
 
@@ -211,7 +212,7 @@ def _done_before(report: Path) -> dict[str, Row]:
 
 
 def _write_report(report: Path, rows: Iterable[Row]) -> None:
-    with whole_file(report) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole_file(report) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([REPORT, *map(_line, rows)])
 
 

@@ -49,14 +49,6 @@ class Job:
         return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
-def check_output(path: Path) -> None:
-    """What can be known before minutes of work: the folder and the kind of file."""
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist; create it or choose another.")
-    if path.suffix.lower() not in (".mp4", ".mov"):
-        raise InputError(f"{path} must end in .mp4 or .mov.")
-
-
 def read_control(job: Job) -> Control | None:
     """All of the job's control files merged; None if there are none."""
     given = []
@@ -121,7 +113,7 @@ class Models:
             renderer, generator = self.renderer, self.generator
             settings = {"control": control, "cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "fps": job.fps or 25}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
-        blocks = untrained.label(clip.blocks) if self.untrained else clip.blocks
+        blocks = provenance.mark(clip.blocks, untrained.LABEL if self.untrained else "", "top")
         return replace(clip, blocks=provenance.mark(blocks, job.mark))
 
 

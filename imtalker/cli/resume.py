@@ -5,7 +5,6 @@ they were made from. At the end they are joined without encoding again, and the 
 """
 
 import contextlib
-import hashlib
 import heapq
 import itertools
 import json
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.atomic import is_disk_full, whole_file
+from ..media.files import sha256_of
 from ..media.provenance import TAGS, find_signer
 from ..media.video import write_video
 from ..pipeline import SEGMENT_FRAMES, Clip
@@ -48,7 +48,7 @@ def fingerprint(job: Job, models: Models) -> dict:
     versions = {"imtalker": __version__, "torch": torch.__version__, "av": av.__version__}
     return {
         **settings,
-        "inputs": {name: _sha256(path) for name, path in job.inputs().items()},
+        "inputs": {name: sha256_of(path) for name, path in job.inputs().items()},
         "weights": weights_state(models),
         "device": find_device(models.device).type,
         "dtype": models.dtype,
@@ -122,8 +122,8 @@ def _prepare(folder: Path, made_from: dict) -> int:
         log.warning("%s was made with other inputs or settings: starting over.", folder)
         shutil.rmtree(folder)
     folder.mkdir()
-    with whole_file(file) as partial:
-        partial.write_text(state, "utf-8")
+    with whole_file(file) as temporary:
+        temporary.write_text(state, "utf-8")
     return 0
 
 
@@ -159,10 +159,10 @@ def _join(output: Path, folder: Path, count: int, clip: Clip, metadata: dict[str
     if not files:
         raise InputError(f"There are no frames to write to {output}: check the length of the motion.")
     with contextlib.ExitStack() as stack:
-        partial = stack.enter_context(whole_file(output))
+        temporary = stack.enter_context(whole_file(output))
         ticks = str(clip.fps.numerator * math.ceil(10000 / clip.fps.numerator))
         options = {"movflags": "+faststart", "movie_timescale": ticks}
-        container = av.open(str(partial.absolute()), "w", options=options)
+        container = av.open(str(temporary.absolute()), "w", options=options)
         stack.callback(_close, container)
         container.metadata.update(metadata)
         with av.open(str(files[0])) as first:
@@ -217,14 +217,3 @@ def _packets(container, kind: str, stream) -> Iterator:
         if packet.dts is not None:
             packet.stream = stream
             yield packet
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as problem:
-        raise InputError(f"{path} cannot be read ({problem.strerror}): check the name and the folder.") from problem
-    return digest.hexdigest()

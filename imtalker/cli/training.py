@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from ..errors import InputError
+from ..media.files import check_output
 
 log = logging.getLogger("imtalker")
 
@@ -101,7 +102,7 @@ def _renderer(options: argparse.Namespace) -> None:
     from ..train.initialise import new_renderer
     from ..train.losses import load_perceptual
     from ..train.prepare import fingerprint
-    from ..train.renderer import LossWeights, RendererTask, psnr
+    from ..train.renderer import LossWeights, RendererTask, reenactment_psnr
     from ..weights.checkpoints import load_renderer
 
     new = options.new and PUBLISHED["renderer"][options.new]
@@ -125,7 +126,8 @@ def _renderer(options: argparse.Namespace) -> None:
 
     def measure(when: str) -> None:
         if held_out:
-            log.info("%s: PSNR %.2f dB on %d held-out frames.", when, psnr(renderer, held_out), len(held_out))
+            psnr = reenactment_psnr(renderer, held_out)
+            log.info("%s: PSNR %.2f dB on %d held-out frames.", when, psnr, len(held_out))
 
     training = _training(options, fabric, task, pairs, clips, facts)
     measure(f"At step {training.step}")
@@ -173,10 +175,7 @@ def _start(options: argparse.Namespace):
     """Checks the options before minutes of work, and starts Fabric with its processes."""
     from ..train.runtime import make_fabric
 
-    if options.output.suffix != ".safetensors":
-        raise InputError(f"{options.output} must end in .safetensors.")
-    if not options.output.parent.is_dir():
-        raise InputError(f"The folder {options.output.parent} does not exist; create it or choose another.")
+    check_output(options.output, ".safetensors")
     for name in ("steps", "minutes", "batch_size", "devices", "lr"):
         if (value := getattr(options, name)) is not None and not value > 0:
             raise InputError(f"--{name.replace('_', '-')} must be above 0, not {value}.")

@@ -5,7 +5,6 @@ Frames rendered with them are patterns, not faces.
 """
 
 import math
-from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 import numpy as np
@@ -19,11 +18,12 @@ from ..models.names import to_published
 from ..models.renderer import Renderer
 from .reading import CLASSES
 
+LABEL = "untrained weights: not a face"  # written across the frames
+
 # these parts of the renderer scale their weights on use, so the weights have unit variance
 EQUALISED = ("adapt.", "latent_token_decoder.")
 EQUALISED_INSIDE = ("dense_feature_encoder.", "latent_token_encoder.")
 EQUALISED_PARTS = ("equalconv", "linear_layers", "final_linear", "res_blocks")
-LABEL = "untrained weights: not a face"
 
 
 def untrained_renderer(config: RendererConfig, seed: int = 1) -> Renderer:
@@ -41,31 +41,6 @@ def made_up(name: str, shape: tuple[int, ...], seed: int = 1) -> Tensor:
     number = int.from_bytes(sha256(f"{seed}:{name}".encode()).digest()[:8], "little")
     n = np.random.Generator(np.random.PCG64(number)).standard_normal(size=shape, dtype=np.float32)
     return torch.from_numpy(np.asarray(_scaled(name, n), dtype=np.float32))
-
-
-def label(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Frames (n,H,W,3) with a warning across the top, so that nobody takes them for a result."""
-    strip = None
-    for block in blocks:
-        if strip is None:
-            strip = _strip(LABEL, block.shape[2]).to(block.device)
-        height = min(len(strip), block.shape[1])
-        block = block.clone()
-        block[:, :height] = strip[:height]
-        yield block
-
-
-def _strip(text: str, width: int) -> Tensor:
-    """White text on black, (height,width,3)."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.load_default(64)
-    _, _, right, bottom = font.getbbox(text)
-    drawn = Image.new("L", (round(right) + 64, round(bottom) + 32))
-    ImageDraw.Draw(drawn).text((32, 8), text, fill=255, font=font)
-    height = max(1, round(drawn.height * width / drawn.width))
-    rows = np.asarray(drawn.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32) / 255
-    return torch.from_numpy(rows)[:, :, None].expand(-1, -1, 3)
 
 
 def _scaled(name: str, n: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_a_renderer_is_fine_tuned_to_a_file_that_loads(data, models, tmp_path, c
         load_renderer(models / "renderer.safetensors").synthesis.head[1].weight,
     )
     assert train("renderer", data, output, models, "--steps", 8, "--lr", 1e-3) == 1
-    assert "begun with learning rate" in capsys.readouterr().err
+    assert "started with learning rate" in capsys.readouterr().err
 
 
 def test_data_of_another_renderer_is_refused(data, tmp_path, capsys):
@@ -124,7 +124,7 @@ def test_without_fabric_one_sentence_says_what_to_install(data, models, tmp_path
     ("arguments", "message"),
     [
         (("-o", "out.ckpt", "--steps", 1), "must end in .safetensors"),
-        (("-o", "missing/out.safetensors", "--steps", 1), "does not exist"),
+        (("-o", "missing/out.safetensors", "--steps", 1), "There is no folder"),
         (("-o", "out.safetensors"), "how long to train"),
         (("-o", "out.safetensors", "--steps", 0), "--steps must be above 0"),
     ],

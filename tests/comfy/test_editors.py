@@ -85,7 +85,7 @@ class TestThroughTheApi:
 
     def test_what_cannot_be(self, server):
         wrong = {
-            "{": "no JSON",
+            "{": "not valid JSON",
             '{"version": 2}': "version 2",
             '{"version": 1, "channels": {"horizontal": [[0, 1]]}}': "channel 'horizontal'",
             '{"version": 1, "channels": {"yaw": [[0, 1], ["a", 1]]}}': "Keyframe 2 of channel 'yaw'",
@@ -98,7 +98,7 @@ class TestThroughTheApi:
         before = len(server.log())
         control = control_of(server, kept({"control": drawn(POSE, far)}))
         assert control.pose[0, 1] == pytest.approx(math.radians(30))
-        assert "held inside the limits of yaw (-30 to 30)" in server.log()[before:]
+        assert "Keyframes were limited: yaw (-30 to 30)" in server.log()[before:]
         control = control_of(server, kept({"control": drawn(POSE, far, allow_more=True)}))
         assert control.pose[0, 1] == pytest.approx(math.radians(50))
 
@@ -512,7 +512,7 @@ def test_the_waveform_comes_with_a_run(page, editors):
         POSE,
     )
     # a node that need not run again does not tell an older page its waveform again
-    pose.write(keyframes.to_json({"yaw": [(0.0, random.uniform(0, 20))]}))
+    pose.write(json.dumps({"version": 1, "channels": {"yaw": [[0.0, random.uniform(0, 20)]]}}))
     before = page.page.screenshot()
     page.run()
     assert page.page.screenshot() != before

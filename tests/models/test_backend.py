@@ -21,9 +21,7 @@ FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB"),
     torch.cuda.OutOfMemoryError("HIP out of memory. Tried to allocate 512.00 MiB."),
     RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; 3.81 GiB total capacity)"),
-    RuntimeError(
-        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"
-    ),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
     RuntimeError("CUDA driver error: out of memory"),
     RuntimeError("HIP error: out of memory\nHIP kernel errors might be asynchronously reported"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
@@ -32,9 +30,7 @@ FULL = [
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
     RuntimeError("miopenStatusAllocFailed"),
-    RuntimeError(
-        "MPS backend out of memory (MPS allocated: 17.00 GB, other allocations: 1.05 GB)."
-    ),
+    RuntimeError("MPS backend out of memory (MPS allocated: 17.00 GB, other allocations: 1.05 GB)."),
     RuntimeError("Invalid buffer size: 24.00 GiB"),
     RuntimeError("Could not allocate tensor with 1073741824 bytes. There is not enough GPU video memory available!"),
     RuntimeError(

@@ -207,7 +207,7 @@ def test_generations_do_not_mix(renderer, source):
 
 
 def test_motion_of_another_size_is_refused(renderer, source):
-    with pytest.raises(InputError, match="8 values a frame in the renderer but 32 in the motion"):
+    with pytest.raises(InputError, match="renderer has 8 values per frame but the motion has 32"):
         renderer.stream(source, Motion(torch.zeros(3, 32), generation=renderer.generation))
 
 
