@@ -1,4 +1,4 @@
-"""From files to a file: counts, durations, sound; and what bad input is answered with."""
+"""From files to a file: counts, durations, audio; and the answers to bad input."""
 
 import math
 from dataclasses import replace
@@ -34,7 +34,7 @@ def generator():
 
 
 def read(path):
-    """Frames, their rate, seconds of sound as the container says them (a decoder adds up to a block), sample rate."""
+    """Frames, their rate, seconds of audio from the container (a decoder adds up to a block), sample rate."""
     with av.open(str(path)) as container:
         track = container.streams.audio[0]
         seconds = float(track.duration * track.time_base)
@@ -54,7 +54,7 @@ def test_talk_to_a_file(renderer, generator, inputs, tmp_path, fps):
     assert sample_rate == 22050
 
 
-def test_lips_and_sound_of_the_file_are_the_speech_in_time(avatar, tmp_path):
+def test_lips_and_sound_of_the_file_are_in_sync_with_the_speech(avatar, tmp_path):
     speech = sentence(3.0, pause=0.6)
     clip = talk(avatar.renderer, avatar.generator, drawn.portrait(), speech, fps=30, **TALK)
     clip.save(tmp_path / "o.mp4")
@@ -65,7 +65,7 @@ def test_lips_and_sound_of_the_file_are_the_speech_in_time(avatar, tmp_path):
     lag = lag - count if lag > count // 2 else lag
     assert abs(lag) / speech.sample_rate < 1 / 25
     assert alike.max() / (found.norm() * wanted.norm()) > 0.9
-    # what is seen goes with what is heard
+    # the lips follow the audio
     heard = read_audio(tmp_path / "o.mp4")
     opened = mouth_in(pictures(tmp_path / "o.mp4"))
     with_own, lag = follows(opened, heard, 30)
@@ -105,7 +105,7 @@ def test_reenact_to_a_file(renderer, inputs, tmp_path, fps, count):
 
 @pytest.mark.parametrize("driver", [PERSON, random_appearances(1, seed=5)], ids=["self", "cross"])
 def test_reenact_follows_the_driving_video(avatar, tmp_path, driver):
-    """A head that turns to and fro and speaks, at 24 frames a second; at 30 it is the same at the same time."""
+    """A head that turns from side to side and speaks, at 24 frames a second; the same at 30, at the same times."""
     time = torch.arange(30) / 24
     motion = torch.zeros(len(time), MOTION_SIZE)
     motion[:, MOTION.index("yaw")] = 0.5 * (6.2832 * time / 1.25).sin()
@@ -174,15 +174,15 @@ class WholeCopies(TorchDispatchMode):
         return result
 
 
-def test_a_picture_and_a_sound_are_looked_at_once(renderer, generator, tmp_path, monkeypatch):
-    """Checked once each, and copied as a whole once at most, on the way to the file."""
-    looked = []
+def test_a_picture_and_a_sound_are_checked_once(renderer, generator, tmp_path, monkeypatch):
+    """On the way to the file each is checked once, the picture is copied once and the sound never."""
+    checks = []
 
     def count(name, *modules):
         check = getattr(modules[0], name)
 
         def counting(*arguments):
-            looked.append(name)
+            checks.append(name)
             return check(*arguments)
 
         for module in modules:
@@ -195,11 +195,11 @@ def test_a_picture_and_a_sound_are_looked_at_once(renderer, generator, tmp_path,
         sound = Audio(waveform, 48000)
         clip = talk(renderer, generator, picture, sound, nfe=2, crop=Crop(10, 20, 500, 1400, 1500), frames=3)
         assert clip.save(tmp_path / "o.mp4") == 3
-    assert looked == ["check_waveform", "check_image"]
+    assert checks == ["check_waveform", "check_image"]
     assert copies.found == {"picture": 1, "sound": 0}
 
 
-def test_who_calls_the_parts_directly_is_checked_too(renderer, generator):
+def test_direct_calls_of_the_public_functions_are_checked_too(renderer, generator):
     nowhere = float("nan")
     with pytest.raises(InputError, match="NaN"):
         renderer.encode_source(torch.full((1, 64, 64, 3), nowhere))

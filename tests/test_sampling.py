@@ -67,8 +67,8 @@ def test_noise_is_fresh_for_each_window_and_the_same_for_longer_clips():
     assert abs(noise.std() - 1) < 0.05
 
 
-def test_windows_join_as_they_go_on_inside_and_do_not_repeat(generator, source):
-    """With fresh noise, 12 s of silence: what the same noise for all windows would make repeat."""
+def test_windows_join_smoothly_and_do_not_repeat(generator, source):
+    """With fresh noise, over 12 s of silence; the same noise for all windows would repeat."""
     audio = AudioFeatures(torch.zeros(300, generator.config.audio.hidden_size))
     found = {}
     for noise in (None, draw_noise(1, 50, 8, seed=0)[0]):
@@ -95,7 +95,7 @@ def long_motions(avatar, long_speech):
     return [avatar.say(long_speech, seed=seed) for seed in range(2)]
 
 
-def test_the_mouth_is_as_much_in_time_at_the_end_of_a_long_clip_as_at_its_beginning(long_motions, long_speech):
+def test_lips_stay_in_sync_to_the_end_of_a_long_clip(long_motions, long_speech):
     for motion in long_motions:
         for start in (0, len(motion) - 250):
             samples = long_speech.waveform[:, start * 640 : (start + 250) * 640]
@@ -112,8 +112,8 @@ def test_a_long_clip_does_not_drift(long_motions):
         assert named.abs().max() < 2
 
 
-def test_a_window_takes_the_head_from_where_the_last_one_left_it(long_motions):
-    """Less far from there than from where another seed would have left it."""
+def test_a_window_starts_with_the_head_where_the_last_one_left_it(long_motions):
+    """Closer to there than to where another seed left it."""
     head = [motion[:, : MOTION.index("gaze_x")] for motion in long_motions]
     starts = torch.arange(50, len(head[0]), 50)
 
@@ -198,7 +198,7 @@ def test_settings_that_cannot_be_sampled(generator, source):
     with pytest.raises(InputError, match="cfg"):
         generator.sample(audio, source, cfg=float("nan"))
     other = SimpleNamespace(motion=source.motion, generation="v3")
-    with pytest.raises(InputError, match="17 in the audio features: encode the audio"):
+    with pytest.raises(InputError, match="the encoded audio has 17: encode the audio"):
         generator.sample(AudioFeatures(torch.zeros(10, 17)), source)
     with pytest.raises(InputError, match="but the source is v3"):
         generator.sample(audio, other)

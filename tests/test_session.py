@@ -1,4 +1,4 @@
-"""Live sessions: the offline frames where the same is heard, any pieces, silence, interruption, bounded memory."""
+"""Live sessions: offline frames if the same is heard, audio in any pieces, silence, interruption, bounded memory."""
 
 import math
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ def speech(seconds: float, rate: int = RATE, seed: int = 1) -> torch.Tensor:
 
 
 def pieces(samples: torch.Tensor, seed: int) -> list[torch.Tensor]:
-    """The same cut at random places; some pieces are single samples, some are empty."""
+    """The samples cut at random positions; some pieces are single samples, some are empty."""
     random = torch.Generator().manual_seed(seed)
     cuts = torch.randint(0, samples.shape[-1], (12,), generator=random)
     cuts = torch.cat([cuts, cuts[:2] + 1, cuts[2:4]]).sort().values
@@ -33,7 +33,7 @@ def pieces(samples: torch.Tensor, seed: int) -> list[torch.Tensor]:
 
 
 class Latents:
-    """In a renderer's place: a frame is its own latent, (n,size,1,1)."""
+    """Replaces a renderer: a frame is its own latent, (n,size,1,1)."""
 
     def __init__(self, generation: str):
         self.generation = generation
@@ -44,7 +44,7 @@ class Latents:
 
 
 def near(waveform: torch.Tensor, sample_rate: int) -> AudioFeatures:
-    """In wav2vec2's place: it hears 0.12 s, so that a bounded look-ahead and history are enough."""
+    """Replaces wav2vec2: it hears only 0.12 s, so a bounded look-ahead and history are enough."""
     frames = -(-waveform.shape[1] // 640)
     loudness = (
         torch.nn.functional.pad(waveform[0], (0, frames * 640 - waveform.shape[1])).unfold(0, 640, 640).std(dim=1)
@@ -63,7 +63,7 @@ def models(request):
 
 @pytest.fixture(scope="module")
 def mute():
-    """As `models`, with latents for frames."""
+    """Like `models`, with latents for frames."""
     source = SimpleNamespace(motion=torch.randn(1, 8, generator=torch.Generator().manual_seed(4)), generation="v2")
     return Latents("v2"), tiny_generator("v2"), source
 
@@ -82,7 +82,7 @@ def offline(generator, source, sound: torch.Tensor, rate: int = RATE, **settings
 
 
 @pytest.mark.parametrize(("models", "rate", "chunk"), [("v1", 44100, 2), ("v2", 16000, 0.4)], indirect=["models"])
-def test_frames_are_those_of_the_whole_clip_where_all_is_heard_first(models, rate, chunk):
+def test_frames_equal_the_whole_clips_if_all_is_heard_first(models, rate, chunk):
     renderer, generator, source = models
     sound = speech(4.21, rate)
     wanted = generator.sample(generator.encode_audio(sound, rate), source, nfe=3, seed=5)
@@ -93,7 +93,7 @@ def test_frames_are_those_of_the_whole_clip_where_all_is_heard_first(models, rat
 
 
 @pytest.mark.parametrize("chunk", [0.2, 2])
-def test_a_bounded_session_is_the_whole_clip_where_nothing_beyond_is_heard(chunk):
+def test_a_bounded_session_equals_the_whole_clip_for_a_short_sighted_encoder(chunk):
     # an encoder that hears three frames: a look-ahead over the window and a history of a frame cover all
     generator = tiny_generator("v1")
     generator.encode_audio = near
@@ -163,7 +163,7 @@ def test_joins_move_no_more_than_the_window_itself(mute, monkeypatch):
 
 
 @pytest.mark.parametrize("chunk", [0.2, 0.4])
-def test_lips_are_those_of_the_whole_clip_though_little_is_heard_ahead(avatar, chunk):
+def test_lips_follow_the_speech_with_little_look_ahead(avatar, chunk):
     sound = sentence()
     settings = {"sample_rate": sound.sample_rate, "cfg": 1.0, "chunk": chunk, "lookahead": 0.2}
     session = Session(Latents("v2"), avatar.generator, avatar.source, **settings)
@@ -174,12 +174,12 @@ def test_lips_are_those_of_the_whole_clip_though_little_is_heard_ahead(avatar, c
     assert with_own > 0.6
     assert abs(lag) <= 1
     assert opened[-15:].abs().max() < 0.1
-    # and the head jumps no further than in the whole clip
+    # and the head does not jump more than in the whole clip
     live, whole = (motion[:, :6].diff(dim=0).abs().max() for motion in (live, whole))
     assert live < 1.5 * whole
 
 
-def test_interrupted_it_shuts_its_mouth_and_then_says_what_is_fed(avatar):
+def test_after_an_interruption_the_mouth_closes_and_then_follows_the_new_speech(avatar):
     sound = sentence()
     session = Session(Latents("v2"), avatar.generator, avatar.source, sample_rate=RATE, cfg=1.0)
     said = torch.cat(list(session.feed(sound.waveform[:, : RATE * 3 // 2]))).flatten(1)
@@ -200,7 +200,7 @@ def test_silence(mute):
     assert len(still) == 75
     pause = torch.cat([speech(1), torch.zeros(1, 4 * RATE), speech(1)], dim=1)
     assert latents(Session(*mute, **settings), [pause]).isfinite().all()
-    # nothing fed is nothing said, and no time passes
+    # without audio there are no frames
     session = Session(*mute, **settings)
     assert not list(session.feed(torch.zeros(0)))
     assert not list(session.finish())
@@ -219,7 +219,7 @@ def test_interruption(mute):
     assert not list(one.feed(torch.zeros(0)))
     rest = latents(one, pieces(speech(2, seed=9), 3))
     assert len(rest) == 50
-    # what is fed next is what is said
+    # the next frames follow what is fed next
     other = session()
     frames = other.feed(speech(4))
     again = torch.cat([next(frames) for _ in range(4)]).flatten(1)
@@ -227,10 +227,10 @@ def test_interruption(mute):
     other.interrupt()
     different = latents(other, [speech(2, seed=10)])
     assert (different - rest).abs().max() > 1e-3
-    # and the motion goes on: the join is no larger than steps are elsewhere
+    # and the motion continues: the step at the join is no larger than elsewhere
     steps = (rest[1:] - rest[:-1]).norm(dim=1)
     assert (rest[0] - said[-1]).norm() < steps.max()
-    # after the end it only drops what is left
+    # after the end it only drops the rest
     last = session()
     list(last.feed(speech(1)))
     frames = last.finish()
@@ -239,7 +239,7 @@ def test_interruption(mute):
     assert not list(frames)
 
 
-def test_a_result_that_is_not_gone_through_is_not_lost(mute):
+def test_a_result_that_is_not_consumed_is_not_lost(mute):
     sound = speech(2)
     settings = {"sample_rate": RATE, "nfe": 3}
     session = Session(*mute, **settings)
@@ -260,7 +260,7 @@ def test_memory_does_not_grow(mute):
     session = Session(*mute, sample_rate=24000, nfe=2, chunk=2, lookahead=0.2, history=1)
 
     def tensors(value) -> list[torch.Tensor]:
-        """All that the session holds, but for its models and source."""
+        """All tensors the session holds, except its models and source."""
         if isinstance(value, torch.Tensor):
             return [value]
         parts = value if isinstance(value, tuple | list) else []
@@ -295,7 +295,7 @@ def test_control_is_followed_by_frame(mute):
     settings = {"sample_rate": RATE, "nfe": 3, "control": control}
     session = Session(*mute, lookahead=math.inf, **settings)
     torch.testing.assert_close(latents(session, [sound]), wanted, rtol=0, atol=EXACT)
-    # after an interruption the count goes on: what is said from frame 10 on is steered by row 10
+    # frames keep counting after an interruption: frame 10 is steered by row 10
     late = Control(pose=torch.cat([control.pose[:60], -control.pose[60:]]))
     results = []
     for steering in (Control(pose=control.pose), late):

@@ -48,7 +48,7 @@ def test_every_point_of_the_head_stays_at_its_pixel_in_the_fixed_crop():
 
 
 class SeesDisc(nn.Module):
-    """Stands for SMIRK: measures a bright disc of 0.1 m in what it is shown, in SMIRK's terms."""
+    """Replaces SMIRK: measures a bright disc of 0.1 m in its input, in SMIRK's terms."""
 
     def __init__(self):
         super().__init__()
@@ -66,7 +66,7 @@ class SeesDisc(nn.Module):
 
 
 def disc_clip(count=30):
-    """A disc that sways and comes nearer, and the boxes that a jittery detector draws around it."""
+    """A disc that sways and comes nearer, and the boxes of a jittery detector around it."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5
     frames, boxes, truth = [], [], []
@@ -136,7 +136,7 @@ def test_frames_and_boxes_of_different_clips_are_refused(frames, words):
 
 
 class SeesColours(nn.Module):
-    """Stands for L2CS-Net: says which colours are at the left and at the top of what it is shown."""
+    """Replaces L2CS-Net: returns the colours at the left and at the top of its input."""
 
     def __init__(self):
         super().__init__()
@@ -147,7 +147,7 @@ class SeesColours(nn.Module):
         return torch.stack([images[:, 0, 224, 0], images[:, 1, 0, 224]], 1)
 
 
-def test_the_gaze_network_is_shown_the_stretched_face_in_the_order_asked_for():
+def test_the_gaze_network_gets_the_stretched_face_and_its_angles_are_ordered():
     frame = torch.zeros(HEIGHT, WIDTH, 3)
     frame[..., 0] = (torch.arange(WIDTH) + 0.5) / WIDTH
     frame[..., 1] = ((torch.arange(HEIGHT) + 0.5) / HEIGHT)[:, None]
@@ -178,7 +178,7 @@ def test_mesh_boxes_are_the_inverse_of_the_correction():
     assert crop.y + crop.size / 2 == pytest.approx(135 + 0.055 * 100)  # a mesh has no forehead, so it is lower
 
 
-def test_faces_are_followed_and_frames_of_bytes_are_understood(monkeypatch):
+def test_faces_are_tracked_and_uint8_frames_work(monkeypatch):
     found, asked = iter([[box_at(50, 50), box_at(200, 50, 60)], [], [box_at(203, 50, 60), box_at(55, 52)]]), []
     monkeypatch.setattr(face, "open_detector", lambda *args: lambda frame: asked.append(frame.max()) or next(found))
     frames = torch.full((3, HEIGHT, WIDTH, 3), 255, dtype=torch.uint8)
@@ -193,7 +193,7 @@ SCALE, DEPTH = 90.0, 0.35  # pixels between the eyes; z in their units
 
 
 def landmark_face(pose=(0.0, 0.0, 0.0), look=(0.0, 0.0), at=(160.0, 120.0), size=1.0):
-    """A face as ComfyUI's node gives it: turned by the axis-angle `pose`, eyes turned by `look` = right, up radians."""
+    """A face as ComfyUI's node returns it: rotated by the axis-angle `pose`, eyes by `look` = right, up in radians."""
     rng = np.random.default_rng(3)
     points = rng.uniform(-1, 1, (tracking.LANDMARKS, 3)) * (0.8, 1.0, DEPTH)
     right, up = look
@@ -204,7 +204,7 @@ def landmark_face(pose=(0.0, 0.0, 0.0), look=(0.0, 0.0), at=(160.0, 120.0), size
     turned = Rotation.from_rotvec(pose).as_matrix()
     points = points @ turned.T * SCALE * size
     plane = np.array(at) + points[:, :2] * (1, -1)
-    # the square the network looked at: rolled, smaller, z towards the picture
+    # the network's square input: rolled, smaller, z towards the image
     roll = Rotation.from_rotvec([0, 0, 0.3]).as_matrix()[:2, :2] * 0.4
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = 1.7 * turned, (3, -2, -40)
@@ -250,7 +250,7 @@ def test_signs_of_pose_and_gaze():
         assert control.gaze[0].tolist() == pytest.approx(gaze, abs=1e-3)
         swapped = tracking.control_from_landmarks(landmarks([landmark_face(look=look)]), 25.0, gaze_order="swapped")
         assert torch.equal(swapped.gaze, control.gaze.flip(-1))
-    # the eyes go with the head
+    # the eyes turn with the head
     turned = tracking.control_from_landmarks(landmarks([landmark_face((0, 0.4, 0), (0.1, 0))]), 25.0)
     assert turned.gaze[0].tolist() == pytest.approx((-0.5, 0), abs=1e-3)
 

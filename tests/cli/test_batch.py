@@ -1,4 +1,4 @@
-"""A table of jobs: checked first, done row by row, gone on with, the same on processes and on Ray."""
+"""A table of jobs: checked first, rendered row by row, resumed, and the same in processes and on Ray."""
 
 import csv
 import sys
@@ -23,7 +23,7 @@ def table(folder, rows, names=NAMES):
     return path
 
 
-LONG = 50  # frames, all of the speech
+LONG = 50  # frames, the whole speech
 
 
 def talk(inputs, output, seed=0, frames=2):
@@ -42,7 +42,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.glob("*.mp4")}
 
 
-def test_rows_are_made_and_one_that_fails_stops_none(inputs, models, tmp_path, capsys):
+def test_rows_are_rendered_and_a_failed_one_stops_no_other(inputs, models, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     jobs = table(
         tmp_path,
@@ -64,7 +64,7 @@ def test_rows_are_made_and_one_that_fails_stops_none(inputs, models, tmp_path, c
     with open(f"{jobs}.report.csv", newline="") as file:
         assert [(row["number"], row["status"]) for row in csv.DictReader(file)] == [
             ("1", "done"), ("2", "failed"), ("3", "done")]  # fmt: skip
-    # mended, the same command does only what is missing
+    # once fixed, the same command renders only what is missing
     times = {name: (tmp_path / name).stat().st_mtime_ns for name in ("a.mp4", "c.mp4")}
     (tmp_path / "broken.png").write_bytes((inputs / "portrait.png").read_bytes())
     (tmp_path / "c.mp4").unlink()
@@ -93,7 +93,7 @@ def test_each_row_is_what_the_command_makes_of_its_inputs_alone(inputs, models, 
     assert made["one.mp4"] != made["other.mp4"]
 
 
-def test_a_row_with_other_settings_is_made_again(inputs, models, tmp_path):
+def test_a_row_with_other_settings_is_rendered_again(inputs, models, tmp_path):
     batch.run(table(tmp_path, [talk(inputs, "a.mp4"), talk(inputs, "b.mp4")]), models_in(models))
     before = contents(tmp_path)
     rows = batch.run(table(tmp_path, [talk(inputs, "a.mp4"), talk(inputs, "b.mp4", frames=4)]), models_in(models))
@@ -112,7 +112,7 @@ def test_a_row_with_other_settings_is_made_again(inputs, models, tmp_path):
         (["source", "audio", "output"], ["x" * 200_000, "a", "o.mp4"], "cannot be read as CSV"),
     ],
 )
-def test_a_table_that_is_none_is_refused(tmp_path, names, row, words):
+def test_a_file_that_is_no_table_is_refused(tmp_path, names, row, words):
     with pytest.raises(InputError, match=words):
         batch.read_jobs(table(tmp_path, [row] if row else [], names))
 
@@ -143,7 +143,7 @@ def test_every_row_is_checked_before_any_runs(inputs, tmp_path):
 
 
 def test_processes_give_the_same_files_and_one_that_dies_costs_its_row(inputs, models, tmp_path):
-    # the second is at work for long after the first is made
+    # the second row takes much longer than the first
     rows = [talk(inputs, f"{seed}.mp4", seed, frames) for seed, frames in enumerate((2, LONG, 2))]
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
@@ -162,7 +162,7 @@ def test_processes_give_the_same_files_and_one_that_dies_costs_its_row(inputs, m
     assert "died" in died[0]
     assert statuses(batch.run(table(two, rows), models_in(models))) == ["done"] * 3
     assert contents(two) == contents(one)
-    assert not list(two.glob(".*")), "a row made again removes what the killed process left"
+    assert not list(two.glob(".*")), "a row rendered again removes what the killed process left"
 
 
 def test_ray_gives_the_same_files(inputs, models, tmp_path):
@@ -179,7 +179,7 @@ def test_ray_gives_the_same_files(inputs, models, tmp_path):
     assert contents(there) == contents(here)
 
 
-def test_without_ray_a_sentence(inputs, models, tmp_path, monkeypatch):
+def test_without_ray_one_sentence_says_what_to_install(inputs, models, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match="pip install ray"):
         batch.run(table(tmp_path, [talk(inputs, "a.mp4")]), models_in(models), ray="auto")

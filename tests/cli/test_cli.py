@@ -1,4 +1,4 @@
-"""The command line as a person meets it: real processes, exit codes, messages, files."""
+"""The command line as users see it: real processes, exit codes, messages, files."""
 
 import os
 import signal
@@ -93,7 +93,7 @@ def test_the_editors_keyframes_are_a_control(inputs, models, tmp_path):
         found = control("--control", tmp_path / "k.json", *extra)
         assert torch.equal(found.pose, to_control(text, allow_more=more).pose)
         assert torch.equal(found.gaze, to_control(text).gaze)
-    # a file of its own comes before what the control holds of that part, the rest stays with its strength
+    # --pose overrides that part of --control; the other parts keep their strength
     found = control("--control", tmp_path / "c.safetensors", "--pose", tmp_path / "p.pt")
     assert torch.equal(found.pose, torch.ones(50, 3))
     assert found.strengths() == {"pose": 1, "cam": 1, "gaze": 0.5}
@@ -138,28 +138,34 @@ def test_wrong_usage_is_2(arguments, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_leaves_no_half_video_and_keeps_the_old_one(inputs, models, tmp_path, tmp_path_factory, stop):
-    output, speech = tmp_path / "o.mp4", tmp_path_factory.mktemp("long") / "speech.wav"
-    output.write_bytes(b"an older video")
+def test_stopping_leaves_no_half_video_and_keeps_the_old_one(inputs, models, tmp_path, tmp_path_factory):
+    """By Ctrl-C and by SIGTERM, in two processes at a time."""
+    speech = tmp_path_factory.mktemp("long") / "speech.wav"
     with wave.open(str(inputs / "speech.wav")) as short, wave.open(str(speech), "wb") as long:
         long.setparams(short.getparams())
         long.writeframes(15 * short.readframes(short.getnframes()))
-    arguments = [*talk_arguments(inputs, models, output), "--audio", speech, "--batch-size", "1", "--fps", "1000"]
-    command = [sys.executable, "-m", "imtalker", *map(str, arguments)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
-        if len(list(tmp_path.iterdir())) == 2:
-            break
-        time.sleep(0.1)
-    assert len(list(tmp_path.iterdir())) == 2, "the partial file is being written"
-    process.send_signal(stop)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert errors.strip().endswith("Stopped; no partial file is left.")
-    assert "Traceback" not in errors
-    assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
-    assert output.read_bytes() == b"an older video"
+    running = {}
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        output = tmp_path / stop.name / "o.mp4"
+        output.parent.mkdir()
+        output.write_bytes(b"an older video")
+        arguments = [*talk_arguments(inputs, models, output), "--audio", speech, "--batch-size", "1", "--fps", "1000"]
+        command = [sys.executable, "-m", "imtalker", *map(str, arguments)]
+        running[stop] = output, subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    for stop, (output, process) in running.items():
+        for _ in range(600):
+            if len(list(output.parent.iterdir())) == 2:
+                break
+            time.sleep(0.1)
+        assert len(list(output.parent.iterdir())) == 2, "the temporary file is being written"
+        process.send_signal(stop)
+    for output, process in running.values():
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert errors.strip().endswith("Stopped; no partial file is left.")
+        assert "Traceback" not in errors
+        assert [path.name for path in output.parent.iterdir()] == ["o.mp4"]
+        assert output.read_bytes() == b"an older video"
 
 
 def test_info_and_convert(models, tmp_path, capsys):
@@ -181,6 +187,6 @@ def test_info_and_convert(models, tmp_path, capsys):
 def test_download_without_a_network(tmp_path):
     done = imtalker("download", "--to", tmp_path, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 1
-    assert "renderer.ckpt" in done.stdout, "what will be fetched is said first"
-    assert str(tmp_path / "generator.ckpt") in done.stderr, "and where to put it by hand"
+    assert "renderer.ckpt" in done.stdout, "it first lists what it will download"
+    assert str(tmp_path / "generator.ckpt") in done.stderr, "and where to put a file downloaded by hand"
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""A render that was stopped goes on from its last whole segment, to the very same file."""
+"""A stopped render resumes after its last whole segment and gives the very same file."""
 
 import av
 import pytest
@@ -40,7 +40,7 @@ class Stopped(Exception):
 
 
 def stop_after(monkeypatch, count):
-    """The render fails once so many frames are made in this run; returns how many were."""
+    """Makes the render fail after `count` frames of this run; returns the sizes of its blocks."""
     render, made = pipeline._render, []
 
     def failing(*args):
@@ -75,14 +75,14 @@ def test_resumed_equals_uninterrupted(inputs, models, tmp_path, monkeypatch, sho
     with monkeypatch.context() as patch:
         made = stop_after(patch, 1000)
         assert main(arguments(command, inputs, models, cut, *extra)) == 0
-    assert sum(made) == count - 16, "two segments were whole, and are not rendered again"
+    assert sum(made) == count - 16, "two segments were whole and are not rendered again"
     assert packets(cut, "video") == packets(whole, "video")
     assert packets(cut, "audio") == packets(whole, "audio")
     assert len(frames(cut)) == count
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.mp4", "whole.mp4"]
 
 
-def test_lips_stay_in_time_with_the_sound_where_it_was_stopped(inputs, tmp_path, monkeypatch, short_segments):
+def test_lips_stay_in_sync_where_the_render_was_stopped(inputs, tmp_path, monkeypatch, short_segments):
     words = arguments("talk", inputs, "avatar", tmp_path / "o.mp4", "--cfg", "1", "--fps", "24", "--frames", "72")
     words[words.index(str(inputs / "speech.wav"))] = str(AVATAR / "speech.wav")
     with monkeypatch.context() as patch:
@@ -97,7 +97,7 @@ def test_lips_stay_in_time_with_the_sound_where_it_was_stopped(inputs, tmp_path,
     assert abs(lag) <= 1
 
 
-def test_a_joined_file_is_as_a_plain_one(inputs, models, tmp_path, short_segments):
+def test_a_joined_file_equals_a_plain_one(inputs, models, tmp_path, short_segments):
     joined, plain = tmp_path / "joined.mp4", tmp_path / "plain.mp4"
     words = arguments("talk", inputs, models, joined, "--frames", "27", "--nfe", "3", "--fps", "29.97")
     assert main(words) == 0
@@ -106,7 +106,7 @@ def test_a_joined_file_is_as_a_plain_one(inputs, models, tmp_path, short_segment
     assert main(words) == 0
     a, b = frames(joined), frames(plain)
     assert a.shape == b.shape
-    # other key frames, so another compression of the same pictures
+    # other key frames, so the same frames are compressed differently
     assert (a.float() - b.float()).abs().mean() < 4
     assert packets(joined, "audio") == packets(plain, "audio")
     for path in (joined, plain):
@@ -133,7 +133,7 @@ def test_other_settings_start_over_and_say_so(inputs, models, tmp_path, monkeypa
     assert sum(made) == 24
 
 
-def test_a_damaged_segment_is_made_again(inputs, models, tmp_path, monkeypatch, short_segments):
+def test_a_damaged_segment_is_rendered_again(inputs, models, tmp_path, monkeypatch, short_segments):
     output = tmp_path / "o.mp4"
     words = arguments("talk", inputs, models, output, "--frames", "24", "--nfe", "3")
     with monkeypatch.context() as patch:

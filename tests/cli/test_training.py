@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def quiet_again():
-    """Training speaks through the log; what comes after these tests does not."""
+    """Training raises the log level; later tests expect the old one."""
     log = logging.getLogger("imtalker")
     level = log.level
     yield
@@ -37,7 +37,7 @@ def train(stage, data, output, models, *more):
     return run("train", stage, data, "-o", output, "--from", start, "--device", "cpu", *more)
 
 
-def test_prepare_tells_of_every_video(videos, models, tmp_path, capsys):
+def test_prepare_reports_every_video(videos, models, tmp_path, capsys):
     data = tmp_path / "data"
     assert run("prepare", videos, data, "--models", models, "--crop", "none", "--device", "cpu") == 0
     out = capsys.readouterr().out
@@ -72,7 +72,7 @@ def test_data_of_another_renderer_is_refused(data, tmp_path, capsys):
     assert "comes from another renderer" in capsys.readouterr().err
 
 
-def test_a_stopped_generator_training_goes_on_to_what_it_would_have_been(data, models, tmp_path, capsys, monkeypatch):
+def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(data, models, tmp_path, capsys, monkeypatch):
     settings = "--steps", 6, "--lora", 2, "--lr", 1e-2
     assert train("generator", data, tmp_path / "whole.safetensors", models, *settings) == 0
     losses, steps = GeneratorTask.losses, iter(range(100))
@@ -92,7 +92,7 @@ def test_a_stopped_generator_training_goes_on_to_what_it_would_have_been(data, m
 
 
 def test_two_processes_are_one_with_twice_the_batch(data, models, tmp_path):
-    """As velocities: weights that no velocity depends on are moved by rounding alone."""
+    """Compared by velocities: rounding moves weights that no velocity depends on."""
     settings = "--steps", 4, "--lr", 1e-2
     assert train("generator", data, tmp_path / "one.safetensors", models, *settings, "--batch-size", 4) == 0
     command = [sys.executable, "-m", "imtalker", "train", "generator", data, "-o", tmp_path / "two.safetensors"]

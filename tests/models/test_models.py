@@ -53,7 +53,7 @@ def test_stream_is_render_in_blocks(renderer, source):
     torch.testing.assert_close(torch.cat(blocks), renderer.render(source, motion, batch_size=2), rtol=0, atol=0)
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(renderer, source, caplog, monkeypatch):
+def test_out_of_memory_halves_the_batch(renderer, source, caplog, monkeypatch):
     motion = some_motion(renderer)
     expected = renderer.render(source, motion)
     forward, sizes = type(renderer).forward, []
@@ -161,7 +161,7 @@ def test_windows_attend_as_defined(shifted, monkeypatch):
         monkeypatch.setattr("imtalker.models.windows.working_set", lambda _, size=size: size)
         with torch.inference_mode():
             torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
-    # where gradients may be wanted, all at once
+    # with gradients, all heads together
     torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Replayed steps equal plain ones, whatever happens to the weights; a tape on the CPU stands for CUDA's graphs."""
+"""Replayed steps equal plain ones, whatever happens to the weights; a tape on the CPU replaces CUDA's graphs."""
 
 import copy
 import logging
@@ -15,7 +15,7 @@ from imtalker.models import backend
 
 
 class Tape(TorchDispatchMode):
-    """Like a graph, it keeps the operations with the very memory they read and wrote, and not what led to them."""
+    """Like a graph, it records operations with the memory they read and write, and no Python."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ class Tape(TorchDispatchMode):
 
 
 class Recorder:
-    """In the place of `backend.recorder`."""
+    """Replaces `backend.recorder`."""
 
     def __init__(self):
         self.recorded = self.replayed = 0
@@ -82,14 +82,14 @@ def sample(generator, frames=230, seed=0, **settings):
 
 
 def plain(generator, **settings):
-    """The same by a copy that records nothing, with these weights."""
+    """The same without any recording."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "recorder", lambda device: None)
         return sample(generator, **settings)
 
 
 def test_replays_equal_plain_steps(generator, recorder):
-    # five windows each, of other noise, conditions, context and source
+    # five windows each, with different noise, conditions, context and source
     for seed in (0, 1):
         assert torch.equal(sample(generator, seed=seed), plain(generator, seed=seed))
     assert (recorder.recorded, recorder.replayed) == (1, 9)
@@ -101,14 +101,14 @@ def test_a_single_window_records_nothing(generator, recorder):
 
 
 @pytest.mark.parametrize("other", [{"nfe": 3}, {"cfg": 1.0}, {"cfg": 5.0}])
-def test_other_settings_record_anew(generator, recorder, other):
+def test_other_settings_are_recorded_again(generator, recorder, other):
     sample(generator)
     assert torch.equal(sample(generator, **other), plain(generator, **other))
     assert recorder.recorded == 2
 
 
 def moved(generator):
-    """As ComfyUI does leaf by leaf: the same values in other memory, and what lay in the old is overwritten."""
+    """Moves each weight to new memory, as ComfyUI does, and overwrites the old."""
     for module in generator.flow.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None:
@@ -135,7 +135,7 @@ def test_weights_that_changed_are_not_replayed(generator, recorder, change):
     assert recorder.recorded == 2
 
 
-def test_weights_changed_in_place_are_seen(generator, recorder):
+def test_weights_changed_in_place_take_effect(generator, recorder):
     sample(generator)
     with torch.no_grad():
         generator.flow.head.linear.bias += 1
@@ -143,7 +143,7 @@ def test_weights_changed_in_place_are_seen(generator, recorder):
     assert recorder.recorded == 1
 
 
-def test_the_memory_goes_when_the_weights_leave_the_device(generator, recorder):
+def test_its_memory_is_freed_when_the_weights_leave_the_device(generator, recorder):
     sample(generator)
     assert generator.flow.recording._replay
     generator.to("cpu")
@@ -201,7 +201,7 @@ def test_inside_and_outside_of_inference_mode(generator, recorder):
 
 
 def test_a_second_thread_does_not_wait(generator, recorder):
-    """While one replays, another's steps are plain and right."""
+    """While one thread replays, another computes plainly and correctly."""
     expected = plain(generator)
     sample(generator)
     found = []

@@ -1,4 +1,4 @@
-"""Files of weights: what is accepted, what is refused, and that nothing in a file can run."""
+"""Weight files: what is accepted, what is refused, and that nothing in a file can run."""
 
 import argparse
 import json
@@ -80,7 +80,7 @@ def test_lightning_generator_checkpoint(generation, nested, tmp_path):
     assert same_weights(loaded, model)
 
 
-def test_averaged_weights_win_and_complete_the_rest(generation, tmp_path):
+def test_averaged_weights_are_preferred_and_complete_the_rest(generation, tmp_path):
     model = tiny_generator(generation)
     averaged = {name: tensor + 1 for name, tensor in published(model).items() if name.startswith("fmt.")}
     torch.save({"state_dict": published(model, "model."), "ema_state_dict": averaged}, tmp_path / "g.ckpt")
@@ -256,7 +256,7 @@ def test_a_hostile_pickle_does_nothing(hostile, place, zipped, generation, tmp_p
 
 
 class Unheard(dict):
-    """A class that is gone by the time the file is read."""
+    """A class that no longer exists when the file is read."""
 
 
 def test_harmless_unknown_classes_are_skipped(generation, tmp_path, monkeypatch):

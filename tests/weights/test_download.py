@@ -1,4 +1,4 @@
-"""What is fetched, what is not, and what a person is told, with the real huggingface_hub and a small hub of our own."""
+"""What is downloaded, what is skipped, and the messages, with the real huggingface_hub and a small local hub."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def fill(folder, names=NAMES):
 
 
 def run(script, folder, **environment):
-    """A fresh interpreter: huggingface_hub reads its environment once, when it is first imported."""
+    """Runs in a new interpreter: huggingface_hub reads its environment once, at its first import."""
     pytest.importorskip("huggingface_hub")
     script = f"from imtalker.weights import download\nfrom pathlib import Path\nto = Path({str(folder)!r})\n{script}"
     environment = {**os.environ, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home"), **environment}
@@ -36,7 +36,7 @@ def run(script, folder, **environment):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Enough of the hub to fetch a file: every path ends in the bytes of its own name, as often as a number says."""
+    """Enough of the hub to download a file: its content is its own name, 1000 times."""
 
     def content(self):
         return self.path.rsplit("/", 1)[1].encode() * 1000
@@ -95,7 +95,7 @@ def test_without_the_hub_library_it_says_what_to_install(tmp_path, monkeypatch):
         download.download(tmp_path)
 
 
-def test_only_published_files_can_be_asked_for(tmp_path):
+def test_only_published_files_can_be_downloaded(tmp_path):
     with pytest.raises(InputError, match=r"'\.\./secret' is not a published file"):
         download.download(tmp_path, files=["../secret"])
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_not_the_published_one_is_removed(tmp_path):
     assert (tmp_path / NAMES[0]).exists()
 
 
-def test_offline_it_names_every_missing_file_its_address_and_its_place(tmp_path):
+def test_offline_it_lists_every_missing_file_with_its_address_and_path(tmp_path):
     fill(tmp_path, NAMES[:1])
     said = run(
         "print(download.plan(to))\ntry: download.download(to)\nexcept download.InputError as error: print(error)",
