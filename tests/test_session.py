@@ -83,13 +83,16 @@ def offline(generator, source, sound: torch.Tensor, rate: int = RATE, **settings
 
 @pytest.mark.parametrize(("models", "rate", "chunk"), [("v1", 44100, 2), ("v2", 16000, 0.4)], indirect=["models"])
 def test_frames_equal_the_whole_clips_if_all_is_heard_first(models, rate, chunk):
-    renderer, generator, source = models
-    sound = speech(4.21, rate)
-    wanted = generator.sample(generator.encode_audio(sound, rate), source, nfe=3, seed=5)
-    assert len(wanted) == 106
-    session = Session(renderer, generator, source, sample_rate=rate, chunk=chunk, lookahead=math.inf, nfe=3, seed=5)
-    frames = run(session, pieces(sound, 1))
-    torch.testing.assert_close(frames, renderer.render(source, wanted), rtol=0, atol=EXACT)
+    """Rendered for half a second, as latents over three windows."""
+    rendering, generator, source = models
+    settings = {"sample_rate": rate, "chunk": chunk, "lookahead": math.inf, "nfe": 3, "seed": 5}
+    # latents are larger than 1
+    for renderer, seconds, count, rtol in ((rendering, 0.61, 16, 0), (Latents(source.generation), 4.21, 106, EXACT)):
+        sound = speech(seconds, rate)
+        wanted = generator.sample(generator.encode_audio(sound, rate), source, nfe=3, seed=5)
+        assert len(wanted) == count
+        frames = run(Session(renderer, generator, source, **settings), pieces(sound, 1))
+        torch.testing.assert_close(frames, torch.cat(list(renderer.stream(source, wanted))), rtol=rtol, atol=EXACT)
 
 
 @pytest.mark.parametrize("chunk", [0.2, 2])
