@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .face.crop import Crop, apply_crop, centre_crop, square_crop
+from .face.crop import Crop, apply_crop, centre_crop, cropped_blocks
 from .face.detectors import DetectorMissing
-from .face.follow import find_crop, follow_face, steady_box
+from .face.follow import find_crop, steady_crop
 from .media.audio import FPS, Audio, AudioFile
 from .media.image import check_image, read_image
 from .media.provenance import TAGS, find_signer
@@ -28,8 +28,6 @@ from .motion.motion import Motion, stream_at_fps
 
 log = logging.getLogger("imtalker")
 
-CROP_SCALE = 1.6  # side of the crop over side of the face box, as the weights were trained
-LOOKS = 60  # a driving video's face is looked for in about this many frames
 READ_AHEAD = 16  # driving frames decoded and encoded at once
 SEGMENT_FRAMES = 96  # where a render can be gone on with: whole batches, and a few seconds at most to do again
 
@@ -143,23 +141,20 @@ def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Cr
     if crop == "none":
         return _middle(name, *image.shape[1:3])
     try:
-        return find_crop(image, CROP_SCALE, model_dirs=model_dirs, name=name)
+        return find_crop(image, model_dirs=model_dirs, name=name)
     except DetectorMissing:
         # says which detector to install, and what is used instead
-        return find_crop(image, CROP_SCALE, model_dirs=model_dirs, name=name, fallback="centre")
+        return find_crop(image, model_dirs=model_dirs, name=name, fallback="centre")
 
 
 def _driving_crop(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> Crop:
     if crop == "none":
         return _middle(str(reader.path), reader.height, reader.width)
-    every = max(1, (reader.frames or 0) // LOOKS)
-    frames = (frame.float() / 255 for frame in reader)
     try:
-        box = steady_box(follow_face(frames, model_dirs=tuple(model_dirs), every=every))
+        return steady_crop(reader, reader.frames, model_dirs=tuple(model_dirs))
     except DetectorMissing as error:
         log.warning("%s Using the middle square of the driving video.", error)
         return centre_crop(reader.height, reader.width)
-    return square_crop(box, reader.height, reader.width, CROP_SCALE)
 
 
 def _middle(name: str, height: int, width: int) -> Crop:
@@ -169,29 +164,17 @@ def _middle(name: str, height: int, width: int) -> Crop:
 
 
 def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed: int = 0) -> Iterator[Motion]:
-    """The motion of the driving frames; zeros where all frames of a block come before number `needed`."""
-    size, fps = renderer.config.input_size, float(reader.fps)
-    frames = enumerate(reader)
-
-    def read() -> tuple[int, Tensor | None]:
-        block = list(itertools.islice(frames, READ_AHEAD))
-        if not block or block[-1][0] < needed:
-            return len(block), None
-        # cropped one by one: sixteen large frames as floats would be gigabytes
-        return len(block), torch.cat([apply_crop(frame[None].float() / 255, crop, size) for _, frame in block])
-
+    """The motion of the driving frames; those of whole blocks before frame `needed` are skipped and read as zeros."""
+    frames, fps = iter(reader), float(reader.fps)
+    if skipped := sum(1 for _ in itertools.islice(frames, needed - needed % READ_AHEAD)):
+        yield Motion(torch.zeros(skipped, renderer.config.motion_size), fps, renderer.generation)
+    blocks = cropped_blocks(frames, crop, renderer.config.input_size, READ_AHEAD)
     # the next block is decoded while this one is encoded and rendered
     with ThreadPoolExecutor(1) as thread:
-        upcoming = thread.submit(read)
-        while True:
-            count, pictures = upcoming.result()
-            if not count:
-                return
-            upcoming = thread.submit(read)
-            if pictures is None:
-                yield Motion(torch.zeros(count, renderer.config.motion_size), fps, renderer.generation)
-            else:
-                yield renderer.encode_motion(pictures, fps)
+        upcoming = thread.submit(next, blocks, None)
+        while (block := upcoming.result()) is not None:
+            upcoming = thread.submit(next, blocks, None)
+            yield renderer.encode_motion(block, fps)
 
 
 def _in_segments(blocks: Iterable[Motion], first: int) -> Iterator[Motion]:

@@ -1,4 +1,4 @@
-"""Head pose, camera and gaze that steer the sampled motion, from files."""
+"""Control node: head pose, camera and gaze from files."""
 
 from pathlib import Path
 
@@ -18,19 +18,19 @@ class LoadControl(io.ComfyNode):
             node_id="IMTalkerLoadControl",
             display_name="IMTalker Load Control",
             category="IMTalker/control",
-            description="Reads head pose, camera and gaze from files in the input folder, for Sample Motion to follow.",
+            description="Loads head pose, camera and gaze from files in the input folder, to steer Sample Motion.",
             inputs=[
                 io.Combo.Input(
                     "pose",
                     options=[NONE, *folders.media_files((".pt", ".pth", ".safetensors"))],
-                    tooltip="Head pose (radians) and camera: a SMIRK .pt file as published with IMTalker, or a "
-                    ".safetensors file of IMTalker, which may hold gaze as well. none: left to the model.",
+                    tooltip="Head pose (radians) and camera: a SMIRK .pt file as published with IMTalker, or an "
+                    "IMTalker .safetensors file, which may also contain gaze. none: left to the model.",
                 ),
                 io.Combo.Input(
                     "gaze",
                     options=[NONE, *folders.media_files((".npy",))],
-                    tooltip="Direction of the eyes: an L2CS-Net .npy file, two angles in radians a frame. none: left "
-                    "to the model.",
+                    tooltip="Eye direction: an L2CS-Net .npy file with two angles in radians per frame. none: left to "
+                    "the model.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -38,19 +38,19 @@ class LoadControl(io.ComfyNode):
                     min=1.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of the .pt and .npy files; a .safetensors file knows its own.",
+                    tooltip="Frame rate of .pt and .npy files; a .safetensors file stores its own.",
                 ),
                 io.Combo.Input(
                     "gaze_order",
                     options=["as published", "swapped"],
-                    tooltip="Order of the two angles in the .npy file. swapped: exchanges them, for files whose up and "
-                    "down moves the eyes sideways.",
+                    tooltip="Order of the two angles in the .npy file. as published: as in IMTalker's own files; "
+                    "swapped: for files in which looking up moves the eyes sideways.",
                 ),
                 types.Control.Input(
-                    "control", optional=True, tooltip="Another control: gives the parts that the files here do not."
+                    "control", optional=True, tooltip="Another control: fills in the parts these files do not contain."
                 ),
             ],
-            outputs=[types.Control.Output(display_name="control", tooltip="For Sample Motion, or a further control.")],
+            outputs=[types.control_output()],
         )
 
     @classmethod
@@ -74,11 +74,12 @@ class LoadControl(io.ComfyNode):
             rows = load_gaze(folders.media_path(gaze))
             given.append(Control(gaze=rows.flip(-1) if gaze_order == "swapped" else rows, fps=fps))
         if not given:
-            raise InputError("Load Control has nothing to load: choose a pose or a gaze file, or connect a control.")
+            raise InputError("Load Control has nothing to load: choose a file for pose or gaze, or connect a control.")
         return io.NodeOutput(merge(given))
 
 
-def chosen(*names: str) -> list[str]:
+def chosen(*names: str | None) -> list[str | None]:
+    """The names without "none"; a linked input (None) stays."""
     return [name for name in names if name != NONE]
 
 

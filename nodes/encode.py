@@ -1,6 +1,5 @@
-"""Pictures, sound and driving video in; what the models make of them out."""
+"""Encoding nodes: portrait, speech and driving video to what the models work on."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,17 +9,15 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..imtalker import InputError, Motion
-from ..imtalker.face.crop import Crop, apply_crop, centre_crop, square_crop
-from ..imtalker.face.follow import follow_face, steady_box
+from ..imtalker.face.crop import Crop, centre_crop, cropped_blocks
+from ..imtalker.face.follow import steady_crop
 from ..imtalker.media.audio import FPS, Audio, read_audio
 from ..imtalker.media.image import check_image
 from ..imtalker.media.video import VideoReader
 from ..imtalker.models.generator import Listening
 from . import folders, host, types
 
-# frames of a driving video in which its face is looked for, and those encoded at once
-LOOKS = 60
-BLOCK = 8
+BLOCK = 8  # driving frames encoded together
 
 
 class EncodeSource(io.ComfyNode):
@@ -30,10 +27,10 @@ class EncodeSource(io.ComfyNode):
             node_id="IMTalkerEncodeSource",
             display_name="IMTalker Encode Source",
             category="IMTalker/encode",
-            description="Reads a portrait once: its look, its identity and the pose it starts from.",
+            description="Encodes a portrait: appearance, identity and starting pose. Works for any number of motions.",
             inputs=[
                 types.Renderer.Input("renderer", tooltip="From Load IMTalker Renderer."),
-                io.Image.Input("image", tooltip="One square picture of a face, as Face Crop makes it; any size."),
+                io.Image.Input("image", tooltip="One square picture of a face, such as from Face Crop; any size."),
             ],
             outputs=[types.Source.Output(display_name="source", tooltip="For Sample Motion and Render.")],
         )
@@ -51,20 +48,22 @@ class EncodeAudio(io.ComfyNode):
             node_id="IMTalkerEncodeAudio",
             display_name="IMTalker Encode Audio",
             category="IMTalker/encode",
-            description="Hears speech: features at 25 frames a second that the motion will follow.",
+            description="Turns speech into 25 audio features a second that drive the motion.",
             inputs=[
                 types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
                 io.Audio.Input("audio", tooltip="Speech of any length and sample rate; channels are averaged."),
             ],
             outputs=[
-                types.AudioFeatures.Output(display_name="audio_features", tooltip="For Sample Motion; sets its length.")
+                types.AudioFeatures.Output(
+                    display_name="audio_features", tooltip="For Sample Motion; sets the length of the motion."
+                )
             ],
         )
 
     @classmethod
     @host.answer
     def execute(cls, generator: host.Handle, audio: dict | None) -> io.NodeOutput:
-        return io.NodeOutput(encode_audio(generator, types.sound(audio)))
+        return io.NodeOutput(encode_audio(generator, types.to_engine(audio)))
 
 
 class EncodeMotion(io.ComfyNode):
@@ -74,14 +73,14 @@ class EncodeMotion(io.ComfyNode):
             node_id="IMTalkerEncodeMotion",
             display_name="IMTalker Encode Motion",
             category="IMTalker/encode",
-            description="Reads the motion of a face from a driving video or from images. Connect one of the two.",
+            description="Extracts the motion of a face from a driving video or from images. Connect one of the two.",
             inputs=[
                 types.Renderer.Input("renderer", tooltip="From Load IMTalker Renderer."),
                 io.Combo.Input(
                     "crop",
                     options=["face", "none"],
-                    tooltip="face: one steady square around the face, for the whole clip. none: the middle square, for "
-                    "frames that are cropped already.",
+                    tooltip="face: one steady square around the face for the whole clip. none: the middle square, for "
+                    "frames that are already cropped.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -89,7 +88,8 @@ class EncodeMotion(io.ComfyNode):
                     min=1.0,
                     max=4.0,
                     step=0.05,
-                    tooltip="Side of the square as a multiple of the face's; the models were trained with 1.6.",
+                    tooltip="Side of the square as a multiple of the face's longer side; the models were trained with "
+                    "1.6.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -97,14 +97,14 @@ class EncodeMotion(io.ComfyNode):
                     min=1.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of images; a video brings its own.",
+                    tooltip="Frame rate of images; a video has its own.",
                 ),
-                io.Image.Input("images", optional=True, tooltip="The driving frames, in order."),
-                io.Video.Input("video", optional=True, tooltip="The driving video; read from its file bit by bit."),
+                io.Image.Input("images", optional=True, tooltip="Driving frames, in order."),
+                io.Video.Input("video", optional=True, tooltip="Driving video; streamed from disk."),
             ],
             outputs=[
                 types.Motion.Output(display_name="motion", tooltip="One latent per frame, at the clip's frame rate."),
-                io.Audio.Output(display_name="audio", tooltip="The video's sound; silence of its length without one."),
+                io.Audio.Output(display_name="audio", tooltip="Audio of the video; silence if it has none."),
             ],
         )
 
@@ -120,7 +120,7 @@ class EncodeMotion(io.ComfyNode):
         video: Input.Video | None = None,
     ) -> io.NodeOutput:
         if (images is None) == (video is None):
-            raise InputError("Connect either images or video to Encode Motion: it reads one of the two.")
+            raise InputError("Encode Motion reads one of the two: connect either images or video.")
         clip = Clip(images, fps, len(images), None) if video is None else open_video(video)
         box = find_face(clip, scale) if crop == "face" else centre_crop(*next(iter(clip.frames)).shape[:2])
         motion = encode_motion(renderer, clip, box)
@@ -128,21 +128,21 @@ class EncodeMotion(io.ComfyNode):
 
 
 def encode_source(renderer: host.Handle, image: Tensor):
-    """The engine's, kept where ComfyUI wants results."""
+    """Encodes a portrait (1,H,W,3) and moves the result to ComfyUI's device for results."""
     model = host.on_device(renderer, renderer.model.bytes_per_picture)
     source = model.encode_source(image)
     return source.to(host.result_device(), source.identity.dtype)
 
 
 def encode_audio(generator: host.Handle, audio: Audio):
-    """The engine's; minutes of speech take minutes on a CPU, and so with progress and chances to interrupt."""
+    """Encodes all of the speech, with progress and chances to interrupt: minutes of it take minutes on a CPU."""
     model = host.on_device(generator, host.audio_memory(generator.model, audio.seconds))
     progress = host.Progress(math.ceil(audio.seconds * FPS))
     return model.encode_audio(audio.waveform, audio.sample_rate, progress.step)
 
 
 def listen(generator: host.Handle, audio: Audio, progress: Callable[[float], None]) -> Listening:
-    """The same features as they are asked for, which takes no more memory for an hour than for minutes."""
+    """Encodes the speech while it is consumed, in the same memory for any length; `progress` gets frames done."""
     model = host.on_device(generator, host.audio_memory(generator.model, audio.seconds))
     return model.listen(audio, progress=progress)
 
@@ -157,14 +157,14 @@ class Clip:
     audio: Audio | None
 
     def pictures(self) -> Iterator[Tensor]:
-        """(1,H,W,3) in 0..1; each is a chance to interrupt."""
+        """Frames (H,W,3) in 0..1 on the CPU; each is a chance to interrupt."""
         for frame in self.frames:
             host.check_interrupted()
-            yield check_image(frame)
+            yield check_image(frame)[0].cpu()
 
 
 def open_video(video: Input.Video) -> Clip:
-    """The file behind a video, or its decoded frames where it has none or is only a part of one."""
+    """Opens a VIDEO: streamed from its file, or decoded by ComfyUI if it has no file or was trimmed."""
     path = video.get_stream_source()
     trimmed = any(getattr(video, "get_active_trim_window", tuple)())
     if isinstance(path, str) and not trimmed:
@@ -176,22 +176,18 @@ def open_video(video: Input.Video) -> Clip:
 
 
 def find_face(clip: Clip, scale: float) -> Crop:
-    """One box around the face for the whole clip."""
-    every = max(1, (clip.count or 0) // LOOKS)
-    frames = (picture[0] for picture in clip.pictures())
-    box = steady_box(follow_face(frames, model_dirs=folders.detector_folders(), every=every))
-    return square_crop(box, *next(iter(clip.frames)).shape[:2], scale)
+    """One square around the face for the whole clip."""
+    return steady_crop(clip.pictures(), clip.count, scale, model_dirs=folders.detector_folders())
 
 
 def encode_motion(renderer: host.Handle, clip: Clip, crop: Crop) -> Motion:
     """Block by block, so that a long video is never in memory as a whole."""
     model = host.on_device(renderer, BLOCK * renderer.model.bytes_per_picture)
     progress = host.Progress(math.ceil((clip.count or 1) / BLOCK))
-    pictures, latents = clip.pictures(), []
-    while block := list(itertools.islice(pictures, BLOCK)):
-        square = apply_crop(torch.cat(block), crop, model.config.input_size)
-        latents.append(model.encode_motion(square).latents)
-        progress.step(1, square[-1])
+    latents = []
+    for block in cropped_blocks(clip.pictures(), crop, model.config.input_size, BLOCK):
+        latents.append(model.encode_motion(block).latents)
+        progress.step(1, block[-1])
     if not latents:
         raise InputError("The driving clip has no frames: choose another.")
     return Motion(torch.cat(latents), clip.fps, model.generation)

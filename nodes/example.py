@@ -1,4 +1,4 @@
-"""A head and a voice that come with the pack, for a first try."""
+"""Example node: a head and a voice that ship with the pack, for a first try."""
 
 from comfy_api.latest import io
 
@@ -17,15 +17,15 @@ class Example(io.ComfyNode):
             display_name="IMTalker Example",
             category="IMTalker",
             description="A drawn head and a few seconds of speech, to try the nodes without files of your own.",
-            inputs=[seed_input("Who is drawn: another seed, somebody else; the same one, the same head.", SOMEBODY)],
+            inputs=[seed_input("Picks who is drawn; the same seed always draws the same person.", SOMEBODY)],
             outputs=[
                 io.Image.Output(
                     display_name="image",
-                    tooltip="512 x 512, framed as the avatar learned heads: for Encode Source, without Face Crop.",
+                    tooltip="512 x 512, framed as in the avatar's training: for Encode Source, without Face Crop.",
                 ),
                 io.Audio.Output(
                     display_name="audio",
-                    tooltip="4 seconds said by espeak-ng, the same for every seed: for Encode Audio and Render Video.",
+                    tooltip="4 seconds of synthetic speech (espeak-ng), the same for every seed.",
                 ),
             ],
         )

@@ -1,4 +1,4 @@
-"""ComfyUI's folders: files of weights, media that come in, videos and temporary files that go out."""
+"""ComfyUI's folders: weights in models/, files in input/, output/ and temp/."""
 
 import logging
 import os
@@ -18,12 +18,15 @@ log = logging.getLogger("imtalker")
 
 FOLDER = "imtalker"
 PUBLISHED = "published (downloaded on first use)"
-OURS = [PUBLISHED, AVATAR.name]  # what a loader offers beside files of one's own
+BUILT_IN = [PUBLISHED, AVATAR.name]  # choices of a loader besides the artist's own files
+
+# Weights
 
 
 def _register() -> None:
+    """Adds models/imtalker to ComfyUI's folders and limits its listing to weight files."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER), is_default=True)
-    folders, _ = folder_paths.folder_names_and_paths[FOLDER]  # those of extra_model_paths.yaml among them
+    folders, _ = folder_paths.folder_names_and_paths[FOLDER]  # extra_model_paths.yaml may have added some
     folder_paths.folder_names_and_paths[FOLDER] = (folders, folder_paths.supported_pt_extensions)
 
 
@@ -31,23 +34,23 @@ _register()
 
 
 def model_folders() -> list[str]:
-    """models/imtalker first, then those of extra_model_paths.yaml."""
+    """models/imtalker first, then the folders from extra_model_paths.yaml."""
     return folder_paths.get_folder_paths(FOLDER)
 
 
 def detector_folders() -> list[str]:
-    """Where the face detector may lie: models/imtalker, and models/detection where this ComfyUI has it."""
+    """Where to look for the face detector: models/imtalker, and models/detection in newer ComfyUI."""
     detection, *_ = folder_paths.folder_names_and_paths.get("detection", ([],))
     return [*model_folders(), *detection]
 
 
 def model_files() -> list[str]:
-    """Files of weights that may be a renderer or a generator."""
+    """Weight files in models/imtalker, without wav2vec2."""
     return [name for name in folder_paths.get_filename_list(FOLDER) if not _is_wav2vec2(name)]
 
 
 def wav2vec2_files() -> list[str]:
-    """Folders in Hugging Face layout and single files that look like wav2vec2."""
+    """wav2vec2 in models/imtalker: folders in Hugging Face layout and single files, recognised by name."""
     names = filter(_is_wav2vec2, folder_paths.get_filename_list(FOLDER))
     return sorted({os.path.dirname(name) or name for name in names})
 
@@ -57,12 +60,12 @@ def _is_wav2vec2(name: str) -> bool:
 
 
 def check_choice(choice: str) -> bool | str:
-    """For validate_inputs of a loader: True, or the sentence that says what is wrong."""
-    return True if choice in (*OURS, *model_files()) else _missing(choice)
+    """For validate_inputs of a loader: True, or an error sentence."""
+    return True if choice in (*BUILT_IN, *model_files()) else _missing(choice)
 
 
 def check_files(*choices: str | None) -> bool | str:
-    """For validate_inputs of what is only ever read from models/imtalker; a linked name (None) is checked later."""
+    """For validate_inputs: True if all are files in models/imtalker, or an error sentence; None (linked) is skipped."""
     return next((_missing(choice) for choice in choices if choice and choice not in model_files()), True)
 
 
@@ -71,7 +74,7 @@ def _missing(name: str) -> str:
 
 
 def wav2vec2_path(choice: str) -> str | None:
-    """The file or folder chosen; for "auto" the first there is, or None."""
+    """The chosen file or folder; for "auto" the first one found, or None."""
     name = next(iter(wav2vec2_files()), None) if choice == "auto" else choice
     if name is None:
         return None
@@ -83,14 +86,14 @@ def wav2vec2_path(choice: str) -> str | None:
 
 
 def local_path(choice: str, published: str) -> str | None:
-    """The file that the choice in a loader stands for, `published` being PUBLISHED's; None where there is none yet."""
+    """The file behind a loader's choice, None if it does not exist (yet); `published`: the file name for PUBLISHED."""
     if choice == AVATAR.name:
         return str(find_weights(AVATAR, os.path.splitext(published)[0]))
     return folder_paths.get_full_path(FOLDER, published if choice == PUBLISHED else choice)
 
 
 def weights_path(choice: str, published: str) -> str:
-    """As `local_path`, but downloads a published file into models/imtalker where it is missing."""
+    """Like `local_path`, but downloads a missing published file. InputError if a chosen file is gone."""
     path = local_path(choice, published)
     if path:
         return path
@@ -100,21 +103,24 @@ def weights_path(choice: str, published: str) -> str:
     os.makedirs(folder, exist_ok=True)
     log.info("Downloading %s to %s", published, folder)
     bar = comfy.utils.ProgressBar(1)
-    # the face detector is small, and wanted wherever a picture is not cropped already
+    # the face detector is small, and needed unless every picture is already cropped
     files = download(folder, lambda _, done, total: bar.update_absolute(done, total or done), [published, YUNET_FILE])
     return str(files[0])
 
 
 def fingerprint(path: str | None) -> tuple:
-    """Changes when a file is replaced."""
+    """A value that changes when the file is replaced."""
     if path is None or not os.path.exists(path):
         return (path,)
     state = os.stat(path)
     return path, state.st_mtime, state.st_size
 
 
+# Input and output files
+
+
 def media_files(suffixes: tuple[str, ...], outputs: bool = False) -> list[str]:
-    """Files in input/ (and output/, marked " [output]") that end so, by their names below that folder, for a combo."""
+    """Names for a combo: files with these suffixes in input/, and with `outputs` in output/, marked " [output]"."""
     found = _files_below(folder_paths.get_input_directory(), suffixes)
     if outputs:
         found += [f"{name} [output]" for name in _files_below(folder_paths.get_output_directory(), suffixes)]
@@ -122,7 +128,7 @@ def media_files(suffixes: tuple[str, ...], outputs: bool = False) -> list[str]:
 
 
 def media_path(name: str) -> str:
-    """The file of a name from `media_files`; InputError where it is gone or lies elsewhere."""
+    """The path of a name from `media_files`; InputError if it is gone or outside these folders."""
     name, folder = folder_paths.annotated_filepath(name)
     path = _inside(folder or folder_paths.get_input_directory(), name)
     if not os.path.isfile(path):
@@ -131,7 +137,7 @@ def media_path(name: str) -> str:
 
 
 def check_media(*names: str | None) -> bool | str:
-    """For validate_inputs: True, or the sentence that says what is wrong; a linked name (None) is checked later."""
+    """For validate_inputs: True, or an error sentence; None (linked) is skipped."""
     try:
         for name in filter(None, names):
             media_path(name)
@@ -141,12 +147,12 @@ def check_media(*names: str | None) -> bool | str:
 
 
 def media_fingerprint(*names: str | None) -> list[tuple]:
-    """Changes when one of the files is replaced."""
+    """A value that changes when one of the files is replaced."""
     return [fingerprint(media_path(name)) if check_media(name) is True else (name,) for name in filter(None, names)]
 
 
 def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
-    """A numbered file that does not exist yet in output/: (path, name, subfolder)."""
+    """A new numbered file in output/: (path, name, subfolder). InputError if the prefix leads out of it."""
     output = folder_paths.get_output_directory()
     _inside(output, prefix)
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
@@ -155,7 +161,7 @@ def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
 
 
 def new_temporary(suffix: str) -> str:
-    """A file that lives until ComfyUI ends."""
+    """A path for a new file in temp/, which ComfyUI empties on start and exit."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder / f"imtalker_{uuid.uuid4().hex}{suffix}")
@@ -167,10 +173,10 @@ def _files_below(root: str, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _inside(folder: str, name: str) -> str:
-    """Refuses names that lead out of the folder; ComfyUI 0.3 does not."""
+    """The path of `name` in the folder. InputError if it leads out of it, which ComfyUI 0.3.64 does not check."""
     folder = os.path.abspath(folder)
     path = os.path.abspath(os.path.join(folder, name))
-    # normalised text, not real paths: a link that someone put into the folder is meant to be followed
+    # not realpath: links that people put into their folders should work
     if not path.startswith(folder + os.sep):
-        raise InputError(f"{name!r} leads out of ComfyUI's folders: choose a file below {os.path.basename(folder)}.")
+        raise InputError(f"{name!r} leads out of ComfyUI's folders: choose a file in {os.path.basename(folder)}.")
     return path

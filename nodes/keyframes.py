@@ -1,154 +1,142 @@
-"""Head pose and gaze drawn in the node, and two controls mixed."""
+"""Keyframe nodes: head pose and gaze drawn in the node, and two controls mixed."""
 
 import dataclasses
+from typing import ClassVar
 
 from comfy_api.latest import io
 
 from ..imtalker import Control, InputError
 from ..imtalker.media.audio import Audio
 from ..imtalker.motion.control import blend, merge
-from ..imtalker.motion.keyframes import GAZE, GAZE_PRESETS, POSE, POSE_PRESETS, VERSION, to_control
+from ..imtalker.motion.keyframes import GAZE, GAZE_PRESETS, POSE, POSE_PRESETS, VERSION, Channel, Preset, to_control
 from . import host, types
 
 EMPTY = f'{{"version": {VERSION}, "channels": {{}}}}'
-PEAKS_PER_SECOND, MOST_PEAKS = 40, 2000
-# newer ComfyUI tells the page the waveform again where the node itself need not run again
-SHOWN_AGAIN = {"has_intermediate_output": True} if hasattr(io.Schema, "has_intermediate_output") else {}
+PEAKS_PER_SECOND, MAX_PEAKS = 40, 2000
+# newer ComfyUI resends the node's output to the page if the node itself need not run again
+RESENT = {"has_intermediate_output": True} if hasattr(io.Schema, "has_intermediate_output") else {}
 
 
-def drawing(channels: dict, presets: dict) -> list:
-    """The inputs of a node whose keyframes are drawn; the browser's editor learns channels and presets from here."""
-    keyframes = io.String.Input(
-        "keyframes",
-        default=EMPTY,
-        multiline=True,
-        socketless=True,
-        tooltip="What the editor draws, as JSON: for each channel keyframes [seconds, value]; the help page shows the "
-        "format.",
-    )
-    keyframes.extra_dict["imtalker"] = {
-        "version": VERSION,
-        "channels": {name: dataclasses.asdict(channel) for name, channel in channels.items()},
-        "presets": {name: dataclasses.asdict(preset) for name, preset in presets.items()},
+class _KeyframeNode:
+    """A node with keyframes drawn by the browser's editor.
+
+    A mixin and not itself a node: ComfyUI caches schema values on a node class, and a subclass would inherit them.
+    """
+
+    names: ClassVar[dict[str, str]]  # node_id, display_name and description
+    channels: ClassVar[dict[str, Channel]]
+    presets: ClassVar[dict[str, Preset]]
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            **cls.names,
+            category="IMTalker/control",
+            inputs=[
+                cls.keyframes_input(),
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=3600.0,
+                    step=0.1,
+                    tooltip="Length of the control in seconds. 0: as long as the audio, or up to the last keyframe "
+                    "without audio. control_end in Sample Motion decides what follows.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How strongly the motion follows. 0: not at all; 1: as trained.",
+                ),
+                io.Boolean.Input(
+                    "allow_more",
+                    default=False,
+                    tooltip="Allows values beyond what the model probably saw in training; the face may distort.",
+                ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="The speech. Sets the length if seconds is 0; its waveform appears behind the curves after "
+                    "a run.",
+                ),
+                types.Control.Input(
+                    "control", optional=True, tooltip="Another control: fills in the parts that are not drawn here."
+                ),
+            ],
+            outputs=[types.control_output()],
+            **RESENT,
+        )
+
+    @classmethod
+    def keyframes_input(cls) -> io.String.Input:
+        """The widget that the editor writes to; it also hands the editor the channels and presets."""
+        widget = io.String.Input(
+            "keyframes",
+            default=EMPTY,
+            multiline=True,
+            socketless=True,
+            tooltip="What the editor draws, as JSON: keyframes [seconds, value] for each channel.",
+        )
+        widget.extra_dict["imtalker"] = {
+            "version": VERSION,
+            "channels": {name: dataclasses.asdict(channel) for name, channel in cls.channels.items()},
+            "presets": {name: dataclasses.asdict(preset) for name, preset in cls.presets.items()},
+        }
+        return widget
+
+    @classmethod
+    @host.answer
+    def execute(
+        cls,
+        keyframes: str,
+        seconds: float,
+        strength: float,
+        allow_more: bool,
+        audio: dict | None = None,
+        control: Control | None = None,
+    ) -> io.NodeOutput:
+        speech = None if audio is None else types.to_engine(audio)
+        if speech and not (speech.waveform.numel() and speech.waveform.isfinite().all()):
+            raise InputError("The audio is empty or contains NaN: load it again, or check the node that made it.")
+        seconds = seconds or (speech.seconds if speech else 0)
+        drawn = to_control(keyframes, seconds, allow_more=allow_more, channels=cls.channels).with_strength(strength)
+        result = drawn if control is None else merge([control, drawn])
+        return io.NodeOutput(result, ui={"imtalker_waveform": [waveform(speech)]} if speech else None)
+
+
+def waveform(audio: Audio) -> dict:
+    """Peaks of the waveform for the editor: up to 40 a second, 0..100 of the loudest."""
+    levels = audio.waveform.reshape(-1, audio.waveform.shape[-1]).abs().amax(0)
+    count = min(MAX_PEAKS, max(1, round(audio.seconds * PEAKS_PER_SECOND)), len(levels))
+    edges = [len(levels) * i // count for i in range(count + 1)]
+    peaks = [float(levels[a:b].max()) for a, b in zip(edges, edges[1:])]
+    loudest = max(peaks) or 1.0
+    return {"seconds": audio.seconds, "peaks": [round(100 * peak / loudest) for peak in peaks]}
+
+
+class PoseControl(_KeyframeNode, io.ComfyNode):
+    names: ClassVar = {
+        "node_id": "IMTalkerPoseControl",
+        "display_name": "IMTalker Pose Control",
+        "description": "Draw head pose over time as keyframes: yaw, pitch and roll in degrees (0 faces the camera), "
+        "distance and offset of the head. Parts without keyframes are left to the model.",
     }
-    return [
-        keyframes,
-        io.Float.Input(
-            "seconds",
-            default=0.0,
-            min=0.0,
-            max=3600.0,
-            step=0.1,
-            tooltip="Length of the control in seconds. 0: that of the audio, or else up to the last keyframe; after "
-            "its end Sample Motion holds the last value.",
-        ),
-        io.Float.Input(
-            "strength",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="How strongly the motion follows. 0: as if nothing were drawn; 1: as trained.",
-        ),
-        io.Boolean.Input(
-            "allow_more",
-            default=False,
-            tooltip="Values beyond what the model probably saw in training; the picture may break.",
-        ),
-        io.Audio.Input(
-            "audio",
-            optional=True,
-            tooltip="The speech: its length is the control's where seconds is 0, and its waveform shows behind the "
-            "curves after a run.",
-        ),
-        types.Control.Input(
-            "control", optional=True, tooltip="Another control: gives the parts that are not drawn here."
-        ),
-    ]
+    channels: ClassVar = POSE
+    presets: ClassVar = POSE_PRESETS
 
 
-def drawn(
-    channels: dict,
-    keyframes: str,
-    seconds: float,
-    strength: float,
-    allow_more: bool,
-    audio: dict | None,
-    control: Control | None,
-) -> io.NodeOutput:
-    sound = None if audio is None else types.sound(audio)
-    if sound and not (sound.waveform.numel() and sound.waveform.isfinite().all()):
-        raise InputError("The audio is empty or contains NaN: load it again or repair the node that made it.")
-    seconds = seconds or (sound.seconds if sound else 0)
-    own = to_control(keyframes, seconds, allow_more=allow_more, channels=channels).with_strength(strength)
-    result = own if control is None else merge([control, own])
-    return io.NodeOutput(result, ui={"imtalker_waveform": [peaks(sound)]} if sound else None)
-
-
-def peaks(sound: Audio) -> dict:
-    """The loudest moment of each of many short times, 0..100, for the picture behind the curves."""
-    loud = sound.waveform.reshape(-1, sound.waveform.shape[-1]).abs().amax(0)
-    count = min(MOST_PEAKS, max(1, round(sound.seconds * PEAKS_PER_SECOND)), len(loud))
-    edges = [len(loud) * i // count for i in range(count + 1)]
-    heights = [float(loud[a:b].max()) for a, b in zip(edges, edges[1:])]
-    most = max(heights) or 1.0
-    return {"seconds": sound.seconds, "peaks": [round(100 * height / most) for height in heights]}
-
-
-class PoseControl(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="IMTalkerPoseControl",
-            display_name="IMTalker Pose Control",
-            category="IMTalker/control",
-            description="Head pose over time, drawn as keyframes: yaw, pitch and roll in degrees (zero faces the "
-            "camera), distance and offset of the head. What has no keyframes is left to the model.",
-            inputs=drawing(POSE, POSE_PRESETS),
-            outputs=[types.Control.Output(display_name="control", tooltip="For Sample Motion, or a further control.")],
-            **SHOWN_AGAIN,
-        )
-
-    @classmethod
-    @host.answer
-    def execute(
-        cls,
-        keyframes: str,
-        seconds: float,
-        strength: float,
-        allow_more: bool,
-        audio: dict | None = None,
-        control: Control | None = None,
-    ) -> io.NodeOutput:
-        return drawn(POSE, keyframes, seconds, strength, allow_more, audio, control)
-
-
-class GazeControl(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="IMTalkerGazeControl",
-            display_name="IMTalker Gaze Control",
-            category="IMTalker/control",
-            description="Direction of the eyes over time, drawn as keyframes: horizontal and vertical in degrees; zero "
-            "looks at the camera.",
-            inputs=drawing(GAZE, GAZE_PRESETS),
-            outputs=[types.Control.Output(display_name="control", tooltip="For Sample Motion, or a further control.")],
-            **SHOWN_AGAIN,
-        )
-
-    @classmethod
-    @host.answer
-    def execute(
-        cls,
-        keyframes: str,
-        seconds: float,
-        strength: float,
-        allow_more: bool,
-        audio: dict | None = None,
-        control: Control | None = None,
-    ) -> io.NodeOutput:
-        return drawn(GAZE, keyframes, seconds, strength, allow_more, audio, control)
+class GazeControl(_KeyframeNode, io.ComfyNode):
+    names: ClassVar = {
+        "node_id": "IMTalkerGazeControl",
+        "display_name": "IMTalker Gaze Control",
+        "description": "Draw where the eyes look over time as keyframes: horizontal and vertical in degrees; 0 looks "
+        "at the camera.",
+    }
+    channels: ClassVar = GAZE
+    presets: ClassVar = GAZE_PRESETS
 
 
 class BlendControl(io.ComfyNode):
@@ -158,21 +146,22 @@ class BlendControl(io.ComfyNode):
             node_id="IMTalkerBlendControl",
             display_name="IMTalker Blend Control",
             category="IMTalker/control",
-            description="Mixes two controls. A part (head pose, camera, gaze) that only one of them has fades with its "
-            "share.",
+            description="Mixes two controls. A part (head pose, camera or gaze) that only one of them has gets weaker "
+            "with its share.",
             inputs=[
-                types.Control.Input("control_a", tooltip="All of it at share 0."),
-                types.Control.Input("control_b", tooltip="All of it at share 1."),
+                types.Control.Input("control_a", tooltip="Used fully at share 0."),
+                types.Control.Input("control_b", tooltip="Used fully at share 1."),
                 io.Float.Input(
                     "share",
                     default=0.5,
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How much of b. 0: only a; 1: only b. The shorter one holds its last value.",
+                    tooltip="Amount of control_b. 0: only control_a; 1: only control_b. The shorter one holds its last "
+                    "value.",
                 ),
             ],
-            outputs=[types.Control.Output(display_name="control", tooltip="For Sample Motion, or a further control.")],
+            outputs=[types.control_output()],
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Files of weights in, models on links out."""
+"""Loader nodes: weight files to models."""
 
 from functools import partial
 
@@ -8,8 +8,8 @@ from .. import imtalker
 from . import folders, host, types
 
 PRECISION_TOOLTIP = (
-    "Precision of weights and arithmetic. auto: {auto}; ComfyUI's own flags (--force-fp16, --force-fp32, --bf16-unet) "
-    "decide before it. fp16 and bf16 halve the memory."
+    "Precision of weights and computation. auto: {auto}; ComfyUI's own flags (--force-fp16, --force-fp32, --bf16-unet) "
+    "override it. fp16 and bf16 halve the memory."
 )
 
 
@@ -24,17 +24,19 @@ class LoadRenderer(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[*folders.OURS, *folders.model_files()],
-                    tooltip="Weights in models/imtalker. The published ones (2.1 GB) are fetched there on first use. "
-                    "avatar comes with the pack: tiny, for drawn heads. v1 or v2 is found from the file.",
+                    options=[*folders.BUILT_IN, *folders.model_files()],
+                    tooltip="Weights in models/imtalker. published: downloads 2.1 GB on first use. avatar: a tiny "
+                    "model that ships with the pack, for drawn heads only. v1 or v2 is detected from the file.",
                 ),
                 io.Combo.Input(
                     "precision",
                     options=["auto", *host.PRECISIONS],
-                    tooltip=PRECISION_TOOLTIP.format(auto="fp16 on a GPU that is fast at it, else fp32"),
+                    tooltip=PRECISION_TOOLTIP.format(auto="fp16 on GPUs where it is fast, otherwise fp32"),
                 ),
             ],
-            outputs=[types.Renderer.Output(display_name="renderer", tooltip="For the encoders and Render.")],
+            outputs=[
+                types.Renderer.Output(display_name="renderer", tooltip="For Encode Source, Encode Motion and Render.")
+            ],
         )
 
     @classmethod
@@ -63,21 +65,20 @@ class LoadGenerator(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[*folders.OURS, *folders.model_files()],
-                    tooltip="Weights in models/imtalker. The published ones (0.6 GB) are fetched there on first use. "
-                    "avatar comes with the pack. Must belong to the renderer: of its generation (v1 or v2), and of its "
-                    "motions.",
+                    options=[*folders.BUILT_IN, *folders.model_files()],
+                    tooltip="Weights in models/imtalker. published: downloads 0.6 GB on first use. avatar: ships with "
+                    "the pack. Must match the renderer: the same generation (v1 or v2), and avatar only with avatar.",
                 ),
                 io.Combo.Input(
                     "wav2vec2",
                     options=["auto", *folders.wav2vec2_files()],
-                    tooltip="Audio encoder, read only where the model's file holds none (the published file holds it). "
+                    tooltip="Audio encoder, used only if the model file contains none (the published file has one). "
                     "auto: the first wav2vec2 folder or file in models/imtalker.",
                 ),
                 io.Combo.Input(
                     "precision",
                     options=["auto", *host.PRECISIONS],
-                    tooltip=PRECISION_TOOLTIP.format(auto="fp32, this model is small and its result repeatable"),
+                    tooltip=PRECISION_TOOLTIP.format(auto="fp32, as the model is small and results stay reproducible"),
                 ),
             ],
             outputs=[types.Generator.Output(display_name="generator", tooltip="For Encode Audio and Sample Motion.")],

@@ -1,4 +1,4 @@
-"""Motion kept in files, edited and joined."""
+"""Motion nodes: save, load, edit and join."""
 
 import torch
 from comfy_api.latest import io
@@ -7,25 +7,25 @@ from torch import Tensor
 from ..imtalker import InputError, Motion, Source
 from ..imtalker.motion import editing
 from . import folders, host, types
-from .keyframes import SHOWN_AGAIN
+from .keyframes import RESENT
 
 SUFFIX = ".safetensors"
-NO_FILE = "none yet"  # of an empty list the page would make "undefined"
-CURVES, POINTS = 3, 240
+NO_FILE = "none yet"  # the page shows an empty list as "undefined"
+CURVES, POINTS = 3, 240  # in the preview: how many curves, and points on each at most
 
 
-def shown(motion: Motion) -> io.NodeOutput:
-    """With the curves of its strongest movements, for the picture in the node."""
+def with_preview(motion: Motion) -> io.NodeOutput:
+    """The motion, and curves of its strongest movements for the preview in the node."""
     return io.NodeOutput(motion, ui={"imtalker_motion": [curves(motion)]})
 
 
 def curves(motion: Motion) -> dict:
-    """Its principal components over time, strongest first, as -100..100 of the largest value in any of them."""
-    moved = motion.latents.double().cpu()
-    moved = moved - moved.mean(0)
-    directions = torch.linalg.eigh(moved.T @ moved).eigenvectors.flip(1)[:, :CURVES]
-    some = torch.linspace(0, len(moved) - 1, min(len(moved), POINTS)).round().long()
-    values = moved[some] @ directions
+    """Principal components over time, strongest first, scaled to -100..100 of the largest value in any of them."""
+    offsets = motion.latents.double().cpu()
+    offsets = offsets - offsets.mean(0)
+    directions = torch.linalg.eigh(offsets.T @ offsets).eigenvectors.flip(1)[:, :CURVES]
+    frames = torch.linspace(0, len(offsets) - 1, min(len(offsets), POINTS)).round().long()
+    values = offsets[frames] @ directions
     values = 100 * values / values.abs().max().clamp_min(1e-9)
     return {"frames": len(motion), "seconds": motion.seconds, "curves": values.round().int().T.tolist()}
 
@@ -37,16 +37,16 @@ class SaveMotion(io.ComfyNode):
             node_id="IMTalkerSaveMotion",
             display_name="IMTalker Save Motion",
             category="IMTalker/motion",
-            description="Writes a motion into the output folder, for Load Motion and other portraits.",
+            description="Saves a motion to the output folder. Load Motion reads it back, for any portrait.",
             inputs=[
-                types.Motion.Input("motion", tooltip="From Sample Motion, Encode Motion or an edit."),
+                types.Motion.Input("motion", tooltip="From Sample Motion, Encode Motion or Edit Motion."),
                 io.String.Input(
                     "filename_prefix",
                     default="imtalker/motion",
-                    tooltip="Folder and beginning of the name below output/; a number and .safetensors follow.",
+                    tooltip="Folder and start of the file name in output/; a number and .safetensors are added.",
                 ),
             ],
-            outputs=[types.Motion.Output(display_name="motion", tooltip="The same motion, to go on with.")],
+            outputs=[types.Motion.Output(display_name="motion", tooltip="The same motion, passed through.")],
             is_output_node=True,
         )
 
@@ -65,13 +65,13 @@ class LoadMotion(io.ComfyNode):
             node_id="IMTalkerLoadMotion",
             display_name="IMTalker Load Motion",
             category="IMTalker/motion",
-            description="Reads a motion that Save Motion wrote, from the input or the output folder.",
+            description="Loads a motion saved by Save Motion, from the input or output folder.",
             inputs=[
                 io.Combo.Input(
                     "motion_file",
                     options=folders.media_files((SUFFIX,), outputs=True) or [NO_FILE],
-                    tooltip="A .safetensors file below input/, or below output/ (marked so). It fits renderers of the "
-                    "generation (v1 or v2) it was made with. R refreshes the list.",
+                    tooltip="A .safetensors file in input/, or in output/ (marked [output]). It works with renderers "
+                    "of the generation (v1 or v2) it was made with. Press R to refresh the list.",
                 )
             ],
             outputs=[types.Motion.Output(display_name="motion", tooltip="For Render, Edit Motion and Join Motion.")],
@@ -99,17 +99,17 @@ class EditMotion(io.ComfyNode):
             display_name="IMTalker Edit Motion",
             category="IMTalker/motion",
             description="Changes a motion, in this order: start and end, reverse, speed, strength, smoothing, fps, "
-            "loop. As it comes it changes nothing.",
+            "loop. The defaults change nothing.",
             inputs=[
-                types.Motion.Input("motion", tooltip="From Sample Motion, Encode Motion or a file."),
+                types.Motion.Input("motion", tooltip="From Sample Motion, Encode Motion or Load Motion."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="Size of the movements. 0: stands still; 1: unchanged; 2: twice as large, which may "
-                    "distort the face.",
+                    tooltip="Size of the movements. 0: still; 1: unchanged; 2: twice as large, which may distort the "
+                    "face.",
                 ),
                 io.Float.Input(
                     "smoothing",
@@ -117,8 +117,8 @@ class EditMotion(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Takes quick movements out. 0: none; up to 0.5: jitter only, lips are spared; 1: all but "
-                    "the slow sway of the head (what is quicker than 12 - 11 x this, in Hz, goes).",
+                    tooltip="Removes fast movement (low-pass at 12 - 11 x smoothing Hz). 0: off; up to 0.5: removes "
+                    "only jitter, lips are safe; 1: leaves only the slow sway of the head.",
                 ),
                 io.Float.Input(
                     "start",
@@ -126,7 +126,7 @@ class EditMotion(io.ComfyNode):
                     min=0.0,
                     max=36000.0,
                     step=0.01,
-                    tooltip="Seconds to cut off at the beginning.",
+                    tooltip="Seconds to cut from the start.",
                 ),
                 io.Float.Input(
                     "end",
@@ -134,7 +134,7 @@ class EditMotion(io.ComfyNode):
                     min=0.0,
                     max=36000.0,
                     step=0.01,
-                    tooltip="Second at which the part to keep ends, counted from the motion's beginning. 0: its end.",
+                    tooltip="End of the part to keep, in seconds from the start of the original motion. 0: its end.",
                 ),
                 io.Float.Input(
                     "speed",
@@ -142,15 +142,15 @@ class EditMotion(io.ComfyNode):
                     min=0.1,
                     max=4.0,
                     step=0.05,
-                    tooltip="2 is twice as fast and half as long, 0.5 half as fast; the frame rate stays. Sound does "
-                    "not follow.",
+                    tooltip="2: twice as fast and half as long; 0.5: half as fast. The frame rate stays the same; "
+                    "audio does not follow.",
                 ),
-                io.Boolean.Input("reverse", default=False, tooltip="Plays it backwards."),
+                io.Boolean.Input("reverse", default=False, tooltip="Plays the motion backwards."),
                 io.Boolean.Input(
                     "loop",
                     default=False,
-                    tooltip="Makes the last frame lead back to the first, for endless playing; crossfading takes 0.2 "
-                    "to 0.6 s of its length.",
+                    tooltip="Makes the last frame lead back to the first, for endless playback. The crossfade shortens "
+                    "the motion by 0.2 to 0.6 s.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -158,17 +158,17 @@ class EditMotion(io.ComfyNode):
                     min=0.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of the result, which lasts as long. 0: unchanged.",
+                    tooltip="Frame rate of the result; the duration stays the same. 0: unchanged.",
                 ),
                 types.Source.Input(
                     "source",
                     optional=True,
-                    tooltip="strength acts around this portrait's own pose and expression; without it around the "
-                    "motion's mean.",
+                    tooltip="With it, strength scales movement around this portrait's own pose and expression; without "
+                    "it, around the motion's mean.",
                 ),
             ],
             outputs=[types.Motion.Output(display_name="motion", tooltip="For Render or a further edit.")],
-            **SHOWN_AGAIN,
+            **RESENT,
         )
 
     @classmethod
@@ -196,7 +196,7 @@ class EditMotion(io.ComfyNode):
         motion = editing.stretch(motion, speed)
         motion = editing.strengthen(motion, strength, source and source.motion)
         motion = editing.smooth(motion, smoothing).at_fps(fps or motion.fps)
-        return shown(editing.loop(motion) if loop else motion)
+        return with_preview(editing.loop(motion) if loop else motion)
 
 
 class JoinMotion(io.ComfyNode):
@@ -206,15 +206,17 @@ class JoinMotion(io.ComfyNode):
             node_id="IMTalkerJoinMotion",
             display_name="IMTalker Join Motion",
             category="IMTalker/motion",
-            description="Puts motions one after the other, or mixes two. The result has the frame rate of the first; "
+            description="Joins motions one after the other, or mixes two. The result has the frame rate of motion_a; "
             "all must be of one generation (v1 or v2).",
             inputs=[
-                types.Motion.Input("motion_a", tooltip="The first; sets the frame rate, and the length of a mix."),
-                types.Motion.Input("motion_b", tooltip="The second; in a mix it is cut or held at its last frame."),
+                types.Motion.Input("motion_a", tooltip="First motion. Sets the frame rate, and the length of a mix."),
+                types.Motion.Input(
+                    "motion_b", tooltip="Second motion. In a mix it is trimmed, or held at its last frame."
+                ),
                 io.Combo.Input(
                     "mode",
                     options=["one after the other", "mix"],
-                    tooltip="one after the other: a, b, c, d in time. mix: a and b at once.",
+                    tooltip="one after the other: a, b, c, d in sequence. mix: a and b at the same time.",
                 ),
                 io.Float.Input(
                     "crossfade",
@@ -222,8 +224,8 @@ class JoinMotion(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="Seconds over which one goes over into the next, taken from the length; at most half of "
-                    "the shorter. 0: a cut. Not used in a mix.",
+                    tooltip="Crossfade in seconds, at most half of the shorter motion. The motions overlap by this "
+                    "much, so the result is that much shorter. 0: hard cut. Ignored in a mix.",
                 ),
                 io.Float.Input(
                     "share",
@@ -231,19 +233,19 @@ class JoinMotion(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How much of b is in a mix. 0: only a; 1: only b. Not used one after the other.",
+                    tooltip="Amount of motion_b in a mix. 0: only motion_a; 1: only motion_b. Ignored outside a mix.",
                 ),
-                types.Motion.Input("motion_c", optional=True, tooltip="The third, one after the other only."),
-                types.Motion.Input("motion_d", optional=True, tooltip="The fourth, one after the other only."),
+                types.Motion.Input("motion_c", optional=True, tooltip="Third motion; not in a mix."),
+                types.Motion.Input("motion_d", optional=True, tooltip="Fourth motion; not in a mix."),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="How the share of b changes along a mix: a MASK batch, one picture a moment, spread over "
-                    "the length; white is the share above, black none of b.",
+                    tooltip="Mask batch that varies the mix over time, spread over its length: white = full share, "
+                    "black = only motion_a.",
                 ),
             ],
             outputs=[types.Motion.Output(display_name="motion", tooltip="For Render or a further edit.")],
-            **SHOWN_AGAIN,
+            **RESENT,
         )
 
     @classmethod
@@ -261,13 +263,15 @@ class JoinMotion(io.ComfyNode):
     ) -> io.NodeOutput:
         others = [motion for motion in (motion_c, motion_d) if motion is not None]
         if mode != "mix":
-            return shown(editing.join([motion_a, motion_b, *others], crossfade))
+            return with_preview(editing.join([motion_a, motion_b, *others], crossfade))
         if others:
-            raise InputError("A mix takes motion_a and motion_b only: disconnect the others, or mix in two nodes.")
+            raise InputError(
+                "A mix takes motion_a and motion_b only: disconnect motion_c and motion_d, or use two nodes."
+            )
         if mask is None:
-            return shown(editing.mix(motion_a, motion_b, share))
+            return with_preview(editing.mix(motion_a, motion_b, share))
         curve = mask.reshape(len(mask), -1).mean(1).clamp(0, 1).cpu()
-        return shown(editing.mix(motion_a, motion_b, share * curve))
+        return with_preview(editing.mix(motion_a, motion_b, share * curve))
 
 
 NODES = [SaveMotion, LoadMotion, EditMotion, JoinMotion]

@@ -1,6 +1,5 @@
-"""Motion to frames, and to a video that is written while it is rendered."""
+"""Render nodes: motion to frames, or straight to a video file."""
 
-import logging
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -14,22 +13,20 @@ from ..imtalker.media.provenance import TAGS, mark
 from ..imtalker.media.video import write_video
 from . import folders, host, types
 
-log = logging.getLogger("imtalker")
-
 
 def rendering_inputs() -> list:
-    """What Render and Render Video share."""
+    """The inputs of both Render and Render Video."""
     return [
         types.Renderer.Input("renderer", tooltip="From Load IMTalker Renderer."),
-        types.Source.Input("source", tooltip="The portrait to move, from Encode Source."),
-        types.Motion.Input("motion", tooltip="How it moves: from Sample Motion, Encode Motion or a file."),
+        types.Source.Input("source", tooltip="The portrait to animate, from Encode Source."),
+        types.Motion.Input("motion", tooltip="From Sample Motion, Encode Motion or Load Motion."),
         io.Int.Input(
             "batch_size",
             default=0,
             min=0,
             max=256,
-            tooltip="Frames rendered at once. 0: automatic. More is faster up to a point and takes more memory; the "
-            "frames are the same.",
+            tooltip="Frames rendered at a time. 0: automatic. Larger is faster up to a point and takes more memory; "
+            "the frames are the same.",
         ),
     ]
 
@@ -41,11 +38,11 @@ class Render(io.ComfyNode):
             node_id="IMTalkerRender",
             display_name="IMTalker Render",
             category="IMTalker/render",
-            description="Renders all frames into memory, for other nodes to work on. For a file use Render Video.",
+            description="Renders all frames into memory, for other nodes to process. For a file use Render Video.",
             inputs=rendering_inputs(),
             outputs=[
-                io.Image.Output(display_name="images", tooltip="One frame for each latent of the motion."),
-                io.Float.Output(display_name="fps", tooltip="The motion's frames per second, for Create Video."),
+                io.Image.Output(display_name="images", tooltip="One frame per latent of the motion."),
+                io.Float.Output(display_name="fps", tooltip="Frame rate of the motion, for Create Video."),
             ],
         )
 
@@ -56,12 +53,12 @@ class Render(io.ComfyNode):
         host.check_room(
             torch.Size(shape).numel() * 4,
             f"{len(motion)} frames of {shape[2]}x{shape[1]}",
-            "use Render Video, which needs no more for a long clip than for a short one, or trim the motion.",
+            "use Render Video, which needs no more memory for a long clip, or trim the motion.",
         )
         images = torch.empty(shape, device=host.result_device())
         done = 0
         blocks = host.render(renderer, source, motion, batch_size)
-        for block in host.watched(blocks, host.Progress(len(motion))):
+        for block in host.previewed(blocks, host.Progress(len(motion))):
             images[done : done + len(block)] = block
             done += len(block)
         return io.NodeOutput(images, float(motion.fps))
@@ -74,8 +71,8 @@ class RenderVideo(io.ComfyNode):
             node_id="IMTalkerRenderVideo",
             display_name="IMTalker Render Video",
             category="IMTalker/render",
-            description="Renders straight into a video with sound, in the same memory for any length. With crop and "
-            "background the face is pasted back into the picture it came from.",
+            description="Renders straight to a video with audio, in the same memory for any length. With crop and "
+            "background, the face is pasted back into the picture it came from.",
             inputs=[
                 *rendering_inputs(),
                 io.Float.Input(
@@ -84,30 +81,34 @@ class RenderVideo(io.ComfyNode):
                     min=0.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of the video. 0: the motion's. Another rate interpolates the motion, "
-                    "not the frames, so it stays sharp.",
+                    tooltip="Frame rate of the video. 0: that of the motion. Any other rate interpolates the motion, "
+                    "not the pixels, so frames stay sharp.",
                 ),
                 io.Int.Input(
                     "quality",
                     default=18,
                     min=0,
                     max=40,
-                    tooltip="H.264's constant rate factor: 0 is lossless and large, 18 looks lossless, 28 is small.",
+                    tooltip="H.264 quality (CRF); lower is better. 0: lossless, large; 18: looks lossless; 28: small.",
                 ),
                 io.Audio.Input(
-                    "audio", optional=True, tooltip="Sound of the video, cut or filled with silence to its length."
+                    "audio",
+                    optional=True,
+                    tooltip="Audio track, trimmed or padded with silence to the length of the video.",
                 ),
                 types.Crop.Input(
-                    "crop", optional=True, tooltip="Where Face Crop cut the portrait out; needs background as well."
+                    "crop", optional=True, tooltip="From Face Crop: where the face goes. Needs background too."
                 ),
                 io.Image.Input(
                     "background",
                     optional=True,
-                    tooltip="The whole picture the crop came from, or one for each frame; needs crop as well.",
+                    tooltip="The whole picture that was cropped, or one per frame. Needs crop too.",
                 ),
                 mark_input(),
             ],
-            outputs=[io.Video.Output(display_name="video", tooltip="For Save Video, which copies it without loss.")],
+            outputs=[
+                io.Video.Output(display_name="video", tooltip="For Save Video, which copies it without re-encoding.")
+            ],
         )
 
     @classmethod
@@ -128,43 +129,38 @@ class RenderVideo(io.ComfyNode):
         motion = motion.at_fps(fps or motion.fps)
         blocks = host.render(renderer, source, motion, batch_size)
         if (crop is None) != (background is None):
-            raise InputError("Connect crop and background of Render Video together, or neither: one needs the other.")
+            raise InputError("Render Video needs crop and background together: connect both, or neither.")
         if crop is not None:
             blocks = paste(blocks, background, crop, len(motion))
-        blocks = host.watched(blocks, host.Progress(len(motion)))
-        return io.NodeOutput(write(blocks, motion.fps, audio and types.sound(audio), quality, mark))
+        blocks = host.previewed(blocks, host.Progress(len(motion)))
+        return io.NodeOutput(write(blocks, motion.fps, audio and types.to_engine(audio), quality, mark))
 
 
 def mark_input() -> io.String.Input:
-    # optional, so that graphs from before it was there run as they did
+    # optional, so that graphs saved before it existed still run
     return io.String.Input(
         "mark",
         default="",
         optional=True,
-        tooltip="Small text, in plain letters, in the lower right corner of every frame, such as AI-generated. Empty: "
-        "none. The file's metadata says that it is synthetic either way.",
+        tooltip="Small label in the lower right corner of every frame, such as AI-generated; plain letters only. "
+        "Empty: no label. The file's metadata says that the video is synthetic either way.",
     )
 
 
 def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: int = 18, text: str = "") -> Input.Video:
-    """The frames as a temporary file, tagged as synthetic; nothing is left of it where rendering stops on the way."""
+    """Writes the frames to a temporary file tagged as synthetic; removed if rendering stops before the end."""
     path = folders.new_temporary(".mp4")
     write_video(path, mark(blocks, text), fps, audio, TAGS, crf=quality)
     return InputImpl.VideoFromFile(path)
 
 
 def paste(blocks: Iterator[Tensor], background: Tensor, crop: Crop | Sequence[Crop], count: int) -> Iterator[Tensor]:
-    """Frames of the background's size (1,H,W,3), one at a time."""
-    crops = [crop] if isinstance(crop, Crop) else crop
-    for what, found in (("background", len(background)), ("crop", len(crops))):
-        if found != 1 and found < count:
-            raise InputError(f"The {what} has {found} frames and the motion {count}: give 1 or {count}.")
-        if found > count:
-            log.warning("The %s has %d frames and the motion %d; it is cut.", what, found, count)
+    """Yields frames of the background's size (1,H,W,3), one at a time; `count` faces are expected."""
+    backgrounds = types.one_per_frame("The background of Render Video", background, count)
+    crops = types.one_per_frame("The crop of Render Video", crop, count)
     faces = (face for block in blocks for face in block)
-    for number, face in enumerate(faces):
-        picture, place = background[number % len(background)], crops[number % len(crops)]
-        yield paste_back(picture[None, ..., :3].float().cpu(), face[None].cpu(), place)[0]
+    for rendered, picture, square in zip(faces, backgrounds, crops, strict=False):
+        yield paste_back(picture[None, ..., :3].float().cpu(), rendered[None].cpu(), square)[0]
 
 
 NODES = [Render, RenderVideo]

@@ -1,4 +1,4 @@
-"""Speech to motion, and silence."""
+"""Sampling nodes: speech to motion, and silence to idle motion."""
 
 import math
 from dataclasses import replace
@@ -7,21 +7,22 @@ import torch
 from comfy_api.latest import io
 
 from ..imtalker import AudioFeatures, Control, Motion, Source
+from ..imtalker.idle import IDLE_SECONDS, idle, idle_frames
 from ..imtalker.models.generator import Listening
-from ..imtalker.motion import editing
 from . import host, types
 
 
 def sampling_inputs() -> list:
-    """The widgets that Sample Motion and Talking Head share."""
+    """The widgets of both Sample Motion and Talking Head."""
     return [
-        seed_input("Another seed gives another motion for the same speech; the same one repeats it."),
+        seed_input("A different seed gives a different take of the same speech; the same seed repeats it."),
         io.Int.Input(
             "steps",
             default=10,
             min=2,
             max=100,
-            tooltip="Points in time, the published nfe: 10 means 9 Euler steps. More is slower and hardly better.",
+            tooltip="Time points of the sampler (the published nfe): 10 means 9 Euler steps. More is slower with "
+            "little gain.",
         ),
         io.Float.Input(
             "cfg",
@@ -29,8 +30,8 @@ def sampling_inputs() -> list:
             min=0.0,
             max=20.0,
             step=0.1,
-            tooltip="How strongly the motion follows the speech. 0: the weights' own (v1 3.0, v2 2.0); 1: no guidance, "
-            "twice as fast.",
+            tooltip="How strongly the motion follows the speech. 0: the model's default (v1 3.0, v2 2.0); 1: no "
+            "guidance, twice as fast.",
         ),
     ]
 
@@ -48,23 +49,29 @@ class SampleMotion(io.ComfyNode):
             node_id="IMTalkerSampleMotion",
             display_name="IMTalker Sample Motion",
             category="IMTalker/motion",
-            description="Samples the motion of a talking head from speech, 2 seconds at a time.",
+            description="Generates the motion of a talking head from speech, 2 seconds at a time.",
             inputs=[
                 types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
-                types.Source.Input("source", tooltip="The motion starts from this portrait's pose."),
-                types.AudioFeatures.Input("audio_features", tooltip="Speech; one frame of motion for each of its own."),
+                types.Source.Input("source", tooltip="The portrait; the motion starts from its pose."),
+                types.AudioFeatures.Input(
+                    "audio_features", tooltip="From Encode Audio; sets the length of the motion."
+                ),
                 *sampling_inputs(),
                 io.Combo.Input(
                     "control_end",
                     options=["hold", "zero"],
                     tooltip="What follows a control that is shorter than the speech. hold: its last value; zero: "
-                    "zeros, as published.",
+                    "zeros, as in the published code.",
                 ),
                 types.Control.Input(
-                    "control", optional=True, tooltip="Head pose, camera and gaze to follow; without it they are free."
+                    "control",
+                    optional=True,
+                    tooltip="Head pose, camera and gaze to follow; without it the model decides.",
                 ),
             ],
-            outputs=[types.Motion.Output(display_name="motion", tooltip="25 latents a second, for Render.")],
+            outputs=[
+                types.Motion.Output(display_name="motion", tooltip="25 latents a second, for Render and Render Video.")
+            ],
         )
 
     @classmethod
@@ -80,14 +87,15 @@ class SampleMotion(io.ComfyNode):
         control_end: str,
         control: Control | None = None,
     ) -> io.NodeOutput:
-        progress = host.Progress(windows(generator, len(audio_features)))
+        progress = host.Progress(window_count(generator, len(audio_features)))
         motion = sample_motion(
             generator, source, audio_features, seed, steps, cfg, progress, control=control, padding=control_end
         )
         return io.NodeOutput(motion)
 
 
-def windows(generator: host.Handle, frames: int) -> int:
+def window_count(generator: host.Handle, frames: int) -> int:
+    """Windows that the generator samples for so many frames of motion."""
     return math.ceil(frames / generator.model.config.window)
 
 
@@ -101,7 +109,7 @@ def sample_motion(
     progress: host.Progress,
     **control,
 ) -> Motion:
-    """One step of progress for each window."""
+    """Samples the motion; each window is one step of progress."""
     model = host.on_device(generator)
     latents = []
     for block in model.stream(audio_features, source, cfg=cfg or None, nfe=steps, seed=seed, **control):
@@ -113,16 +121,16 @@ def sample_motion(
 class IdleMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        low, high = editing.IDLE_SECONDS
+        low, high = IDLE_SECONDS
         return io.Schema(
             node_id="IMTalkerIdleMotion",
             display_name="IMTalker Idle Motion",
             category="IMTalker/motion",
-            description="Makes a portrait alive while nobody speaks: what the generator makes of silence, with a "
-            "gentle sway of the head.",
+            description="Keeps a portrait alive while nobody speaks: motion generated from silence, with a gentle sway "
+            "of the head.",
             inputs=[
                 types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
-                types.Source.Input("source", tooltip="The motion starts from this portrait's pose."),
+                types.Source.Input("source", tooltip="The portrait; the motion starts from its pose."),
                 io.Float.Input(
                     "seconds", default=4.0, min=low, max=high, step=0.1, tooltip="Length of the motion in seconds."
                 ),
@@ -132,23 +140,25 @@ class IdleMotion(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How far the head sways about facing the camera. 0: its pose is left to the model; 1: "
-                    "about 3 degrees, less where seconds is below 7.",
+                    tooltip="Size of a gentle sway, with the head facing the camera. 0: the model decides the pose; 1: "
+                    "about 3 degrees, less in clips under 7 s.",
                 ),
                 io.Boolean.Input(
                     "loop",
                     default=True,
-                    tooltip="Makes the last frame lead back to the first, for endless playing; it lasts as long.",
+                    tooltip="Makes the last frame lead back to the first, for endless playback. Keeps the length.",
                 ),
-                seed_input("Another seed gives another motion; the same one repeats it."),
+                seed_input("A different seed gives a different motion; the same seed repeats it."),
                 types.Control.Input(
                     "control",
                     optional=True,
-                    tooltip="Head pose, camera and gaze to follow; a head pose wins over sway.",
+                    tooltip="Head pose, camera and gaze to follow; its head pose overrides sway.",
                 ),
             ],
             outputs=[
-                types.Motion.Output(display_name="motion", tooltip="25 latents a second, for Render and Join Motion.")
+                types.Motion.Output(
+                    display_name="motion", tooltip="25 latents a second, for Join Motion and Render Video."
+                )
             ],
         )
 
@@ -164,9 +174,9 @@ class IdleMotion(io.ComfyNode):
         seed: int,
         control: Control | None = None,
     ) -> io.NodeOutput:
-        progress = host.Progress(windows(generator, editing.idle_frames(seconds, loop)))
+        progress = host.Progress(window_count(generator, idle_frames(seconds, loop)))
         model = host.on_device(generator, host.audio_memory(generator.model, seconds))
-        return io.NodeOutput(editing.idle(model, source, seconds, sway, loop, seed, control, progress.step))
+        return io.NodeOutput(idle(model, source, seconds, sway, loop, seed, control, progress.step))
 
 
 NODES = [SampleMotion, IdleMotion]

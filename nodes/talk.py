@@ -1,4 +1,4 @@
-"""The whole way in one node."""
+"""Talking Head: the whole pipeline in one node."""
 
 import math
 
@@ -19,18 +19,18 @@ class TalkingHead(io.ComfyNode):
             node_id="IMTalkerTalkingHead",
             display_name="IMTalker Talking Head",
             category="IMTalker",
-            description="A portrait and speech to a talking-head video: crop, encode, sample and render in one node.",
+            description="Turns a portrait and speech into a video, in one node: crop, encode, sample and render.",
             inputs=[
                 types.Renderer.Input("renderer", tooltip="From Load IMTalker Renderer."),
                 types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
-                io.Image.Input("image", tooltip="One picture with a face, of any size."),
+                io.Image.Input("image", tooltip="A picture with a face, of any size."),
                 io.Audio.Input("audio", tooltip="Speech of any length and sample rate."),
                 *sample.sampling_inputs(),
                 io.Combo.Input(
                     "crop",
                     options=["face", "none"],
                     tooltip="face: a square around the largest face. none: the middle square, for a picture that is "
-                    "cropped already.",
+                    "already cropped.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -38,18 +38,19 @@ class TalkingHead(io.ComfyNode):
                     min=1.0,
                     max=4.0,
                     step=0.05,
-                    tooltip="Side of the square as a multiple of the face's; the models were trained with 1.6.",
+                    tooltip="Side of the square as a multiple of the face's longer side; the models were trained with "
+                    "1.6.",
                 ),
                 io.Combo.Input(
                     "no_face",
                     options=["error", "whole picture"],
-                    tooltip="Where no face is found. error: stop and say so; whole picture: use its middle square.",
+                    tooltip="If no face is found. error: stops with a message; whole picture: uses its middle square.",
                 ),
                 render.mark_input(),
             ],
             outputs=[
-                io.Video.Output(display_name="video", tooltip="25 frames a second with the sound, for Save Video."),
-                io.Image.Output(display_name="preview", tooltip="The square that was cut out of the picture."),
+                io.Video.Output(display_name="video", tooltip="25 frames a second with the speech, for Save Video."),
+                io.Image.Output(display_name="preview", tooltip="The square cropped from the picture."),
             ],
         )
 
@@ -69,22 +70,22 @@ class TalkingHead(io.ComfyNode):
         no_face: str,
         mark: str = "",
     ) -> io.NodeOutput:
-        speech = types.sound(audio)
-        portrait = cut(image, renderer.model.config.input_size, crop, scale, no_face)
+        speech = types.to_engine(audio)
+        portrait = crop_portrait(image, renderer.model.config.input_size, crop, scale, no_face)
         source = encode.encode_source(renderer, portrait)
         frames = math.ceil(speech.seconds * FPS)
-        # a step for each window that is heard, sampled, and for each of its frames
-        windows = sample.windows(generator, frames)
+        # one step per window to encode, one per window to sample, one per frame to render
+        windows = sample.window_count(generator, frames)
         progress = host.Progress(2 * windows + frames)
-        heard = encode.listen(generator, speech, lambda done: progress.step(done * windows / frames))
-        motion = sample.sample_motion(generator, source, heard, seed, steps, cfg, progress)
-        blocks = host.watched(host.render(renderer, source, motion, 0), progress)
+        features = encode.listen(generator, speech, lambda done: progress.step(done * windows / frames))
+        motion = sample.sample_motion(generator, source, features, seed, steps, cfg, progress)
+        blocks = host.previewed(host.render(renderer, source, motion, 0), progress)
         video = render.write(blocks, motion.fps, speech, text=mark)
         return io.NodeOutput(video, portrait)
 
 
-def cut(image: Tensor, size: int, crop: str, scale: float, no_face: str) -> Tensor:
-    """The square of the face, or of the middle, (1,size,size,3)."""
+def crop_portrait(image: Tensor, size: int, crop: str, scale: float, no_face: str) -> Tensor:
+    """The square around the face, or from the middle: (1,size,size,3)."""
     image = check_image(image)
     if crop == "none":
         return apply_crop(image, centre_crop(*image.shape[1:3]), size)

@@ -1,6 +1,4 @@
-"""Head pose, camera and gaze of a person in a video, as a control for somebody else's motion."""
-
-from collections.abc import Iterator
+"""Tracking node: head pose, camera and gaze of a person in a video, as a control."""
 
 import torch
 from comfy_api.latest import Input, io
@@ -22,7 +20,7 @@ from . import folders, host, types
 from .control import NONE, chosen
 from .encode import Clip, open_video
 
-# bytes that L2CS-Net's largest maps of one batch need, six times 64 channels of half the side; SMIRK's are far smaller
+# bytes for a batch in L2CS-Net, the larger of the two: six float32 maps of 64 channels at half resolution
 WORKING_MEMORY = BATCH_SIZE * 6 * 64 * (L2CS_SIDE // 2) ** 2 * 4
 
 
@@ -33,27 +31,27 @@ class ControlFromVideo(io.ComfyNode):
             node_id="IMTalkerControlFromVideo",
             display_name="IMTalker Control From Video",
             category="IMTalker/control",
-            description="Reads head pose, camera and gaze off a person in a video or in images, for Sample Motion to "
-            "follow. By networks whose files you choose (SMIRK for pose and camera, L2CS-Net for gaze), or from the "
-            "landmarks of ComfyUI's own face nodes. Where the face is not seen, the last values are held.",
+            description="Reads head pose, camera and gaze from a person in a video or images, to steer Sample Motion. "
+            "Uses networks whose weights you add yourself (SMIRK for pose and camera, L2CS-Net for gaze), or landmarks "
+            "from ComfyUI's face nodes. While the face is hidden, the last values are held.",
             inputs=[
                 io.Combo.Input(
                     "smirk",
                     options=[NONE, *folders.model_files()],
-                    tooltip="SMIRK's weights in models/imtalker, as its authors publish them (SMIRK_em1.pt): head pose "
-                    "and camera. none: they come from landmarks (pose only) or control.",
+                    tooltip="SMIRK weights in models/imtalker, as published by its authors (SMIRK_em1.pt): reads head "
+                    "pose and camera. none: taken from landmarks (pose only) or control.",
                 ),
                 io.Combo.Input(
                     "gaze",
                     options=[NONE, *folders.model_files()],
-                    tooltip="L2CS-Net's weights in models/imtalker, as its authors publish them "
-                    "(L2CSNet_gaze360.pkl): direction of the eyes. none: the gaze comes from landmarks or control.",
+                    tooltip="L2CS-Net weights in models/imtalker, as published by its authors "
+                    "(L2CSNet_gaze360.pkl): reads eye direction. none: taken from landmarks or control.",
                 ),
                 io.Combo.Input(
                     "gaze_order",
                     options=list(GAZE_ORDERS),
-                    tooltip="Order of the gaze's two angles. as published: as L2CS-Net puts them out. swapped: "
-                    "exchanges them, if up and down should move the eyes sideways.",
+                    tooltip="Order of the two gaze angles. as published: as L2CS-Net outputs them; swapped: for "
+                    "weights with which looking up moves the eyes sideways.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -61,24 +59,26 @@ class ControlFromVideo(io.ComfyNode):
                     min=1.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of images, and of landmarks alone; a video brings its own.",
+                    tooltip="Frame rate of images, or of landmarks on their own; a video has its own.",
                 ),
-                io.Image.Input("images", optional=True, tooltip="The person's frames, in order; or connect video."),
+                io.Image.Input(
+                    "images", optional=True, tooltip="Frames of the person, in order. Connect these or video."
+                ),
                 io.Video.Input(
-                    "video", optional=True, tooltip="A video of the person; read from its file bit by bit. Or images."
+                    "video", optional=True, tooltip="Video of the person, streamed from disk. Connect this or images."
                 ),
                 types.FaceLandmarks.Input(
                     "landmarks",
                     optional=True,
-                    tooltip="From ComfyUI's Detect Face Landmarks (newer versions have it), of the same frames: where "
-                    "the face is, its pose and an estimate of its gaze; what SMIRK or L2CS-Net is chosen for comes "
-                    "from there. Without it a face detector looks for the largest face.",
+                    tooltip="From ComfyUI's Detect Face Landmarks (newer versions), for the same frames. Locates the "
+                    "face and gives its pose and a gaze estimate; SMIRK and L2CS-Net take precedence for what they "
+                    "read. Without landmarks, the largest face is detected and followed.",
                 ),
                 types.Control.Input(
-                    "control", optional=True, tooltip="Another control: gives the parts that are not read here."
+                    "control", optional=True, tooltip="Another control: fills in the parts that are not read here."
                 ),
             ],
-            outputs=[types.Control.Output(display_name="control", tooltip="For Sample Motion, or a further control.")],
+            outputs=[types.control_output()],
         )
 
     @classmethod
@@ -103,28 +103,26 @@ class ControlFromVideo(io.ComfyNode):
         control: Control | None = None,
     ) -> io.NodeOutput:
         if images is not None and video is not None:
-            raise InputError("Connect either images or video to Control From Video, not both: it reads one of the two.")
+            raise InputError("Control From Video reads one of the two: connect either images or video, not both.")
         clip = None if images is None else Clip(images, fps, len(images), None)
         clip = clip if video is None else open_video(video)
         nets = networks(smirk, gaze)
         if nets and clip is None:
-            raise InputError("SMIRK and L2CS-Net look at pictures: connect images or video to Control From Video.")
+            raise InputError("SMIRK and L2CS-Net need frames: connect images or video to Control From Video.")
         if not nets and landmarks is None:
             raise InputError(
-                "Control From Video has nothing to read with: choose a SMIRK or a gaze file from models/imtalker, or "
-                "connect landmarks."
+                "Control From Video has nothing to read with: choose a file for smirk or gaze, or connect landmarks."
             )
-        rate = clip.fps if clip else fps
-        found = [] if control is None else [control]
+        controls = [] if control is None else [control]
         if landmarks is not None:
-            found.append(control_from_landmarks(landmarks, rate, gaze_order))
+            controls.append(control_from_landmarks(landmarks, clip.fps if clip else fps, gaze_order))
         if nets:
-            found.append(read(clip, nets, landmarks, gaze_order))
-        return io.NodeOutput(merge(found))
+            controls.append(track(clip, nets, landmarks, gaze_order))
+        return io.NodeOutput(merge(controls))
 
 
 def networks(smirk: str, gaze: str) -> host.Handle | None:
-    """Those chosen as one model, so that ComfyUI has both on the device at a time."""
+    """The chosen networks as one model, so that ComfyUI keeps both on the device together."""
     loaders = {"smirk": (load_smirk, smirk), "l2cs": (load_l2cs, gaze)}
     paths = {key: (load, folders.weights_path(name, "")) for key, (load, name) in loaders.items() if name != NONE}
 
@@ -134,24 +132,18 @@ def networks(smirk: str, gaze: str) -> host.Handle | None:
     return host.load(build, "fp32", half=False) if paths else None
 
 
-def read(clip: Clip, nets: host.Handle, landmarks: dict | None, gaze_order: str) -> Control:
-    """Two passes over the clip, neither of which holds it in memory: where the face is, then what it does."""
+def track(clip: Clip, nets: host.Handle, landmarks: dict | None, gaze_order: str) -> Control:
+    """Streams the clip twice: first to locate the face (unless landmarks do), then to read pose and gaze."""
     count = clip.count or 1
     progress = host.Progress(count if landmarks is not None else 2 * count)
     if landmarks is None:
-        boxes = face_boxes(looked_at(clip, progress), model_dirs=folders.detector_folders())
+        boxes = face_boxes(host.counted(clip.pictures(), progress), model_dirs=folders.detector_folders())
     else:
         boxes = landmark_boxes(landmarks)
     models = host.on_device(nets, WORKING_MEMORY)
     return control_from_frames(
         clip.pictures(), boxes, clip.fps, **dict(models.items()), gaze_order=gaze_order, progress=progress.step
     )
-
-
-def looked_at(clip: Clip, progress: host.Progress) -> Iterator[Tensor]:
-    for picture in clip.pictures():
-        yield picture
-        progress.step()
 
 
 NODES = [ControlFromVideo]

@@ -25,7 +25,8 @@ import torch
 
 from ..errors import InputError
 from ..media.atomic import whole_file
-from .jobs import Job, Models, check_output
+from ..media.files import VIDEO_SUFFIXES, check_output
+from .jobs import Job, Models
 from .resume import weights_state
 
 log = logging.getLogger("imtalker")
@@ -118,7 +119,7 @@ def _job(given: dict[str, str], folder: Path) -> Job:
     for name, path in job.inputs().items():
         if not path.is_file():
             raise InputError(f"There is no file {path} ({name}).")
-    check_output(job.output)
+    check_output(job.output, *VIDEO_SUFFIXES)
     return job
 
 

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from .. import __doc__ as package_doc
 from ..errors import InputError
+from ..media.files import VIDEO_SUFFIXES, check_output
 from ..media.provenance import CERTIFICATE, KEY, find_signer
 from ..pipeline import Clip
 from ..version import __version__
 from ..weights.checkpoints import convert, inspect, models_folder
 from ..weights.download import download, plan
 from . import batch, resume
-from .jobs import DTYPES, Job, Models, check_output
+from .jobs import DTYPES, Job, Models
 
 log = logging.getLogger("imtalker")
 
@@ -151,7 +152,7 @@ def _reenact(options: argparse.Namespace) -> None:
 
 
 def _make(job: Job, options: argparse.Namespace) -> None:
-    check_output(job.output)
+    check_output(job.output, *VIDEO_SUFFIXES)
     models = _models(options)
 
     def make(first: int | None = None) -> Clip:

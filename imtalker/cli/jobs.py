@@ -49,14 +49,6 @@ class Job:
         return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
-def check_output(path: Path) -> None:
-    """What can be known before minutes of work: the folder and the kind of file."""
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist; create it or choose another.")
-    if path.suffix.lower() not in (".mp4", ".mov"):
-        raise InputError(f"{path} must end in .mp4 or .mov.")
-
-
 def read_control(job: Job) -> Control | None:
     """What steers the motion, from all of the job's files together; None where it names none."""
     given = []

@@ -5,7 +5,6 @@ At the end they are put together as they are, without encoding again, and the fo
 """
 
 import contextlib
-import hashlib
 import heapq
 import itertools
 import json
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.atomic import is_disk_full, whole_file
+from ..media.files import sha256_of
 from ..media.provenance import TAGS, find_signer
 from ..media.video import write_video
 from ..pipeline import SEGMENT_FRAMES, Clip
@@ -48,7 +48,7 @@ def fingerprint(job: Job, models: Models) -> dict:
     versions = {"imtalker": __version__, "torch": torch.__version__, "av": av.__version__}
     return {
         **settings,
-        "inputs": {name: _sha256(path) for name, path in job.inputs().items()},
+        "inputs": {name: sha256_of(path) for name, path in job.inputs().items()},
         "weights": weights_state(models),
         "device": find_device(models.device).type,
         "dtype": models.dtype,
@@ -215,14 +215,3 @@ def _packets(container, kind: str, stream) -> Iterator:
         if packet.dts is not None:
             packet.stream = stream
             yield packet
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as problem:
-        raise InputError(f"{path} cannot be read ({problem.strerror}): check the name and the folder.") from problem
-    return digest.hexdigest()

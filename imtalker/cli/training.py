@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from ..errors import InputError
+from ..media.files import check_output
 
 log = logging.getLogger("imtalker")
 
@@ -172,10 +173,7 @@ def _begin(options: argparse.Namespace):
     """Checks what can be checked before minutes of work, and starts Fabric with its processes."""
     from ..train.runtime import make_fabric
 
-    if options.output.suffix != ".safetensors":
-        raise InputError(f"{options.output} must end in .safetensors.")
-    if not options.output.parent.is_dir():
-        raise InputError(f"The folder {options.output.parent} does not exist; create it or choose another.")
+    check_output(options.output, ".safetensors")
     for name in ("steps", "minutes", "batch_size", "devices", "lr"):
         if (value := getattr(options, name)) is not None and not value > 0:
             raise InputError(f"--{name.replace('_', '-')} must be above 0, not {value}.")

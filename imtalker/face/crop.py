@@ -4,8 +4,9 @@ The crop (spec/model.md, "Pictures in"): a square of 1.6 x max(w, h) around the 
 Pictures are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixels from the picture's top left corner.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.image import to_float
+
+CROP_SCALE = 1.6  # side of the square over the longer side of the face box, as the weights were trained
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Crop:
     width: int
 
 
-def square_crop(box: Box, height: int, width: int, scale: float = 1.6) -> Crop:
+def square_crop(box: Box, height: int, width: int, scale: float = CROP_SCALE) -> Crop:
     """The square of `scale` x the box's longer side around it; it may leave the picture. From spec, "Pictures in"."""
     (x, y), size = box.center, scale * box.side
     return Crop(x - size / 2, y - size / 2, size, height, width)
@@ -78,6 +82,16 @@ def apply_crop(images: Tensor, crop: Crop | Sequence[Crop], size: int = 512, pad
         columns = _weights(crop.x, step, size, crop.width, pad)
         out[number] = _resample(image, rows, columns)
     return out
+
+
+def cropped_blocks(frames: Iterable[Tensor], crop: Crop, size: int, count: int) -> Iterator[Tensor]:
+    """Frames (H, W, 3), uint8 or float in 0..1, cut by one crop into blocks (n, size, size, 3) of up to `count` frames.
+
+    Each frame is cropped before they are stacked, so that a block of large frames costs no more than small ones.
+    """
+    frames = iter(frames)
+    while block := [apply_crop(to_float(frame)[None], crop, size) for frame in itertools.islice(frames, count)]:
+        yield torch.cat(block)
 
 
 def paste_back(

@@ -3,7 +3,6 @@
 Pictures are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixels from the picture's top left corner.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.files import sha256_of
 from .crop import Box
 
 logger = logging.getLogger("imtalker")
@@ -91,7 +91,7 @@ def _find_yunet(model_dirs: Sequence[str | Path], sha256: str = YUNET_SHA256) ->
         path = Path(folder) / YUNET_FILE
         if not path.is_file():
             continue
-        if hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+        if sha256_of(path) == sha256:
             return path
         logger.warning("%s is damaged or another version and is not used: delete it and download it again", path)
     return None

@@ -3,6 +3,7 @@
 Pictures are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixels from the picture's top left corner.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -13,10 +14,13 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
-from .crop import Box, Crop, centre_crop, square_crop
+from ..media.image import to_float
+from .crop import CROP_SCALE, Box, Crop, centre_crop, square_crop
 from .detectors import DetectorMissing, detect_faces, open_detector
 
 logger = logging.getLogger("imtalker")
+
+SEARCHED_FRAMES = 60  # search about this many frames for the face when one box serves the clip
 
 
 class FaceNotFound(InputError):
@@ -48,7 +52,7 @@ def choose_face(
 
 def find_crop(
     image: Tensor,
-    scale: float = 1.6,
+    scale: float = CROP_SCALE,
     which: str = "largest",
     index: int = 0,
     detector: str = "auto",
@@ -123,6 +127,28 @@ def steady_box(boxes: Sequence[Box | None]) -> Box:
     """One box for a whole video: the median of each edge over the frames that show the face. All None: FaceNotFound."""
     seen = _seen(boxes)
     return Box(*(median(getattr(box, edge) for box in seen) for edge in ("x0", "y0", "x1", "y1", "score")))
+
+
+def steady_crop(
+    frames: Iterable[Tensor],
+    count: int | None,
+    scale: float = CROP_SCALE,
+    which: str = "largest",
+    index: int = 0,
+    model_dirs: Sequence[str | Path] = (),
+) -> Crop:
+    """The one square that serves a whole clip of frames (H, W, 3), uint8 or float in 0..1: `steady_box` of its face.
+
+    count: frames in the clip, None where unknown; about SEARCHED_FRAMES of them are searched. Raises FaceNotFound,
+    DetectorMissing, and InputError for a clip without frames.
+    """
+    frames = map(to_float, frames)
+    first = next(frames, None)
+    if first is None:
+        raise InputError("The clip has no frames: choose another.")
+    every = max(1, (count or 0) // SEARCHED_FRAMES)
+    boxes = follow_face(itertools.chain([first], frames), which, index, model_dirs=model_dirs, every=every)
+    return square_crop(steady_box(boxes), *first.shape[:2], scale)
 
 
 def smooth_boxes(boxes: Sequence[Box | None], fps: float, seconds: float = 0.4) -> list[Box]:

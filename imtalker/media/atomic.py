@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
+from .files import check_output
 
 HEADER_ROOM = 16384
 
@@ -19,9 +20,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     Whatever goes wrong inside, an older file stays and nothing else is left behind. What a process killed before it
     could clean up has left of the same `path` is removed first. InputError: no such folder, disk full, not permitted.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"There is no folder {path.parent}: create it or choose another.")
+    path = check_output(path)
     # In the same folder, so that the move at the end is one step; the suffix tells FFmpeg the format.
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     remove_stale(path)

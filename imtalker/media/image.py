@@ -68,7 +68,7 @@ def check_image(image: Tensor) -> Tensor:
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise InputError(f"A picture must be uint8 or float in 0..1, this one is {image.dtype}: convert it first.")
     image = image.reshape(-1, *shape[-3:])
-    image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    image = to_float(image)
     if image.isnan().any():
         raise InputError(f"The picture of shape {shape} contains NaN: load it again or repair the node that made it.")
     image = image.clamp(0, 1)
@@ -76,6 +76,11 @@ def check_image(image: Tensor) -> Tensor:
         colour, alpha = image[..., :3], image[..., 3:]
         return colour * alpha + (1 - alpha)
     return image.expand(*image.shape[:-1], 3)
+
+
+def to_float(image: Tensor) -> Tensor:
+    """An image of any shape, uint8 or float in 0..1, as float32 in 0..1."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
 
 def resize(images: Tensor, size: int) -> Tensor:

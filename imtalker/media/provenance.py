@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .atomic import whole_file
+from .files import VIDEO_SUFFIXES, check_output
 
 if TYPE_CHECKING:
     import c2pa
@@ -117,11 +118,9 @@ class Signer:
         import c2pa
 
         path = Path(path)
-        output = path if output is None else Path(output)
         if not path.is_file():
             raise InputError(f"{path} does not exist.")
-        if output.suffix.lower() not in (".mp4", ".mov"):
-            raise InputError(f"{output} does not end in .mp4 or .mov: only these can be signed.")
+        output = check_output(path if output is None else output, *VIDEO_SUFFIXES)
         try:
             signing = self._signer(c2pa), c2pa.Builder(_manifest(output.name))
             with whole_file(output) as partial, signing[0] as signer, signing[1] as builder:

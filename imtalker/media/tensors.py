@@ -39,7 +39,7 @@ def read_tensors(path: str | Path) -> tuple[Tree, dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
-    if path.suffix in (".safetensors", ".sft"):
+    if path.suffix.lower() in (".safetensors", ".sft"):
         return read_safetensors(path)
     content = read_pickle(path)
     if not isinstance(content, dict):

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from .atomic import whole_file
 from .audio import Audio, AudioFile, decoded_frames, open_media, video_stream
+from .files import VIDEO_SUFFIXES, check_output
 from .resampling import BlockReader, resample_blocks
 
 if TYPE_CHECKING:
@@ -185,11 +186,7 @@ def write_video(
     name only when it is whole: whatever goes wrong, an older file stays and nothing else is left behind.
     InputError: no frames, sizes that differ, an unusable sound, an unknown suffix, no such folder, disk full.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".mp4", ".mov"):
-        raise InputError(f"{path} does not end in .mp4 or .mov: choose one of these.")
-    if not path.parent.is_dir():
-        raise InputError(f"There is no folder {path.parent}: create it or choose another.")
+    path = check_output(path, *VIDEO_SUFFIXES)
     rate = frame_rate(fps)
     sound = None if audio is None else Soundtrack(audio)
     pictures = _single_frames(frames)

@@ -4,10 +4,9 @@ A clip's folder is finished when its tracks file is there, which is written last
 """
 
 import hashlib
-import itertools
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..face.crop import Crop, apply_crop, centre_crop, square_crop
+from ..face.crop import Crop, centre_crop, cropped_blocks
 from ..face.detectors import DetectorMissing, point_finder
-from ..face.follow import follow_face, steady_box
+from ..face.follow import steady_crop
 from ..media.atomic import is_disk_full
 from ..media.audio import FPS, AudioFile
 from ..media.tensors import read_safetensors, save_safetensors
@@ -27,7 +26,7 @@ from ..models.generator import Generator
 from ..models.l2cs import GazeEncoder
 from ..models.renderer import Renderer
 from ..models.smirk import PoseEncoder
-from ..pipeline import CROP_SCALE, LOOKS, READ_AHEAD
+from ..pipeline import READ_AHEAD
 from ..tracking import control_from_frames, face_boxes
 from .data import FRAMES, TRACKS
 
@@ -153,7 +152,7 @@ def _prepare_clip(file: Path, folder: Path, how: Preparation, points, metadata: 
         tracks = {"crop": torch.tensor([crop.x, crop.y, crop.size])}
         (folder / FRAMES).mkdir(parents=True)
         motion, found, count = [], [], 0
-        for block in _blocks(reader, crop, how.size):
+        for block in cropped_blocks(reader, crop, how.size, READ_AHEAD):
             for frame in block:
                 pixels = (frame * 255).round().to(torch.uint8).numpy()
                 Image.fromarray(pixels).save(folder / FRAMES / f"{count:06}.jpg", quality=QUALITY)
@@ -180,16 +179,7 @@ def _prepare_clip(file: Path, folder: Path, how: Preparation, points, metadata: 
 def _crop(reader: VideoReader, how: Preparation) -> Crop:
     if how.crop == "none":
         return centre_crop(reader.height, reader.width)
-    every = max(1, (reader.frames or 0) // LOOKS)
-    boxes = follow_face(_floats(reader), model_dirs=how.model_dirs, every=every)
-    return square_crop(steady_box(boxes), reader.height, reader.width, CROP_SCALE)
-
-
-def _blocks(reader: VideoReader, crop: Crop, size: int) -> Iterator[Tensor]:
-    """Square frames (n,size,size,3)."""
-    frames = _floats(reader)
-    while block := list(itertools.islice(frames, READ_AHEAD)):
-        yield torch.cat([apply_crop(frame[None], crop, size) for frame in block])
+    return steady_crop(reader, reader.frames, model_dirs=how.model_dirs)
 
 
 def _trackers(reader: VideoReader, how: Preparation, count: int) -> dict[str, Tensor]:
@@ -200,7 +190,3 @@ def _trackers(reader: VideoReader, how: Preparation, count: int) -> dict[str, Te
 def _points(found, size: int) -> Tensor:
     """In 0..1 of the frame; not numbers where no face was seen."""
     return torch.full((5, 2), float("nan")) if found is None else torch.from_numpy(found).float() / size
-
-
-def _floats(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    return (frame.float() / 255 for frame in frames)

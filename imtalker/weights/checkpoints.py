@@ -1,6 +1,5 @@
 """Files of weights in, configured models out; and back."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..media.files import check_output, sha256_of
 from ..media.tensors import save_safetensors
 from ..models.config import GeneratorConfig, RendererConfig, to_dict
 from ..models.folding import fold
@@ -145,9 +145,7 @@ def convert(
     split_wav2vec: the audio encoder goes to a file of its own beside it, NAME.wav2vec2.safetensors.
     Returns the files written. Raises InputError for weights that `load_*` would refuse.
     """
-    to = Path(to)
-    if to.suffix != ".safetensors":
-        raise InputError(f"{to} must end in .safetensors.")
+    to = check_output(to, ".safetensors")
     weights = read_weights(file)
     if weights.config is None:
         raise InputError(f"{file} is {weights.describe()}; only renderers and generators are converted.")
@@ -158,7 +156,7 @@ def convert(
         for name, tensor in weights.tensors.items()
         if not UNUSED.search(name)
     }
-    metadata = _metadata(weights.kind, weights.config) | {"source_sha256": _sha256(file)}
+    metadata = _metadata(weights.kind, weights.config) | {"source_sha256": sha256_of(file)}
     outputs = {to: {name: tensor for name, tensor in tensors.items() if not name.startswith(AUDIO_PREFIX)}}
     audio = {name: tensor for name, tensor in tensors.items() if name.startswith(AUDIO_PREFIX)}
     if split_wav2vec and audio:
@@ -242,15 +240,3 @@ def _metadata(kind: str, config: RendererConfig | GeneratorConfig) -> dict[str, 
         "generation": config.generation,
         "config": json.dumps(to_dict(config)),
     }
-
-
-def _sha256(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

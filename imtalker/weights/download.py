@@ -4,7 +4,6 @@ Nothing here touches the network at import. Hugging Face's library resumes what 
 HF_TOKEN and HF_HUB_OFFLINE itself.
 """
 
-import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..face.detectors import YUNET_FILE, YUNET_SHA256
+from ..media.files import sha256_of
 
 logger = logging.getLogger("imtalker")
 
@@ -115,13 +115,7 @@ def _fetch(file: PublishedFile, to: Path, progress: Progress | None, missing: Se
 
 
 def _verify(file: PublishedFile, path: Path) -> None:
-    if file.sha256 is None:
-        return
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != file.sha256:
+    if file.sha256 is not None and sha256_of(path) != file.sha256:
         path.unlink()
         raise InputError(f"{path} is not the published file (its SHA-256 differs) and was removed: download it again.")
 

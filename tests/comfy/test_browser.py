@@ -61,13 +61,13 @@ def test_a_run_from_the_page_ends_with_a_video_to_play(page: Page, server, vue):
 def test_help_pages_are_where_the_page_looks_for_them(page: Page, server):
     nodes = [name for name, kind in server.get("/object_info").items() if kind["python_module"] == OURS]
     for name in nodes:
-        for path in (f"{name}/en.md", f"{name}/zh.md", f"{name}.md"):
+        for path in (f"{name}/zh.md", f"{name}.md"):
             assert page.page.request.get(f"http://{server.address}/extensions/{PACK}/docs/{path}").status == 200
 
 
 def test_help_opens_beside_the_graph(page: Page):
     page.load(shipped.read("talk_simple"))
-    assert "Common mistakes" in page.open_help("IMTalkerTalkingHead")
+    assert "Troubleshooting" in page.open_help("IMTalkerTalkingHead")
     page.page.wait_for_function(
         "() => document.querySelector('.node-help-content img[src$=\"node.jpg\"]')?.naturalWidth > 200", timeout=20000
     )

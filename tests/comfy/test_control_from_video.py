@@ -112,9 +112,9 @@ def test_the_motion_follows(server: Server):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "nothing to read with: choose a SMIRK or a gaze file"),
+        ({}, "nothing to read with: choose a file for smirk or gaze"),
         ({"video": ["video", 0], "images": ["images", 0], "smirk": SMIRK}, "either images or video"),
-        ({"smirk": SMIRK, "landmarks": ["landmarks", 0]}, "look at pictures: connect images or video"),
+        ({"smirk": SMIRK, "landmarks": ["landmarks", 0]}, "need frames: connect images or video"),
         ({"smirk": "renderer_v2.safetensors", "video": ["video", 0]}, "is a renderer (v2); a SMIRK encoder is wanted"),
         ({"gaze": SMIRK, "video": ["video", 0]}, "is a SMIRK encoder; an L2CS-Net is wanted"),
         ({"smirk": SMIRK, "images": ["images", 0], "landmarks": ["landmarks", 0]}, "3 frames where 18 face boxes"),

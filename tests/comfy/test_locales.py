@@ -1,35 +1,19 @@
-"""Names, tooltips and help pages say what the nodes are: all of it, in each language, and nothing else."""
+"""Names, tooltips and help pages: the English ones come from the schemas, the Chinese ones agree with them."""
 
 import json
 import re
 
-import pytest
+import help_tables
 import shipped
+from help_tables import LANGUAGES
 from server import ROOT, Server
 from test_nodes import OURS
 
-LANGUAGES = ("en", "zh")
+CHINESE = json.loads((ROOT / "locales/zh/nodeDefs.json").read_text("utf-8"))
 
 
-def nodes_of(server: Server) -> dict:
-    """As the locale files describe them, from the schemas."""
-    described = {}
-    for name, kind in server.get("/object_info").items():
-        if kind["python_module"] != OURS:
-            continue
-        inputs = kind["input"]["required"] | kind["input"].get("optional", {})
-        outputs = zip(kind["output_name"], kind["output_tooltips"], strict=True)
-        described[name] = {
-            "display_name": kind["display_name"],
-            "description": kind["description"],
-            "inputs": {key: {"name": key, "tooltip": options["tooltip"]} for key, (_, options) in inputs.items()},
-            "outputs": {str(slot): {"name": key, "tooltip": tip} for slot, (key, tip) in enumerate(outputs)},
-        }
-    return described
-
-
-def locale(language: str) -> dict:
-    return json.loads((ROOT / f"locales/{language}/nodeDefs.json").read_text())
+def kinds_of(server: Server) -> dict:
+    return {name: kind for name, kind in server.get("/object_info").items() if kind["python_module"] == OURS}
 
 
 def texts(tree: dict | str) -> list[str]:
@@ -40,50 +24,45 @@ def keys(tree: dict | str) -> dict | None:
     return {key: keys(value) for key, value in tree.items()} if isinstance(tree, dict) else None
 
 
-def test_english_is_what_the_schemas_say(server):
-    # where the page has English of its own, it shows that instead of the schema's
-    found, wanted = locale("en"), nodes_of(server)
-    assert found.keys() == wanted.keys()
-    for name, node in wanted.items():
-        assert found[name] == node, f"locales/en/nodeDefs.json: {name}"
+def test_every_text_is_there_in_both_languages(server):
+    english = {name: help_tables.schema_texts(kind) for name, kind in kinds_of(server).items()}
+    assert keys(CHINESE) == keys(english)
+    assert all(texts(english))
+    assert all(texts(CHINESE))
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_has_every_text(server, language):
-    assert keys(locale(language)) == keys(nodes_of(server))
-    assert all(texts(locale(language)))
+def test_tooltips_of_both_languages_explain_every_choice_of_a_combo(server):
+    for name, kind in kinds_of(server).items():
+        for language in (help_tables.schema_texts(kind), CHINESE[name]):
+            for key, spec in help_tables.inputs(kind).items():
+                tooltip = language["inputs"][key]["tooltip"]
+                assert [choice for choice in help_tables.choices(key, spec) if choice not in tooltip] == [], (name, key)
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_no_text_holds_what_the_page_would_take_for_code(language):
-    for text in texts(locale(language)):
+def test_the_page_shows_english_from_the_schemas_and_chinese_from_its_file(server):
+    offered = server.get("/i18n")
+    # texts of a locale would win over those of the schema
+    assert not offered.get("en", {}).get("nodeDefs", {}).keys() & kinds_of(server).keys()
+    assert offered["zh"]["nodeDefs"].items() >= CHINESE.items()
+
+
+def test_no_chinese_text_holds_what_the_page_would_take_for_code():
+    for text in texts(CHINESE):
         assert not re.search(r"[{}|@]", text), text
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_the_server_offers_the_texts(server, language):
-    offered = server.get("/i18n")[language]["nodeDefs"]
-    assert offered.items() >= locale(language).items()
+def test_help_pages_hold_the_tables_of_the_schemas(server):
+    for path, page in help_tables.expected_pages(server).items():
+        assert path.read_text("utf-8") == page, f"{path}: run python tests/comfy/help_tables.py"
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_every_node_has_a_help_page_of_all_its_inputs_and_outputs(server, language):
-    titles = {"en": ("## Inputs", "## Outputs"), "zh": ("## 输入", "## 输出")}[language]
-    for name, node in nodes_of(server).items():
-        page = (ROOT / f"web/docs/{name}/{language}.md").read_text()
-        assert page.startswith(f"# {locale(language)[name]['display_name']}\n"), name
-        for title, part in zip(titles, ("inputs", "outputs"), strict=True):
-            section = page.split(f"{title}\n")[1].split("\n## ")[0]
-            listed = re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE)
-            assert listed == [one["name"] for one in node[part].values()], (name, part)
-        shown = re.findall(r"^(?:Workflow: |工作流：)(.*)$", page, flags=re.MULTILINE)
-        assert set(re.findall(r"`(\w+)`", " ".join(shown))) <= set(shipped.NAMES), name
-
-
-def test_help_pages_in_other_languages_are_english(server):
-    pages = ROOT / "web/docs"
-    assert {path.name for path in pages.iterdir()} == {
-        name for node in nodes_of(server) for name in (node, f"{node}.md")
-    }
-    for page in pages.glob("*.md"):
-        assert page.read_text() == (pages / page.stem / "en.md").read_text()
+def test_every_node_has_a_help_page_and_nothing_else_has_one(server):
+    kinds = kinds_of(server)
+    assert {path.name for path in (ROOT / "web/docs").iterdir()} == {*kinds, *(f"{name}.md" for name in kinds)}
+    for name, kind in kinds.items():
+        titles = {"en": kind["display_name"], "zh": CHINESE[name]["display_name"]}
+        for key, language in LANGUAGES.items():
+            page = language.path(name).read_text("utf-8")
+            assert page.startswith(f"# {titles[key]}\n"), (name, key)
+            shown = re.findall(r"^(?:Workflow: |工作流：)(.*)$", page, flags=re.MULTILINE)
+            assert set(re.findall(r"`(\w+)`", " ".join(shown))) <= set(shipped.NAMES), name

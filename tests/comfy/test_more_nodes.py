@@ -202,11 +202,11 @@ class TestFace:
         graph["three"] = node("RepeatImageBatch", image=["crop", 0], amount=3)
         graph["two"] = node("RepeatImageBatch", image=["whole", 0], amount=2)
         graph = pasted(graph, ["three", 0], background=["two", 0])
-        assert "background of Paste Back has 2 frames where 3 are wanted" in refusal(server, graph)
+        assert "background of Paste Back has 2 frames but 3 are needed" in refusal(server, graph)
         graph["two"]["inputs"]["amount"] = 5
         before = len(server.log())
         assert len(pictures(server, run_all(server, graph), "save")) == 3
-        assert "has 5 frames where 3 are wanted; it is cut" in server.log()[before:]
+        assert "has 5 frames but only 3 are needed" in server.log()[before:]
         graph["paste"]["inputs"]["background"] = ["mask image", 0]
         assert len(pictures(server, run_all(server, graph), "save")) == 3
         graph["other"] = node("LoadImage", image="odd.png")

@@ -213,7 +213,7 @@ def test_out_of_memory_means_fewer_frames_at_once(server):
     assert probe(server, run.files("save")[0])["frames"] == 25
     assert "2 frames at a time" in server.log()
     graph["tight"]["inputs"]["frames"] = 0
-    assert "not enough free memory" in refusal(server, graph)
+    assert "Out of memory" in refusal(server, graph)
 
 
 def test_models_are_freed_on_request_and_come_back(server):

@@ -95,7 +95,7 @@ def test_smoothing_stills_jitter_bridges_gaps_and_does_not_lag():
     assert abs(shifts[int(np.argmin(errors))]) <= 1
 
 
-def follow(script, monkeypatch, **options):
+def follow_script(script, monkeypatch, **options):
     """follow_face over a video whose detections are `script`: what is tested is the following, not the finding."""
     found = iter(script)
     monkeypatch.setattr(follow, "open_detector", lambda *args: lambda frame: next(found))
@@ -110,13 +110,13 @@ def test_following_stays_with_one_person(monkeypatch):
     script = [[], *[[at(300 - 3 * n, 80), box] for n, box in enumerate(mine)]]
     script[4] = script[4][:1]  # only the other person is seen here
     script[6] = [at(56, 12)]  # and here only a speck in the right place
-    followed = follow(script, monkeypatch, which="left to right")
+    followed = follow_script(script, monkeypatch, which="left to right")
     assert followed == [None, *mine[:3], None, mine[4], None, *mine[6:]]
 
 
 def test_looking_at_some_frames_only(monkeypatch):
     script = [[Box(0, 0, 50, 50)], [Box(1, 0, 51, 50)]]
-    followed = follow([*script, [], []], monkeypatch, every=3)
+    followed = follow_script([*script, [], []], monkeypatch, every=3)
     assert followed == [script[0][0], None, None, script[1][0]]
 
 

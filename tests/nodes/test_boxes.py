@@ -81,5 +81,5 @@ def test_masks(boxes):
     assert (box.x0, box.y0, box.x1, box.y1) == (60, 20, 100, 40)
     assert none == []
     assert boxes.boxes_of_mask(mask[0], 3, 50, 100)[2][0].x0 == 30
-    with pytest.raises(boxes.InputError, match="2 masks do not go with 3 pictures"):
+    with pytest.raises(boxes.InputError, match="2 masks do not match 3 pictures"):
         boxes.boxes_of_mask(mask, 3, 50, 100)

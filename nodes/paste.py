@@ -1,0 +1,123 @@
+"""Paste Back: rendered faces back into the picture or video they were cropped from."""
+
+from collections.abc import Iterator
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..imtalker import InputError
+from ..imtalker.face.crop import Crop, paste_back
+from ..imtalker.media.image import check_image
+from . import host, types
+
+
+class PasteBack(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerPasteBack",
+            display_name="IMTalker Paste Back",
+            category="IMTalker/face",
+            description="Pastes rendered faces back into the picture or video they were cropped from, with a soft "
+            "edge. For long clips use crop and background of Render Video, which needs less memory.",
+            inputs=[
+                io.Image.Input("images", tooltip="Square frames from Render, of any size."),
+                io.Image.Input(
+                    "background",
+                    tooltip="The picture or video that went into Face Crop: one picture for all frames, or one frame "
+                    "per image. Extra frames are dropped.",
+                ),
+                types.Crop.Input("crop", tooltip="From Face Crop: where the faces go."),
+                io.Float.Input(
+                    "feather",
+                    default=0.15,
+                    min=0.0,
+                    max=0.5,
+                    step=0.01,
+                    tooltip="Width of the soft edge as a fraction of the square's side. 0: hard edge; 0.5: fades all "
+                    "the way to the middle.",
+                ),
+                io.Combo.Input(
+                    "shape",
+                    options=["ellipse", "square"],
+                    tooltip="Area to paste. ellipse: the ellipse that fills the square; square: all of it. A connected "
+                    "mask replaces both.",
+                ),
+                io.Float.Input(
+                    "colour_match",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How closely each face matches the colours of the background along the soft edge. 0: not "
+                    "at all; 1: fully.",
+                ),
+                io.Boolean.Input(
+                    "even_size",
+                    default=True,
+                    tooltip="Drops the last row or column if the height or width is odd, because video files need "
+                    "even sizes.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Area to paste, in white. It covers the square, not the whole picture. Any size; one mask, "
+                    "or one per image. It still fades out at the square's border.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="Whole pictures; identical to the background where the mask is black.",
+                ),
+                io.Mask.Output(display_name="mask", tooltip="How much of each pixel was pasted, 0 to 1."),
+            ],
+        )
+
+    @classmethod
+    @host.answer
+    def execute(
+        cls,
+        images: Tensor,
+        background: Tensor,
+        crop: Crop | list[Crop],
+        feather: float,
+        shape: str,
+        colour_match: float,
+        even_size: bool,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        count = len(images) if len(images) > 1 else len(background)
+        height, width = (side - side % 2 if even_size else side for side in background.shape[1:3])
+        host.check_room(
+            count * height * width * 4 * 4,
+            f"{count} frames of {width}x{height}",
+            "use Render Video with crop and background, which needs no more memory for a long clip.",
+        )
+        pictures = torch.empty(count, height, width, 3, device=host.result_device())
+        masks = torch.empty(count, height, width, device=host.result_device())
+        progress = host.Progress(count)
+        style = {"feather": feather, "shape": shape, "colour_match": colour_match}
+        for number, (picture, alpha) in enumerate(paste(images, background, crop, mask, count, style)):
+            pictures[number], masks[number] = picture[:height, :width], alpha[:height, :width]
+            progress.step(1, picture)
+        return io.NodeOutput(pictures, masks)
+
+
+def paste(
+    images: Tensor, background: Tensor, crop: Crop | list[Crop], mask: Tensor | None, count: int, style: dict
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pictures (H,W,3) and the masks used (H,W), one at a time. style: keyword arguments of `paste_back`."""
+    masks = None if mask is None else mask.reshape(-1, *mask.shape[-2:]).float()
+    if masks is not None and not masks.any():
+        raise InputError("The mask of Paste Back is empty, nothing would be pasted: paint the area to paste white.")
+    inputs = {"images": images, "background": background, "crop": crop, "mask": masks}
+    columns = [types.one_per_frame(f"{name} of Paste Back", value, count) for name, value in inputs.items()]
+    for face, picture, square, shade in zip(*columns, strict=True):
+        shade = None if shade is None else shade[None].cpu().clamp(0, 1)
+        pasted, alpha = paste_back(check_image(picture).cpu(), check_image(face).cpu(), square, shade, **style)
+        yield pasted[0], alpha[0]
+
+
+NODES = [PasteBack]
