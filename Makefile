@@ -1,14 +1,15 @@
-# Two commands do everything on a fresh machine; both make .venv once and reuse it.
-#   make demo   runs the main job, a portrait and a speech sound to a video
-#   make test   lints, and runs the whole suite
-# For a PyTorch other than the one below (a GPU build, say): make demo TORCH=torch
+# These commands work on a fresh machine; they create .venv once and reuse it.
+#   make demo    turns a drawn portrait and speech into a video
+#   make test    lints and runs the whole suite, as CI does
+#   make quick   the same without the tests of the avatar's training recipe, for daily work
+# For a different PyTorch than the one below (a GPU build, for example): make demo TORCH=torch
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint format fuzz
+.PHONY: demo test quick lint format fuzz
 
 $(VENV)/installed: pyproject.toml requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
@@ -32,6 +33,9 @@ format: $(VENV)/installed
 test: lint
 	$(PY) -m pytest tests
 
-# longer than the suite: spoiled files for every reader, and renders that are killed, stopped and out of disk
+quick: lint
+	$(PY) -m pytest tests -m "not recipe"
+
+# takes longer than the suite: corrupted files for every reader; renders that are killed, stopped or run out of disk
 fuzz: $(VENV)/installed
 	$(PY) -m pytest -s --override-ini python_files='fuzz_*.py' tests/fuzz

@@ -1,1 +1,1 @@
-"""Where the README's numbers come from: python -m benchmarks.{render,reenact,sample,end_to_end,memory} --help"""
+"""Benchmarks behind the README's numbers: python -m benchmarks.{render,reenact,sample,end_to_end,memory} --help"""

@@ -1,9 +1,10 @@
-"""Speech of any length to features: agreement with the whole clip, and memory: python -m benchmarks.audio --minutes 10
+"""Audio encoding in blocks: agreement with encoding the whole clip, and memory: python -m benchmarks.audio --minutes 10
 
-Blocks and windows are compared with transformers' own forward passes over --compared minutes; memory is that of a
-process of its own that encodes --minutes from a sound file.
+Blocks and windows are compared with transformers' own forward pass over --compared minutes. Memory is measured in a
+separate process that encodes --minutes from an audio file.
 """
 
+import argparse
 import json
 import time
 from pathlib import Path
@@ -21,13 +22,15 @@ from . import measure, models
 
 def main(arguments: list[str] | None = None) -> dict:
     parser = measure.parser(__doc__)
-    parser.add_argument("--minutes", nargs="*", type=float, default=[10])
-    parser.add_argument("--compared", type=float, default=2.5, help="minutes of the clip that is also computed whole")
-    parser.add_argument("--windows", nargs="+", type=int, default=[2304, 1152], help="frames that attend to each other")
-    parser.add_argument("--sound", type=Path, help="used by the command itself: one length, in this process")
+    parser.add_argument("--minutes", nargs="*", type=float, default=[10], help="clip lengths to measure memory at (10)")
+    parser.add_argument("--compared", type=float, default=2.5, help="minutes to compare (%(default)g)")
+    parser.add_argument(
+        "--windows", nargs="+", type=int, default=[2304, 1152], help="attention window lengths in frames (2304 1152)"
+    )
+    parser.add_argument("--sound", type=Path, help=argparse.SUPPRESS)
     options = measure.parse(parser, arguments)
     if options.sound:
-        print(json.dumps(one(options)))
+        print(json.dumps(measure_file(options)))
         return {}
     table = compare(options)
     command = ["benchmarks.audio", *(["--small"] if options.small else [])]
@@ -36,7 +39,7 @@ def main(arguments: list[str] | None = None) -> dict:
 
 
 def compare(options) -> list[dict]:
-    """Features in blocks, then in windows, against those of the whole clip at once."""
+    """Compares features computed in blocks, then in attention windows, with those of the whole clip."""
     generator = models.generator(options.generation, options.small).to(options.device)
     sound = drawn.speech(60 * options.compared)
     started = time.monotonic()
@@ -63,7 +66,7 @@ def compare(options) -> list[dict]:
 
 
 def differences(found: Tensor, expected: Tensor) -> dict[str, float]:
-    """Of features with a deviation of about 1: the largest, the root mean square relative to the whole's."""
+    """Differences of features whose deviation is about 1: largest, relative RMS, and largest step between frames."""
     error = found - expected
     return {
         "max_difference": error.abs().max().item(),
@@ -74,7 +77,7 @@ def differences(found: Tensor, expected: Tensor) -> dict[str, float]:
 
 @torch.inference_mode()
 def whole(generator, waveform: Tensor) -> Tensor:
-    """Features (T,hidden_size) as the specification has them, all at once, by transformers' own forward passes."""
+    """Features (T,hidden_size) of the whole clip by transformers' own forward pass, as in the specification."""
     wav2vec2, frames = generator.audio_encoder.wav2vec2, frame_count(len(waveform))
     x = normalise(waveform)
     x = torch.cat([x, x[-1:].expand(frames * SAMPLE_RATE // 25 - len(x))])
@@ -83,19 +86,20 @@ def whole(generator, waveform: Tensor) -> Tensor:
     return wav2vec2.encoder(wav2vec2.feature_projection(x.transpose(1, 2))[0]).last_hidden_state[0]
 
 
-def one(options) -> dict:
+def measure_file(options) -> dict:
+    """The row of one audio file, measured in this process."""
     generator = models.generator(options.generation, options.small).to(options.device)
-    # the import of transformers, and the first use of every kernel
+    # warm up: imports transformers and runs every kernel once
     generator.encode_audio(torch.zeros(1, 640), SAMPLE_RATE)
     cpu = torch.device("cpu")
     row = {"models_bytes": measure.peak_bytes(cpu)}
     started = time.monotonic()
     sound: Audio | AudioFile = AudioFile(options.sound)
-    heard = generator.listen(sound)
+    features = generator.listen(sound)
     row["first_pass"] = time.monotonic() - started
-    row["frames"] = sum(len(block) for block in heard.blocks())
+    row["frames"] = sum(len(block) for block in features.blocks())
     row["took"] = time.monotonic() - started
-    row["window"] = min(len(heard), generator.audio_encoder.window_frames())
+    row["window"] = min(len(features), generator.audio_encoder.window_frames())
     return row | measure.peaks(options.device)
 
 

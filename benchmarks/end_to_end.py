@@ -1,7 +1,7 @@
-"""A portrait and speech to an mp4 on disk, with the time to the first frame: python -m benchmarks.end_to_end
+"""From portrait and speech to an mp4 on disk, and the time to the first frame: python -m benchmarks.end_to_end
 
-The published side takes our audio features and our video writer (its own audio encoder does not run on today's
-transformers, and it writes with ffmpeg); what it is timed for besides is its own: the portrait, sampling, rendering.
+The published side uses our audio features and our video writer (its own audio encoder does not run on current
+transformers, and it writes with ffmpeg). Encoding the portrait, sampling and rendering are its own.
 """
 
 import statistics
@@ -21,7 +21,7 @@ from .reference import Published
 
 def main(arguments: list[str] | None = None) -> dict:
     parser = measure.parser(__doc__)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=10, help="length of the speech (%(default)g)")
     options = measure.parse(parser, arguments)
     speech, portrait = drawn.speech(options.seconds), drawn.portrait()
     batch = options.batch_size[0] if options.batch_size else None
@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> dict:
                 def theirs(generator=generator, side=renderer.config.input_size):
                     square = resize(portrait, side).permute(0, 3, 1, 2)
                     source = published.encode_source(square.to(options.device))
-                    heard = generator.encode_audio(speech.waveform, speech.sample_rate).features[None]
-                    latents = published.sample(heard.to(options.device), source[-1], generator.config.cfg)
+                    features = generator.encode_audio(speech.waveform, speech.sample_rate).features[None]
+                    latents = published.sample(features.to(options.device), source[-1], generator.config.cfg)
                     blocks = (published.render(source, latents[:, t]) for t in range(latents.shape[1]))
                     frames = (block.clamp(0, 1).permute(0, 2, 3, 1) for block in blocks)
                     write_video(Path(folder) / "published.mp4", frames, 25, speech)

@@ -1,8 +1,8 @@
-"""Every target for a GPU, part by part, in about 8 minutes: python -m benchmarks.gpu --reference PATH --json FILE
+"""Checks all GPU targets, part by part, in about 8 minutes: python -m benchmarks.gpu --reference PATH --json FILE
 
-Each part is a process of its own, so that a failure in one loses no other; what does not fit into --limit, and what a
-machine without CUDA cannot show, is "not run". Ratios need --reference (benchmarks/reference.py says what with). The
-JSON file holds all that the parts measured. Written without a GPU at hand, and not run on one yet.
+Each part runs in its own process, so a failure in one does not lose the others. Parts that do not fit into --limit or
+need CUDA where there is none are "not run". Ratios need --reference (see benchmarks/reference.py). The JSON file holds
+everything that the parts measured. Not run on a GPU yet.
 """
 
 import argparse
@@ -18,44 +18,53 @@ from pathlib import Path
 
 import torch
 
+Check = Callable[[list[dict]], tuple[float, bool] | None]
+
 
 @dataclass(frozen=True)
 class Part:
-    """A command, and for each target a function of its rows that gives (value, reached); None where rows lack it."""
+    """A command and its targets: functions of its rows that return (value, reached), or None if a column is missing."""
 
     arguments: list[str]
-    targets: dict[str, Callable[[list[dict]], tuple | None]]
-    cuda: bool = False  # shows nothing without
+    targets: dict[str, Check]
+    cuda: bool = False  # needs a CUDA device
     full_size: bool = False
-    small: list[str] = field(default_factory=list)  # in the place of the arguments that make it long
+    small: list[str] = field(default_factory=list)  # arguments for --small
 
 
-def at_least(target: float, column: str, side: str = "") -> Callable[[list[dict]], tuple | None]:
-    def look(rows: list[dict]) -> tuple | None:
+def at_least(target: float, column: str, side: str = "") -> Check:
+    """The smallest value of a column must reach the target."""
+
+    def check(rows: list[dict]) -> tuple | None:
         found = [row[column] for row in rows if column in row and row.get("side", "").startswith(side)]
         return (min(found), min(found) >= target) if found else None
 
-    return look
+    return check
 
 
-def at_most(target: float, column: str, side: str = "", **where) -> Callable[[list[dict]], tuple | None]:
-    def look(rows: list[dict]) -> tuple | None:
+def at_most(target: float, column: str, side: str = "", **where) -> Check:
+    """The largest value of a column must not exceed the target."""
+
+    def check(rows: list[dict]) -> tuple | None:
         rows = [row for row in rows if all(row.get(key) == value for key, value in where.items())]
         found = [row[column] for row in rows if column in row and row.get("side", "").startswith(side)]
         return (max(found), max(found) <= target) if found else None
 
-    return look
+    return check
 
 
-def flat(column: str) -> Callable[[list[dict]], tuple | None]:
-    def look(rows: list[dict]) -> tuple | None:
+def flat(column: str) -> Check:
+    """The values of a column must agree to 5 %."""
+
+    def check(rows: list[dict]) -> tuple | None:
         found = [row[column] for row in rows if column in row]
         return (max(found) / min(found), max(found) <= 1.05 * min(found)) if len(found) > 1 else None
 
-    return look
+    return check
 
 
-def above_models(rows: list[dict]) -> tuple | None:
+def above_models(rows: list[dict]) -> tuple[float, bool]:
+    """Host memory on top of the models must not exceed 2 GB."""
     found = max(row["host_bytes"] - row["models_bytes"] for row in rows)
     return found, found <= 2e9
 
@@ -63,7 +72,7 @@ def above_models(rows: list[dict]) -> tuple | None:
 BOTH = ["--dtype", "float16", "float32"]
 HALF = ["--dtype", "float16"]
 TINY = ["--frames", "2", "--rounds", "1"]
-# what matters most comes first: the time may not be enough for all
+# the most important first, in case the time runs out
 PARTS = {
     "golden": Part(
         ["gpu_checks", "golden", "--dtype", "float16", "bfloat16"],
@@ -90,7 +99,7 @@ PARTS = {
         ["gpu_checks", "graph"],
         {
             "steps are recorded": at_least(1, "recorded"),
-            "and again after the weights have moved": at_least(1, "recorded_again"),
+            "steps are recorded again after the weights have moved": at_least(1, "recorded_again"),
             "replayed motion = plain to 1e-3": at_most(1e-3, "max_difference"),
         },
         cuda=True,
@@ -122,7 +131,7 @@ PARTS = {
         small=["reenact", *TINY],
     ),
     "peak": Part(
-        # without the published code beside it
+        # without the published code in memory
         ["render", *HALF, "--batch-size", "8", "--frames", "64", "--rounds", "1"],
         {"render, float16, batch 8: <= 2.5 GB on the device": at_most(2.5e9, "peak_bytes")},
         cuda=True,
@@ -145,10 +154,12 @@ def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reference", type=Path, metavar="PATH", help="checkout of the published code")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--limit", type=float, default=480, metavar="SECONDS", help="no part goes on beyond")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="written anew after every part")
-    parser.add_argument("--small", action="store_true", help="tiny models: checks the command, measures nothing")
+    parser.add_argument(
+        "--limit", type=float, default=480, metavar="SECONDS", help="time limit of all parts (%(default)g)"
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run (all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="updated after every part")
+    parser.add_argument("--small", action="store_true", help="tiny models, to try the command")
     options = parser.parse_args(arguments)
     cuda = torch.device(options.device).type == "cuda"
     machine = torch.cuda.get_device_name(options.device) if cuda else platform.processor() or platform.machine()
@@ -167,14 +178,20 @@ def main(arguments: list[str] | None = None) -> dict:
         error = None if found or why else tail.strip().splitlines()[-1:] or ["no output"]
         seconds = time.monotonic() - started
         result["parts"][name] = {"seconds": seconds, "not_run": why, "error": error, "output": tail, **found}
-        for target, look in part.targets.items():
-            seen = look(found["rows"]) if found else None
-            state = "not run" if why else "ERROR" if error else "not run" if seen is None else "pass"
-            state = "FAIL" if seen and not seen[1] else state
-            why_not = why or (error[0] if error else "needs --reference" if seen is None else "")
-            row = {"part": name, "target": target, "state": state, "value": seen[0] if seen else None, "why": why_not}
+        for target, check in part.targets.items():
+            outcome = check(found["rows"]) if found else None
+            state = "not run" if why else "ERROR" if error else "not run" if outcome is None else "pass"
+            state = "FAIL" if outcome and not outcome[1] else state
+            why_not = why or (error[0] if error else "needs --reference" if outcome is None else "")
+            row = {
+                "part": name,
+                "target": target,
+                "state": state,
+                "value": outcome[0] if outcome else None,
+                "why": why_not,
+            }
             result["targets"].append(row)
-            value = f"{float(seen[0]):.4g}" if seen else why_not
+            value = f"{float(outcome[0]):.4g}" if outcome else why_not
             print(f"{state:8} {name:11} {target:55} {value}  ({seconds:.0f} s)", flush=True)
         if options.json:
             options.json.write_text(json.dumps(result, indent=1))
@@ -182,13 +199,13 @@ def main(arguments: list[str] | None = None) -> dict:
 
 
 def run(name: str, part: Part, options: argparse.Namespace, limit: float) -> tuple[dict, str]:
-    """What the part's command saved, {} where it failed, and the end of what it printed."""
+    """What the part's command saved, {} if it failed, and the end of its output."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
         arguments = part.small if options.small and part.small else part.arguments
         command = [sys.executable, "-m", f"benchmarks.{arguments[0]}", *arguments[1:], "--json", str(file)]
         command += ["--device", options.device]
-        # memory is tiny by itself
+        # the memory benchmark is small by default
         command += ["--small"] if options.small and name != "memory" else []
         if options.reference and name in WITH_REFERENCE:
             command += ["--reference", str(options.reference)]
@@ -196,7 +213,7 @@ def run(name: str, part: Part, options: argparse.Namespace, limit: float) -> tup
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit)
             output = done.stdout
         except subprocess.TimeoutExpired:
-            return {}, f"took longer than the {limit:.0f} s that were left"
+            return {}, f"took longer than the remaining {limit:.0f} s"
         saved = file.read_text() if file.is_file() and done.returncode == 0 else "{}"
     return json.loads(saved), output[-6000:]
 

@@ -1,6 +1,6 @@
-"""What only a GPU can show, against the plain way on the same GPU: python -m benchmarks.gpu_checks triton|graph|golden
+"""Checks GPU-only code against plain PyTorch on the same GPU: python -m benchmarks.gpu_checks triton|graph|golden
 
-`python -m benchmarks.gpu` runs them with everything else.
+`python -m benchmarks.gpu` runs them with all other parts.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> dict:
 
 @torch.inference_mode()
 def triton(options) -> list[dict]:
-    """The Triton kernel against the blocks, at the size of a rendered batch of 8; ties, huge and tiny inputs."""
+    """The Triton kernel against the blocks, at the size of a rendered batch of 8, with ties, huge and tiny inputs."""
     device = options.device
     kernel = backend._triton_kernel(device)
     if kernel is None:
@@ -42,7 +42,7 @@ def triton(options) -> list[dict]:
         for scale in (0.0, 1e-3, 1.0, 30.0):
             for tied in (False, True):
                 q, k, v = (torch.randn(n, 8, 4096, 16, generator=random) for n in (8, 1, 1))
-                if tied:  # every key three times over: the first of them must be chosen
+                if tied:  # every key three times: the first copy must win
                     k = k[:, :, : (4096 + 2) // 3].repeat(1, 1, 3, 1)[:, :, :4096]
                 q, k, v = ((x * scale if x is q else x).to(device, dtype).contiguous() for x in (q, k, v))
                 output, match = kernel(q, k, v)
@@ -57,18 +57,18 @@ def triton(options) -> list[dict]:
 
 
 def graph(options) -> list[dict]:
-    """Recorded sampling against plain: results, also after the weights have moved and come back; seconds; memory."""
+    """Recorded sampling against plain: results, also after the weights have moved away and back; seconds; memory."""
     table = []
     for generation in ("v2", "v1"):
         for dtype in (torch.float32, torch.float16):
             generator = models.generator(generation, options.small).to(options.device, dtype)
             random = torch.Generator("cpu").manual_seed(5)
-            heard = AudioFeatures(torch.randn(500, generator.config.audio.hidden_size, generator=random))
+            features = AudioFeatures(torch.randn(500, generator.config.audio.hidden_size, generator=random))
             motion = torch.randn(1, generator.config.motion_size, generator=random)
             source = SimpleNamespace(motion=motion, generation=generation)
 
-            def work(generator=generator, heard=heard, source=source, cfg=None):
-                return generator.sample(heard, source, cfg=cfg).latents
+            def work(generator=generator, features=features, source=source, cfg=None):
+                return generator.sample(features, source, cfg=cfg).latents
 
             with _plain():
                 expected, other = work(), work(cfg=1.0)
@@ -90,21 +90,21 @@ def graph(options) -> list[dict]:
 
 
 def golden(options) -> list[dict]:
-    """Golden frames: float32 (no TF32) against the figures, and half precision against our float32 here."""
+    """Golden frames: float32 (no TF32) against the golden numbers, and half precision against our own float32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     table = []
     for generation in ("v2", "v1"):
         figures = load_file(GOLDEN / f"{generation}.safetensors")
         motion = Motion(figures["render.latents"], generation=generation)
         renderer = models.renderer(generation, False).to(options.device)
-        picture = models.waves(101, renderer.config.input_size)
-        frames = renderer.render(renderer.encode_source(picture), motion)
+        image = models.waves(101, renderer.config.input_size)
+        frames = renderer.render(renderer.encode_source(image), motion)
         kept = frames.permute(0, 3, 1, 2)[:, :, ::8, ::8]
         difference = (kept - figures["render.frames.sub8"]).abs().max().item()
         table.append({"generation": generation, "dtype": "float32", "max_difference": difference})
         for dtype in set(options.dtype) - {"float32"}:
             renderer.to(dtype=measure.DTYPES[dtype])
-            found = renderer.render(renderer.encode_source(picture), motion)
+            found = renderer.render(renderer.encode_source(image), motion)
             each = [measure.agreement(a, b)["psnr"] for a, b in zip(found, frames)]
             table.append({"generation": generation, "dtype": dtype, "lowest_psnr": min(each), "frames": len(each)})
     return table
@@ -123,7 +123,7 @@ def _plain():
 
 
 def _milliseconds(work: Callable[[], object], options) -> float:
-    """The shortest of --rounds, after one to warm up."""
+    """The shortest of --rounds rounds, after a warm-up."""
     found = measure.alternate({"work": work}, options.rounds, options.device)
     return 1000 * min(found["work"]["seconds"])
 

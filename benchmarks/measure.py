@@ -1,4 +1,4 @@
-"""Command line, alternating timings, memory, agreement and output shared by the benchmarks."""
+"""What the benchmarks share: command line, alternating timings, memory, agreement and output."""
 
 import argparse
 import functools
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from imtalker.drawn import example as drawn
 from imtalker.errors import InputError
+from imtalker.train.losses import psnr
 
 from .stages import seconds_by_stage
 
@@ -29,16 +30,16 @@ GFLOP_PER_FRAME = 124  # motion decode, transfer and synthesis of one full-size 
 
 def parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--reference", type=Path, metavar="PATH", help="checkout of the published code, timed too")
-    parser.add_argument("--generation", choices=("v1", "v2"), default="v2")
+    parser.add_argument("--reference", type=Path, metavar="PATH", help="checkout of the published code to compare with")
+    parser.add_argument("--generation", choices=("v1", "v2"), default="v2", help="of the models (%(default)s)")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["float32"])
-    parser.add_argument("--batch-size", nargs="+", type=int, help="default: the engine's own choice")
-    parser.add_argument("--frames", type=int, help="frames a round; default 4 on a CPU, 100 elsewhere")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--profile", action="store_true", help="where the time goes, by stage, module and operation")
-    parser.add_argument("--small", action="store_true", help="a tiny model: checks the command, measures nothing")
+    parser.add_argument("--batch-size", nargs="+", type=int, help="frames per batch (the engine's own choice)")
+    parser.add_argument("--frames", type=int, help="frames per round (4 on a CPU, 100 elsewhere)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds after a warm-up (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table to a file")
+    parser.add_argument("--profile", action="store_true", help="show time by stage, module and operation")
+    parser.add_argument("--small", action="store_true", help="tiny models, to try the command")
     return parser
 
 
@@ -47,12 +48,12 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argpa
     options.device = torch.device(options.device)
     options.frames = options.frames or (4 if options.device.type == "cpu" else 100)
     if options.small and options.reference:
-        raise InputError("The published code has one size only: leave out --small or --reference.")
+        raise InputError("The published code has no small size: leave out --small or --reference.")
     return options
 
 
 def run(main: Callable[[list[str] | None], dict]) -> None:
-    """Runs a benchmark as a command: a person's mistake is one sentence."""
+    """Runs a benchmark as a command; a user mistake ends it with one sentence."""
     try:
         main(None)
     except InputError as error:
@@ -65,10 +66,10 @@ def synchronise(device: torch.device) -> None:
 
 
 def alternate(sides: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, dict]:
-    """Seconds of every round of every side, and its peak memory; the order turns round by round."""
+    """Seconds of every round of each side, and its peak memory; every other round runs in reverse order."""
     found = {name: {"seconds": [], "peak_bytes": None} for name in sides}
     for run in sides.values():
-        run()  # warm
+        run()  # warm-up
     for number in range(rounds):
         for name in list(sides)[:: -1 if number % 2 else 1]:
             reset_peak(device)
@@ -85,12 +86,12 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    with suppress(OSError):  # Linux: the peak of resident memory starts anew
+    with suppress(OSError):  # Linux: resets the peak of resident memory
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Device memory on CUDA, all models of the process included; resident memory elsewhere; 0 if unknown."""
+    """Peak device memory on CUDA, including all models of the process; resident memory elsewhere; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -101,13 +102,13 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def peaks(device: torch.device) -> dict[str, int]:
-    """The columns host_bytes and, on CUDA, device_bytes: this process's peaks so far."""
+    """The columns host_bytes and, on CUDA, device_bytes: the peaks of this process so far."""
     row = {"host_bytes": peak_bytes(torch.device("cpu"))}
     return row | ({"device_bytes": peak_bytes(device)} if device.type == "cuda" else {})
 
 
 def by_length(command: list[str], options: argparse.Namespace, minutes: list[float]) -> list[dict]:
-    """A row for each length: what `command`, in a process of its own, prints last when given --sound FILE."""
+    """A row for each length: the last line that `command` prints for --sound FILE, each in its own process."""
     command = [sys.executable, "-m", *command, "--device", str(options.device), "--generation", options.generation]
     table = []
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +121,7 @@ def by_length(command: list[str], options: argparse.Namespace, minutes: list[flo
 
 
 def write_sound(path: Path, minutes: float) -> None:
-    """A WAV file of 10 s of speech over and over, written without ever holding it whole."""
+    """Writes 10 s of speech, repeated, to a WAV file without holding it whole in memory."""
     voice = drawn.speech(10)
     pcm = (voice.waveform[0] * 32767).short().numpy()
     left = round(60 * minutes * voice.sample_rate)
@@ -133,7 +134,7 @@ def write_sound(path: Path, minutes: float) -> None:
 
 
 def rows(found: dict[str, dict], frames: int, baseline: str | None) -> list[dict]:
-    """Medians; the ratio is the median over rounds of baseline seconds / own seconds."""
+    """A row of medians for each side; the ratio is the median over rounds of baseline seconds / own seconds."""
     table = []
     for name, side in found.items():
         seconds = statistics.median(side["seconds"])
@@ -152,18 +153,14 @@ def rows(found: dict[str, dict], frames: int, baseline: str | None) -> list[dict
 
 
 def agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
-    """Of values in 0..1."""
-    difference = (ours.double() - theirs.double()).abs()
-    error = difference.square().mean().item()
-    return {
-        "max_difference": difference.max().item(),
-        "psnr": float("inf") if error == 0 else -10 * torch.tensor(error).log10().item(),
-    }
+    """Largest difference and PSNR in dB, over all values (in 0..1) together."""
+    ours, theirs = ours.double().flatten()[None], theirs.double().flatten()[None]
+    return {"max_difference": (ours - theirs).abs().max().item(), "psnr": psnr(ours, theirs)}
 
 
 @torch.inference_mode()
 def arithmetic_limit(device: torch.device, dtype: torch.dtype, small: bool) -> dict[str, float]:
-    """GFLOP/s of a large matrix product and a large convolution here and now."""
+    """GFLOP/s of a large matrix product and of a large convolution on this device."""
     n = 256 if small else 2048 if device.type == "cpu" else 8192
     a = torch.randn(n, n, device=device, dtype=dtype)
     side, channels = (16, 32) if small else (64, 256) if device.type == "cpu" else (128, 512)
@@ -189,7 +186,7 @@ def arithmetic_limit(device: torch.device, dtype: torch.dtype, small: bool) -> d
 
 @contextmanager
 def stages(model: nn.Module, device: torch.device, depth: int, found: dict[str, float]):
-    """Adds the seconds inside every module down to `depth` to `found`, synchronised; children count in parents too."""
+    """Adds to `found` the synchronised seconds inside each module down to `depth`, children included."""
     handles, started = [], {}
 
     def enter(name):
@@ -218,9 +215,9 @@ def stages(model: nn.Module, device: torch.device, depth: int, found: dict[str, 
 
 
 def profile(model: nn.Module, work: Callable[[], object], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Prints and returns the seconds of `work` by stage, and by module of `model`; prints the costliest operations."""
+    """Prints and returns the seconds of `work` by stage and by module of `model`; prints the slowest operations."""
     by_stage = seconds_by_stage(work, functools.partial(synchronise, options.device))
-    print("\nby stage, one after the other:")
+    print("\nby stage, without overlap:")
     for name, seconds in by_stage.items():
         print(f"  {name:38} {1000 * seconds:10.2f} ms {seconds / by_stage['total']:6.1%}")
     found: dict[str, float] = {}
@@ -230,7 +227,7 @@ def profile(model: nn.Module, work: Callable[[], object], options: argparse.Name
         work()
     synchronise(options.device)
     total = time.perf_counter() - started
-    print(f"\nby module, children counted in their parents too, {total:.3f} s in all:")
+    print(f"\nby module, children included, {total:.3f} s in total:")
     for name, seconds in sorted(found.items()):
         print(f"  {name:32} {1000 * seconds:10.2f} ms {seconds / total:6.1%}")
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -238,15 +235,13 @@ def profile(model: nn.Module, work: Callable[[], object], options: argparse.Name
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as record:
         work()
-    # PyTorch 2.4 calls CUDA's column otherwise than its successors
-    device = "device" if hasattr(torch.autograd.profiler_util.FunctionEvent, "self_device_time_total") else "cuda"
-    order = f"self_{device}_time_total" if options.device.type == "cuda" else "self_cpu_time_total"
+    order = "self_device_time_total" if options.device.type == "cuda" else "self_cpu_time_total"
     print(record.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
     return {"stages": by_stage, "modules": found}
 
 
 def report(options: argparse.Namespace, what: str, table: list[dict], **more) -> dict:
-    """Prints one table, writes --json, and returns what it wrote."""
+    """Prints the table, writes --json, and returns what it wrote."""
     cuda = options.device.type == "cuda"
     machine = torch.cuda.get_device_name(options.device) if cuda else platform.processor() or platform.machine()
     print(f"{what}, {options.generation}, {machine}, {torch.get_num_threads()} threads, torch {torch.__version__}")

@@ -1,8 +1,9 @@
-"""Peak memory of talk() from a sound file to an mp4, by length: python -m benchmarks.memory --minutes 1 10 60
+"""Peak memory of talk() from an audio file to an mp4, by length: python -m benchmarks.memory --minutes 1 10 60
 
-Each length runs in a process of its own, on the tiny model unless --full-size.
+Each length runs in its own process, with tiny models unless --full-size.
 """
 
+import argparse
 import json
 from pathlib import Path
 
@@ -16,13 +17,13 @@ from . import measure, models
 
 def main(arguments: list[str] | None = None) -> dict:
     parser = measure.parser(__doc__)
-    parser.add_argument("--minutes", nargs="+", type=float, default=[1, 10])
-    parser.add_argument("--full-size", action="store_true")
-    parser.add_argument("--sound", type=Path, help="used by the command itself: one length, in this process")
+    parser.add_argument("--minutes", nargs="+", type=float, default=[1, 10], help="clip lengths (1 10)")
+    parser.add_argument("--full-size", action="store_true", help="full-size instead of tiny models")
+    parser.add_argument("--sound", type=Path, help=argparse.SUPPRESS)
     options = measure.parse(parser, arguments)
     options.small = not options.full_size
     if options.sound:
-        print(json.dumps(one(options)))
+        print(json.dumps(measure_file(options)))
         return {}
     command = ["benchmarks.memory", "--dtype", options.dtype[0]]
     command += ["--full-size"] if options.full_size else []
@@ -35,7 +36,8 @@ def main(arguments: list[str] | None = None) -> dict:
     return measure.report(options, "memory", table, **flat)
 
 
-def one(options) -> dict:
+def measure_file(options) -> dict:
+    """The row of one audio file, measured in this process."""
     dtype = measure.DTYPES[options.dtype[0]]
     renderer = models.renderer(options.generation, options.small).to(options.device, dtype)
     generator = models.generator(options.generation, options.small).to(options.device, dtype)

@@ -1,4 +1,4 @@
-"""What models and inputs every benchmark uses: full-size made-up weights, or tiny ones with --small."""
+"""Models and inputs shared by the benchmarks: full-size untrained weights, or tiny ones with --small."""
 
 import numpy as np
 import torch
@@ -25,20 +25,20 @@ def generator(generation: str, small: bool) -> Generator:
     return untrained_generator(GeneratorConfig(generation, 8, 8, 64, 2, 2, audio=AUDIO))
 
 
-def pictures(count: int, size: int) -> Tensor:
-    """(count,size,size,3) in 0..1: smooth random patterns."""
+def images(count: int, size: int) -> Tensor:
+    """Smooth random patterns, (count,size,size,3) in 0..1."""
     random = torch.Generator("cpu").manual_seed(5)
     coarse = torch.rand(count, 3, 9, 9, generator=random)
     return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
 
 
 def latents(count: int, size: int) -> Tensor:
-    """Motion latents (count,size)."""
+    """Random motion latents (count,size)."""
     return torch.randn(count, size, generator=torch.Generator("cpu").manual_seed(6))
 
 
 def waves(key: int, size: int) -> Tensor:
-    """The golden pictures (tests/golden/README.md): (1,size,size,3) in 0..1, sums of plane waves."""
+    """A golden image (tests/golden/README.md), (1,size,size,3) in 0..1: sums of plane waves."""
     rng = np.random.Generator(np.random.PCG64(key))
     y, x = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size), indexing="ij")
     channels = []

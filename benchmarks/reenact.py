@@ -1,4 +1,4 @@
-"""Driving pictures to motion to frames, ours against the published code: python -m benchmarks.reenact"""
+"""From driving frames to motion to frames, ours against the published code: python -m benchmarks.reenact"""
 
 import torch
 
@@ -12,7 +12,7 @@ def main(arguments: list[str] | None = None) -> dict:
     sides, frames = {}, {}
     for dtype in options.dtype:
         renderer = models.renderer(options.generation, options.small).to(options.device, measure.DTYPES[dtype])
-        driving = models.pictures(options.frames + 1, renderer.config.input_size)
+        driving = models.images(options.frames + 1, renderer.config.input_size)
         source = renderer.encode_source(driving[:1])
         for batch in options.batch_size or [None]:
 
@@ -22,11 +22,11 @@ def main(arguments: list[str] | None = None) -> dict:
             name = f"ours {dtype} batch {batch or 'auto'}"
             sides[name], frames[name] = ours, torch.cat(ours()).cpu()
     if published:
-        moved = driving.permute(0, 3, 1, 2).to(options.device)
-        reference = published.encode_source(moved[:1])
+        driving_frames = driving.permute(0, 3, 1, 2).to(options.device)
+        reference = published.encode_source(driving_frames[:1])
 
         def theirs():
-            return [published.render(reference, published.encode_motion(picture[None])) for picture in moved[1:]]
+            return [published.render(reference, published.encode_motion(frame[None])) for frame in driving_frames[1:]]
 
         sides["published"], frames["published"] = theirs, torch.cat(theirs()).cpu().permute(0, 2, 3, 1)
     found = measure.alternate(sides, options.rounds, options.device)

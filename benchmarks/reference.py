@@ -1,4 +1,4 @@
-"""The published code, run from a checkout outside this repository and never copied from, on the same made-up weights.
+"""Runs the published code from a checkout outside this repository, on the same untrained weights; no code is copied.
 
 It needs a few packages of its own: `pip install --no-deps --target FOLDER timm torchdiffeq`, then PYTHONPATH=FOLDER.
 """
@@ -21,25 +21,25 @@ from imtalker.models.config import PUBLISHED
 from imtalker.models.names import UNUSED
 from imtalker.weights.untrained import made_up, untrained_generator
 
-# imported by the published modules for training and plotting; nothing that is timed here calls them
+# the published modules import them for training and plotting; nothing timed here calls them
 UNUSED_PACKAGES = ("torchvision", "matplotlib")
 
 
 class Published:
-    """The published renderer and, once asked for, generator; float32, one frame a call, as published."""
+    """The published renderer and, after `load_generator`, generator: float32, one frame per call, as published."""
 
     def __init__(self, path: str | Path, generation: str, device: torch.device):
         self.path, self.device, self.generation = Path(path).resolve(), device, generation
         for file in ("renderer/models.py", "generator/FM.py"):
             if not (self.path / file).is_file():
-                raise InputError(f"{path} is no checkout of the published code: it has no {file}.")
+                raise InputError(f"{path} is no checkout of the published code: {file} is missing.")
         if str(self.path) not in sys.path:
             sys.path.insert(0, str(self.path))
         self.options = self._options()
         self.renderer = self._import("renderer.models").IMTRenderer(self.options)
         found = "v2" if any("down_block_0" in name for name in self.renderer.state_dict()) else "v1"
         if found != generation:
-            raise InputError(f"{path} is a checkout of generation {found}; choose --generation {found}.")
+            raise InputError(f"{path} is a checkout of generation {found}: use --generation {found}.")
         fill(self.renderer)
         self.renderer.to(device).eval()
 
@@ -51,7 +51,7 @@ class Published:
         except ImportError as error:
             raise InputError(f"The published code cannot be imported: {error}. See benchmarks/reference.py.") from error
         finally:
-            # transformers, for one, must not take a stand-in for the real package
+            # transformers, for example, must not mistake a stand-in for the real package
             sys.meta_path.remove(absent)
             for stand_in in [n for n, m in sys.modules.items() if getattr(m, "__loader__", None) is absent]:
                 del sys.modules[stand_in]
@@ -63,7 +63,7 @@ class Published:
         return options
 
     def load_generator(self) -> None:
-        """Builds the generator with its audio encoder, of the size its file would have."""
+        """Builds the generator with an audio encoder of the published size."""
         audio = untrained_generator(PUBLISHED["generator"][self.generation]).audio_encoder.wav2vec2
         with tempfile.TemporaryDirectory() as folder:
             audio.save_pretrained(folder)
@@ -73,10 +73,10 @@ class Published:
         self.generator.to(self.device).eval()
 
     @torch.no_grad()
-    def encode_source(self, picture: Tensor) -> tuple:
-        """(1,3,S,S) -> what a frame is made from: features, reference maps, identity, motion."""
-        features, identity = self.renderer.app_encode(picture)
-        motion = self.renderer.mot_encode(picture)
+    def encode_source(self, image: Tensor) -> tuple:
+        """Image (1,3,S,S) -> everything a frame is rendered from: features, reference maps, identity, motion."""
+        features, identity = self.renderer.app_encode(image)
+        motion = self.renderer.mot_encode(image)
         maps = self.renderer.mot_decode(self.renderer.id_adapt(motion, identity))
         return features, maps, identity, motion
 
@@ -88,31 +88,31 @@ class Published:
         return self.renderer.decode(driving, maps, features)
 
     @torch.no_grad()
-    def encode_motion(self, picture: Tensor) -> Tensor:
-        """(1,3,S,S) -> latent (1,32)."""
-        return self.renderer.mot_encode(picture)
+    def encode_motion(self, image: Tensor) -> Tensor:
+        """Image (1,3,S,S) -> latent (1,32)."""
+        return self.renderer.mot_encode(image)
 
     @torch.no_grad()
-    def sample(self, features: Tensor, motion: Tensor, cfg: float, nfe: int = 10) -> Tensor:
+    def sample(self, features: Tensor, motion: Tensor, cfg: float) -> Tensor:
         """Audio features (1,T,768) and the source's motion (1,32) -> motion latents.
 
-        The features are given: the published audio encoder does not run on transformers of 2025 and later.
+        It takes features because the published audio encoder does not run on transformers of 2025 and later.
         """
         self.generator.audio_encoder.inference = lambda audio, seq_len: features
         data = {"a": features.new_zeros(1, 640 * features.shape[1]), "ref_x": motion}
         data |= {"pose": None, "cam": None, "gaze": None}
-        return self.generator.sample(data, a_cfg_scale=cfg, nfe=nfe, seed=1)
+        return self.generator.sample(data, a_cfg_scale=cfg, nfe=10, seed=1)
 
 
-def fill(model: nn.Module, seed: int = 1) -> None:
-    """Made-up weights under the published names; constants and unused weights stay as the code makes them."""
+def fill(model: nn.Module) -> None:
+    """Fills in untrained weights under the published names; constants and unused weights stay as initialised."""
     tensors = {}
     for name, tensor in model.state_dict().items():
         if UNUSED.search(name):
             continue
         ours = re.sub(r"\.conv\.weight_g$", ".conv.parametrizations.weight.original0", name)
         ours = re.sub(r"\.conv\.weight_v$", ".conv.parametrizations.weight.original1", ours)
-        tensors[name] = made_up(ours, tuple(tensor.shape), seed)
+        tensors[name] = made_up(ours, tuple(tensor.shape), 1)
     model.load_state_dict(tensors, strict=False)
 
 
@@ -124,7 +124,7 @@ class _Name(type):
 
 
 class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Empty stand-ins for UNUSED_PACKAGES where they are not installed (it comes last in sys.meta_path)."""
+    """Imports empty stand-ins for UNUSED_PACKAGES that are not installed (it comes last in sys.meta_path)."""
 
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in UNUSED_PACKAGES:

@@ -1,4 +1,4 @@
-"""Frames from motion latents, ours against the published code: python -m benchmarks.render --reference PATH"""
+"""From motion latents to frames, ours against the published code: python -m benchmarks.render --reference PATH"""
 
 import torch
 
@@ -14,9 +14,9 @@ def main(arguments: list[str] | None = None) -> dict:
     sides, frames, facts = {}, {}, {}
     for dtype in options.dtype:
         renderer = models.renderer(options.generation, options.small).to(options.device, measure.DTYPES[dtype])
-        picture = models.pictures(1, renderer.config.input_size)
+        image = models.images(1, renderer.config.input_size)
         latents = models.latents(options.frames, renderer.config.motion_size)
-        source = renderer.encode_source(picture)
+        source = renderer.encode_source(image)
         motion = Motion(latents, generation=options.generation)
         for batch in options.batch_size or [None]:
             name = f"ours {dtype} batch {batch or 'auto'}"
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> dict:
             frames[name] = renderer.render(source, motion, batch)
             facts[name] = {"dtype": dtype, "batch": str(batch or "auto")}
     if published:
-        reference = published.encode_source(picture.permute(0, 3, 1, 2).to(options.device))
+        reference = published.encode_source(image.permute(0, 3, 1, 2).to(options.device))
         moved = latents.to(options.device)
 
         def theirs():

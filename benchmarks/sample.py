@@ -1,6 +1,6 @@
-"""Motion for speech, ours against the published code: python -m benchmarks.sample [--seconds 10]
+"""From speech to motion, ours against the published code: python -m benchmarks.sample [--seconds 10]
 
-Both sides sample from the same audio features; encoding the audio is timed for ours alone.
+Both sides sample from the same audio features; only ours is also timed with encoding the audio.
 """
 
 from imtalker.drawn import example as drawn
@@ -11,13 +11,13 @@ from .reference import Published
 
 def main(arguments: list[str] | None = None) -> dict:
     parser = measure.parser(__doc__)
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=10, help="length of the speech (%(default)s)")
     options = measure.parse(parser, arguments)
     options.frames = 25 * options.seconds
     speech = drawn.speech(options.seconds)
-    picture = models.pictures(1, 64)
+    image = models.images(1, 64)
     renderer = models.renderer(options.generation, options.small)
-    source = renderer.encode_source(picture)
+    source = renderer.encode_source(image)
     published = Published(options.reference, options.generation, options.device) if options.reference else None
     sides = {}
     for dtype in options.dtype:
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> dict:
     table = measure.rows(found, options.frames, "published" if published else None)
     for row in table:
         if "with audio" in row["side"]:
-            row.pop("ratio", None)  # the published side is timed without
+            row.pop("ratio", None)  # the published side does not encode audio
     more = measure.profile(generator, with_audio, options) if options.profile else {}
     return measure.report(options, "sample", table, **more)
 

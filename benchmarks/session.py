@@ -1,10 +1,10 @@
-"""Live sessions: how soon a frame comes, whether real time holds, and what chunks cost against the offline motion.
+"""Live sessions: latency, real-time factor, and how far motion in chunks differs from offline motion.
 
     python -m benchmarks.session --chunk 0.2 0.4 0.8 2 [--small] [--device cuda] [--generation v1]
 
-Motion is timed chunk by chunk with the history full, rendering apart: the first frame is motion + first batch.
-Made-up weights hardly hear (speech moves their conditions by 1 %). --stress brings their projected speech to zero mean
-and unit deviation, which magnifies all that a live session hears differently about 70 times: a worst case.
+Motion is timed chunk by chunk with a full history, rendering separately: the first frame takes motion + first batch.
+Untrained weights hardly react to speech (it moves their conditions by 1 %). --stress standardises their projected
+speech, which magnifies any difference in what a live session hears about 70 times: a worst case.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from . import models
 from .measure import synchronise
 
 
-class Recorder:
-    """In the renderer's place: hands latents through, one block a chunk."""
+class LatentRenderer:
+    """Stands for the renderer and passes latents through, one block per chunk."""
 
     def __init__(self, generation: str):
         self.generation = generation
@@ -34,14 +34,14 @@ class Recorder:
 
 
 class SameFeatures(imtalker.Session):
-    """A session that hears, up to its look-ahead, what the whole clip says: what chunks alone cost."""
+    """A session that gets the offline features of each chunk, to measure the cost of sampling in chunks alone."""
 
     def _encode(self, first: int, end: int) -> Tensor:
         return self.rows[first:end]
 
 
 class Standardised(nn.Module):
-    """What the made-up projection says, at zero mean and unit deviation over one clip."""
+    """Standardises the projected speech to zero mean and unit deviation over one clip."""
 
     def __init__(self, rows: Tensor):
         super().__init__()
@@ -55,11 +55,11 @@ def rms(x: Tensor) -> float:
     return x.square().mean().sqrt().item()
 
 
-def time_rendering(renderer, source, latents: Tensor, device: torch.device, rounds: int = 3) -> tuple[float, float]:
-    """Seconds until the first batch, and for each frame after that: medians."""
+def time_rendering(renderer, source, latents: Tensor, device: torch.device) -> tuple[float, float]:
+    """Medians of the seconds until the first batch, and of the seconds per frame in it."""
     motion = imtalker.Motion(latents, generation=renderer.generation)
     first, each = [], []
-    for _ in range(rounds + 1):
+    for _ in range(4):  # the first warms up
         start = time.perf_counter()
         blocks = renderer.stream(source, motion)
         count = len(next(blocks))
@@ -70,7 +70,7 @@ def time_rendering(renderer, source, latents: Tensor, device: torch.device, roun
 
 
 def live(session: imtalker.Session, audio: Audio, device: torch.device) -> tuple[Tensor, list[float]]:
-    """The session's latents, and for every chunk the seconds from feeding its last samples to its motion."""
+    """The session's latents, and for each chunk the seconds from feeding its last samples to its motion."""
     latents, seconds = [], []
     for samples in audio.waveform.split(audio.sample_rate // 25, dim=1):
         start = time.perf_counter()
@@ -84,16 +84,27 @@ def live(session: imtalker.Session, audio: Audio, device: torch.device) -> tuple
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.session", description=__doc__.split("\n")[0])
-    parser.add_argument("--chunk", type=float, nargs="+", default=[0.2, 0.4, 0.8, 2.0], metavar="SECONDS")
-    parser.add_argument("--lookahead", type=float, nargs="+", default=[0.2], metavar="SECONDS")
-    parser.add_argument("--history", type=float, default=8.0, metavar="SECONDS")
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of the speech")
-    parser.add_argument("--audio", help="speech of yours instead of a synthesised voice")
+    parser.add_argument(
+        "--chunk",
+        type=float,
+        nargs="+",
+        default=[0.2, 0.4, 0.8, 2.0],
+        metavar="SECONDS",
+        help="chunk lengths (0.2 0.4 0.8 2)",
+    )
+    parser.add_argument(
+        "--lookahead", type=float, nargs="+", default=[0.2], metavar="SECONDS", help="audio a chunk waits for (0.2)"
+    )
+    parser.add_argument(
+        "--history", type=float, default=8.0, metavar="SECONDS", help="audio kept in memory (%(default)g)"
+    )
+    parser.add_argument("--seconds", type=float, default=12.0, help="length of the speech (%(default)g)")
+    parser.add_argument("--audio", help="your speech file instead of a synthesised voice")
     parser.add_argument("--generation", choices=["v1", "v2"], default="v2")
     parser.add_argument("--small", action="store_true", help="small models instead of full-size ones")
-    parser.add_argument("--stress", action="store_true", help="make the weights follow every sound")
-    parser.add_argument("--renderer", help="weights, with --generator, instead of made-up ones")
-    parser.add_argument("--generator")
+    parser.add_argument("--stress", action="store_true", help="standardise the projected speech: a worst case")
+    parser.add_argument("--renderer", help="weights, with --generator, instead of untrained ones")
+    parser.add_argument("--generator", help="weights, with --renderer")
     parser.add_argument("--nfe", type=int, default=10)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
@@ -119,19 +130,19 @@ def main(arguments: list[str] | None = None) -> None:
             rows = generator.audio_projection(features.features.to(device, dtype))
     offline = generator.sample(features, source, nfe=options.nfe).latents
     steps = (offline[1:] - offline[:-1]).norm(dim=1)
-    seams = torch.arange(len(steps)) % 50 == 49
+    at_joins = torch.arange(len(steps)) % 50 == 49
     quiet = type(features)(torch.zeros_like(features.features) + features.features.mean(dim=0))
-    scales = {"another seed": {"audio": features, "seed": 1}, "the same seed, no speech": {"audio": quiet}}
+    references = {"another seed": {"audio": features, "seed": 1}, "the same seed, no speech": {"audio": quiet}}
     first, each = time_rendering(renderer, source, offline[:16], device)
 
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    size = "given weights" if options.renderer else "small" if options.small else "full size"
+    size = "your weights" if options.renderer else "small" if options.small else "full size"
     print(f"{renderer.generation}, {size}, {options.dtype}, {name}; ", end="")
     print(f"{audio.seconds:g} s of speech, history {options.history:g} s, nfe {options.nfe}")
-    print(f"rendering: first batch {first * 1000:.0f} ms, {each * 1000:.0f} ms a frame")
-    print(f"offline: rms {rms(offline):.3f}; a frame's step {steps[~seams].mean():.3f}, ", end="")
-    print(f"at the windows' seams {steps[seams].mean():.3f}")
-    for label, settings in scales.items():
+    print(f"rendering: first batch {first * 1000:.0f} ms, {each * 1000:.0f} ms per frame")
+    print(f"offline: rms {rms(offline):.3f}; step per frame {steps[~at_joins].mean():.3f}, ", end="")
+    print(f"where windows meet {steps[at_joins].mean():.3f}")
+    for label, settings in references.items():
         other = generator.sample(source=source, nfe=options.nfe, **settings).latents
         print(f"for scale, {label} differs by rms {rms(other - offline):.5f}")
     print()
@@ -143,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     for chunk in options.chunk:
         for lookahead in options.lookahead:
             settings = {"chunk": chunk, "lookahead": lookahead, "history": options.history, "nfe": options.nfe}
-            parts = Recorder(renderer.generation), generator, source
+            parts = LatentRenderer(renderer.generation), generator, source
             session = imtalker.Session(*parts, sample_rate=audio.sample_rate, **settings)
             latents, seconds = live(session, audio, device)
             same = SameFeatures(*parts, sample_rate=audio.sample_rate, **settings)
@@ -153,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
             frames = round(chunk * 25)
             moves = (latents[1:] - latents[:-1]).norm(dim=1)
             position = torch.arange(1, len(latents)) % 50
-            joins = (position % frames == 0) & (position > 0)  # the windows' own seams are offline's too
+            joins = (position % frames == 0) & (position > 0)  # offline motion has the windows' own joins too
             inside = position % frames != 0
             at, there = (f"{x[joins].mean():.3f}" if joins.any() else "-" for x in (moves, steps))
             print(

@@ -1,4 +1,4 @@
-"""Where the time of a whole run goes, from the sound file to the video file: --profile of the benchmarks."""
+"""Where the time of a run goes, from audio file to video file; the benchmarks' --profile prints it."""
 
 import functools
 import threading
@@ -12,24 +12,24 @@ from imtalker.models import backend, generator
 from imtalker.models.audio_encoder import AudioEncoder
 from imtalker.models.renderer import Renderer
 
-# what is called, by owner and name; a call inside another is counted in its own stage alone
+# the function of each stage, by owner and name; a nested call counts in its own stage only
 STAGES = {
-    "sound: first pass": (AudioEncoder, "measure"),
-    "sound: features": (AudioEncoder, "features"),
+    "audio: first pass": (AudioEncoder, "measure"),
+    "audio: features": (AudioEncoder, "features"),
     "motion: sampling": (generator, "sample_windows"),
-    "motion: encoding of driving pictures": (Renderer, "encode_motion"),
+    "motion: encoding driving frames": (Renderer, "encode_motion"),
     "source": (Renderer, "encode_source"),
     "portrait: face and crop": (pipeline, "encode_portrait"),
     "frames: rendering": (Renderer, "_frames"),
-    "frames: copies to the CPU": (backend, "fetch"),
-    "video: 8 bits a value": (video, "_single_frames"),
-    "video: sound track": (video.Soundtrack, "read"),
-    "video: encoding and file": (video, "_encode"),
+    "frames: copy to the CPU": (backend, "to_cpu"),
+    "video: conversion to 8 bits": (video, "_single_frames"),
+    "video: audio track": (video.Soundtrack, "read"),
+    "video: encoding and writing": (video, "_encode"),
 }
 
 
 class Stopwatch:
-    """Seconds by stage; entering one stops the clock of the stage it is in. One thread's calls count."""
+    """Seconds by stage. Entering a stage pauses the stage around it; only calls from one thread count."""
 
     def __init__(self, synchronise: Callable[[], None]):
         self.seconds: dict[str, float] = {}
@@ -52,7 +52,7 @@ class Stopwatch:
             self._inside.pop()
 
     def _count(self) -> None:
-        """The seconds since the last call are the innermost stage's."""
+        """Adds the seconds since the last call to the innermost stage."""
         self._synchronise()
         now = time.perf_counter()
         if self._inside:
@@ -60,7 +60,7 @@ class Stopwatch:
         self._since = now
 
     def watch(self, name: str, function: Callable) -> Callable:
-        """The same function; where it returns an iterator, each of its steps counts."""
+        """Times a function; if it returns an iterator, each of its steps is timed too."""
 
         @functools.wraps(function)
         def watched(*args, **kwargs):
@@ -81,9 +81,9 @@ class Stopwatch:
 
 
 def seconds_by_stage(work: Callable[[], object], synchronise: Callable[[], None]) -> dict[str, float]:
-    """Seconds of `work` in each stage that it enters, in all ("total") and outside of them ("other").
+    """Seconds that `work` spends in each stage it enters, outside of all ("other"), and in total ("total").
 
-    The device is waited for at each stage's end, so that nothing overlaps: the total is more than without.
+    Waits for the device at the end of each stage so that nothing overlaps, which makes the total longer than usual.
     """
     watch = Stopwatch(synchronise)
     kept = {place: getattr(*place) for place in STAGES.values()}

@@ -1,5 +1,6 @@
 """IMTalker: a portrait and speech, or a driving video, to a talking-head video (after arXiv 2511.22167)."""
 
+from . import torch_floor  # noqa: F401 (first, before anything fails on an old PyTorch)
 from .errors import InputError
 from .models.generator import AudioFeatures, Generator
 from .models.renderer import Renderer, Source

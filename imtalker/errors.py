@@ -1,5 +1,5 @@
-"""The one error a person caused and can mend: its text is a whole sentence to show them as it is."""
+"""The one exception for user mistakes; its message is a sentence that can be shown as is."""
 
 
 class InputError(ValueError):
-    """A file, picture, sound or setting cannot be used; the message says what is wrong, where, and what to do."""
+    """A file, image, audio clip or setting cannot be used; the message says what is wrong, where, and what to do."""

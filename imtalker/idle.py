@@ -1,4 +1,4 @@
-"""Idle motion: a portrait that is alive and says nothing."""
+"""Idle motion: a portrait that stays alive while it says nothing."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,12 +27,14 @@ def idle(
     control: Control | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Motion:
-    """A portrait that is alive and says nothing: what the generator makes of silence, and blinks only as it does.
+    """Motion of a silent portrait: what the generator makes of silence; it blinks only if the generator does.
 
-    seconds: 0.4 to 600, rounded to whole frames; looped or not, the motion is as long. sway: 0..1, how far the head
-    goes to and fro about facing the camera; 0 leaves its pose to the generator. control: wins over the sway in the
-    parts it has. looped: the last frame leads back to the first, as in `loop`. progress: called after each window.
-    InputError for other values, and where source and generator do not go together.
+    seconds: 0.4 to 600, rounded to whole frames; a looped motion is just as long.
+    sway: 0..1, size of a gentle sway around facing the camera; 0 leaves the pose to the generator.
+    looped: the last frame leads back to the first, as in `loop`.
+    control: overrides the sway in the parts it has.
+    progress: called after each window.
+    Raises InputError for other values, and if source and generator do not belong together.
     """
     low, high = IDLE_SECONDS
     if not low <= seconds <= high:
@@ -57,14 +59,14 @@ def idle(
 
 
 def idle_frames(seconds: float, looped: bool) -> int:
-    """How many frames `idle` samples: a loop needs some more, which it crossfades into its beginning."""
+    """Frames that `idle` samples; a loop needs some extra frames, which are crossfaded into its start."""
     return round(seconds * FPS) + (round(LOOP_SECONDS[1] * FPS) if looped else 0)
 
 
 def head_sway(period: int, frames: int, amount: float) -> Control:
-    """The preset "Idle sway" over `period` frames, over and over for `frames`, `amount` times as large, 0..1.
+    """The preset "Idle sway", `period` frames long and repeated to `frames`; `amount` 0..1 scales its size.
 
-    Where its time is too short for it, it is smaller rather than faster.
+    If `period` is too short for the preset, the sway gets smaller rather than faster.
     """
     preset, seconds = POSE_PRESETS["idle_sway"], period / FPS
     curves = expand(preset, seconds, amount * min(1, seconds / preset.period))

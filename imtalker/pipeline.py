@@ -1,4 +1,4 @@
-"""The whole way: a portrait, and speech or a driving video, to a stream of frames and a file."""
+"""The whole pipeline: a portrait, and speech or a driving video, to a stream of frames and a file."""
 
 import itertools
 import logging
@@ -28,25 +28,25 @@ from .motion.motion import Motion, stream_at_fps
 
 log = logging.getLogger("imtalker")
 
-READ_AHEAD = 16  # driving frames decoded and encoded at once
-SEGMENT_FRAMES = 96  # where a render can be gone on with: whole batches, and a few seconds at most to do again
+READ_AHEAD = 16  # driving frames decoded and encoded at a time
+SEGMENT_FRAMES = 96  # renders resume at multiples of this: whole batches, seconds of rework
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video that is made while it is read: `blocks` can be gone through once."""
+    """A video that is rendered while it is read: `blocks` can be iterated once."""
 
     blocks: Iterator[Tensor]  # (n,H,W,3), RGB in 0..1
     fps: Fraction
-    count: int | None  # frames in all; None where a driving video does not say
+    count: int | None  # frames in all; None if the driving video does not say
     audio: Audio | AudioFile | None
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> int:
-        """Writes .mp4 with the sound, whole or not at all, tagged as synthetic; returns the number of frames.
+        """Writes an .mp4 with its audio, whole or not at all, tagged as synthetic; returns the number of frames.
 
-        It is signed as well where the environment names a certificate, see `provenance`.
+        Also signs it if the environment names a certificate, see `provenance`.
         """
-        signer = find_signer()  # what is wrong with it is said before the work
+        signer = find_signer()  # first, so that a bad certificate fails before the render
         count = write_video(path, self.blocks, self.fps, self.audio, TAGS | (metadata or {}))
         if signer:
             signer.sign(path)
@@ -70,14 +70,16 @@ def talk(
     batch_size: int | None = None,
     first: int | None = None,
 ) -> Clip:
-    """A portrait (1,H,W,3) or picture file that says `audio` -> Clip of ceil(seconds * fps) frames, or of `frames`.
+    """A portrait (1,H,W,3) or image file that speaks `audio` -> Clip of ceil(seconds * fps) frames, at most `frames`.
 
-    A sound file is read three times as the clip is made, and never held as a whole: any length takes the same memory.
+    An audio file is read three times while the clip is rendered and never loaded as a whole, so memory does not depend
+    on its length.
 
-    crop: "auto" finds the face, "none" takes the middle square, or a Crop. Frame rates other than 25 interpolate the
-    motion, not the frames. The other settings are those of `Generator.sample`. Raises InputError for bad input.
-    first: a multiple of SEGMENT_FRAMES from which on frames are rendered and given, the earlier ones being there
-    already. They are then rendered in blocks that end at such multiples, to be the same wherever it is taken up.
+    fps: rates other than 25 interpolate the motion, not the frames.
+    crop: "auto" finds the face, "none" takes the middle square, or a Crop.
+    first: a multiple of SEGMENT_FRAMES; only the frames from it on are rendered, in blocks that end at such multiples,
+    so that a resumed render gives the same frames.
+    Other settings as for `Generator.sample`. Raises InputError for bad input.
     """
     audio = AudioFile(audio) if isinstance(audio, str | Path) else audio
     rate = frame_rate(fps)
@@ -102,16 +104,16 @@ def reenact(
     batch_size: int | None = None,
     first: int | None = None,
 ) -> Clip:
-    """A portrait (1,H,W,3) or picture file that moves as the face in a video file does, with the video's sound -> Clip.
+    """A portrait (1,H,W,3) or image file that follows the face in a video file, with the video's audio -> Clip.
 
-    fps: None for the video's own. Settings as for `talk`; with crop "auto" one box serves the whole driving video.
+    fps: None for the video's own. Other settings as for `talk`; crop "auto" uses one box for the whole driving video.
     """
     reader = VideoReader(driving)
     rate = frame_rate(fps) if fps else reader.fps
     count = None if reader.frames is None else _limit(math.ceil(reader.frames * rate / reader.fps), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
     box = _driving_crop(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
-    needed = math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6)  # of the driving frames, the first
+    needed = max(0, math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6))  # first driving frame needed
     motion = stream_at_fps(_encode_driving(renderer, reader, box, needed), float(rate), frames)
     motion = motion if first is None else _in_segments(motion, first)
     count = count if frames is None else frames
@@ -123,12 +125,12 @@ def reenact(
 def encode_portrait(
     renderer: Renderer, image: Tensor | str | Path, crop: Crop | str = "auto", model_dirs: Iterable[str | Path] = ()
 ) -> Source:
-    """The source of one picture, cut square as `talk` says."""
+    """The Source of one portrait, cropped as in `talk`."""
     name = "the portrait" if isinstance(image, Tensor) else str(image)
     image = check_image(image) if isinstance(image, Tensor) else read_image(image)
     if not isinstance(crop, Crop):
         crop = _portrait_crop(image[:1], crop, name, tuple(model_dirs))
-    return renderer.encode_source(apply_crop(image, crop, renderer.config.input_size))
+    return renderer.encode_source(apply_crop(image, crop, renderer.config.input_size), checked=True)
 
 
 def _limit(count: int, frames: int | None) -> int:
@@ -143,7 +145,7 @@ def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Cr
     try:
         return find_crop(image, model_dirs=model_dirs, name=name)
     except DetectorMissing:
-        # says which detector to install, and what is used instead
+        # warns: which detector to install, and what is used instead
         return find_crop(image, model_dirs=model_dirs, name=name, fallback="centre")
 
 
@@ -159,7 +161,7 @@ def _driving_crop(reader: VideoReader, crop: str, model_dirs: Iterable[str | Pat
 
 def _middle(name: str, height: int, width: int) -> Crop:
     if height != width:
-        log.warning("%s is %d x %d, not square: its middle square is used.", name, width, height)
+        log.warning("%s is %d x %d, not square: using its middle square.", name, width, height)
     return centre_crop(height, width)
 
 
@@ -178,7 +180,7 @@ def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed:
 
 
 def _in_segments(blocks: Iterable[Motion], first: int) -> Iterator[Motion]:
-    """The motion from frame `first` on, cut where a segment ends."""
+    """The motion from frame `first` on, split at the ends of segments."""
     start = 0
     for motion in blocks:
         end = start + len(motion)
@@ -192,4 +194,4 @@ def _in_segments(blocks: Iterable[Motion], first: int) -> Iterator[Motion]:
 
 def _render(renderer: Renderer, source: Source, blocks: Iterable[Motion], batch_size: int | None) -> Iterator[Tensor]:
     frames = (block for motion in blocks for block in renderer.stream(source, motion, batch_size))
-    return backend.fetch(frames)
+    return backend.to_cpu(frames)

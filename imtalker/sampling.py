@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,7 +13,7 @@ from .errors import InputError
 
 
 class Flow(Protocol):
-    """What is integrated here: a network that gives the velocity of motion, as `models.flow.FlowTransformer` does."""
+    """A network that predicts the velocity of motion, such as `models.flow.FlowTransformer`."""
 
     context: int  # frames of earlier motion in front of the window
     condition: Callable[[Tensor], Tensor]
@@ -25,12 +26,32 @@ class Flow(Protocol):
     def replayed(self, function: Callable[..., Tensor], inputs: Sequence[Tensor], settings: Hashable) -> Tensor: ...
 
 
-def stream_noise(window: int, size: int, seed: int) -> Iterator[Tensor]:
-    """Starting noise (window,size) for one window after the other, drawn on the CPU so that every device gets the same.
+@dataclass(frozen=True)
+class Frames:
+    """Sampled frames with their conditions, one row per frame."""
 
-    The first windows of a long clip are those of a short one with the same seed. Fresh noise joins windows at 0.97 to
-    1.08 of the speed inside them; one noise for all repeats every 2 s (correlation .99 against 0 to .31 with made-up
-    weights: `python -m benchmarks.joins`).
+    motion: Tensor  # (n,motion_size)
+    speech: Tensor  # (n,condition_size), the projected audio
+    control: Tensor  # (n,condition_size), the sum of the projected controls
+
+    @classmethod
+    def blank(cls, count: int, motion_size: int, condition_size: int, like: Tensor) -> "Frames":
+        """Zeros: the context of the first window."""
+        return cls(*(like.new_zeros(count, size) for size in (motion_size, condition_size, condition_size)))
+
+    def rows(self, rows: slice) -> "Frames":
+        return Frames(self.motion[rows], self.speech[rows], self.control[rows])
+
+    def followed_by(self, other: "Frames") -> "Frames":
+        return Frames(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in vars(self)))
+
+
+def stream_noise(window: int, size: int, seed: int) -> Iterator[Tensor]:
+    """Starting noise (window,size), window by window; drawn on the CPU so that every device gets the same.
+
+    A long clip starts with the noise of a short one with the same seed. With fresh noise, the step from window to
+    window is 0.97 to 1.08 times the steps inside; with one noise for all, the motion repeats every 2 s (correlation .99
+    against 0 to .31, with untrained weights: `python -m benchmarks.joins`).
     """
     random = torch.Generator("cpu").manual_seed(seed)
     while True:
@@ -38,12 +59,12 @@ def stream_noise(window: int, size: int, seed: int) -> Iterator[Tensor]:
 
 
 def draw_noise(windows: int, window: int, size: int, seed: int) -> Tensor:
-    """The noise of so many windows, (windows,window,size)."""
+    """The noise of the first `windows` windows, (windows,window,size)."""
     return torch.stack(list(itertools.islice(stream_noise(window, size, seed), windows)))
 
 
 def pad_rows(rows: Tensor, count: int) -> Tensor:
-    """(T,C) -> (count,C): the last row repeated, or the surplus cut."""
+    """(T,C) -> (count,C): repeats the last row, or cuts the surplus."""
     rows = rows[:count]
     return torch.cat([rows, rows[-1:].expand(count - len(rows), -1)])
 
@@ -77,9 +98,9 @@ def _euler_steps(
     with_audio: Tensor,
     without: Tensor,
 ) -> Tensor:
-    """The steps of `integrate`. They are recorded: no value may go to the CPU, nor decide what is done."""
+    """The steps of `integrate`. They may be recorded, so no value may be read on the CPU or decide what happens."""
     guided = cfg != 1
-    # both halves in one batch; what no step changes is computed once
+    # both halves in one batch; what stays the same over the steps is computed once
     condition = flow.condition(torch.stack([with_audio, without] if guided else [with_audio]))
     fixed = flow.fixed_input(reference)
     times = torch.linspace(0, 1, nfe, device=noise.device, dtype=torch.float32)
@@ -91,6 +112,29 @@ def _euler_steps(
     return x
 
 
+def sample_window(
+    flow: Flow,
+    noise: Tensor,
+    before: Frames,
+    speech: Tensor,
+    control: Tensor,
+    reference: Tensor,
+    cfg: float,
+    nfe: int,
+) -> Frames:
+    """One whole window after the frames `before` (flow.context of them), from `noise` (window,motion).
+
+    speech, control: (n,condition_size); up to the window's end the last row is repeated. `reference` (1,motion) is the
+    source's motion.
+    """
+    speech, control = (pad_rows(rows, len(noise)) for rows in (speech, control))
+    # guidance keeps the audio of the context in both halves
+    context = before.speech + before.control
+    with_audio, without = torch.cat([context, speech + control]), torch.cat([context, control])
+    motion = integrate(flow, noise, before.motion, reference, with_audio, without, cfg, nfe)
+    return Frames(motion, speech, control)
+
+
 def sample_windows(
     flow: Flow,
     conditions: Iterable[tuple[Tensor, Tensor]],
@@ -99,28 +143,22 @@ def sample_windows(
     cfg: float,
     nfe: int,
 ) -> Iterator[Tensor]:
-    """Motion window by window: yields (n,motion) for each pair of `conditions`, which may come as a stream.
+    """Yields motion (n,motion) for each window of `conditions`, which may be a stream.
 
-    A pair is the projected audio and the sum of the projected controls of one window, each (n,condition_size), n being
-    less than a window only at the end. `reference` (1,motion) is the source's motion, `noise` (window,motion) each.
+    conditions: projected audio and controls of each window, (n,condition_size) each, n below a whole window only at the
+    end. reference (1,motion): the source's motion. noise: (window,motion) each.
     """
-    context, past = flow.context, None
-    for (audio, other), start in zip(conditions, noise):
-        now_audio, now_other = (pad_rows(x, len(start)) for x in (audio, other))
-        if past is None:
-            past = start.new_zeros(context, start.shape[1])
-            past_audio, past_other = (x.new_zeros(context, x.shape[1]) for x in (audio, other))
-        # guidance keeps the audio of the context in both halves
-        behind = past_audio + past_other
-        with_audio = torch.cat([behind, now_audio + now_other])
-        without = torch.cat([behind, now_other])
-        motion = integrate(flow, start, past, reference, with_audio, without, cfg, nfe)
-        yield motion[: len(audio)]
-        past, past_audio, past_other = motion[-context:], now_audio[-context:], now_other[-context:]
+    before = None
+    for (speech, control), start in zip(conditions, noise):
+        if before is None:
+            before = Frames.blank(flow.context, start.shape[1], speech.shape[1], start)
+        frames = sample_window(flow, start, before, speech, control, reference, cfg, nfe)
+        yield frames.motion[: len(speech)]
+        before = frames.rows(slice(-flow.context, None))
 
 
 def check_settings(cfg: float, nfe: int) -> None:
-    """Raises InputError for settings no sampling can be done with."""
+    """Raises InputError for settings that cannot be sampled with."""
     if nfe < 2:
         raise InputError(f"Sampling needs at least 2 points in time (1 step), not {nfe}.")
     if not abs(cfg) < float("inf"):

@@ -1,14 +1,15 @@
 """A live session: speech in as it arrives, frames out with a bounded look-ahead.
 
-Motion is sampled in the windows of the offline result (`Generator.sample`): the same 50 frames, noise and context. A
-window is sampled again, from the same noise, whenever a chunk of it is due, with the speech heard by then, and only
-that chunk is kept. So chunks of any size give the offline motion where the same speech is heard, and what differs
-otherwise is only what the unheard speech would have changed. That difference, seen at the last frame that is kept
-from before, is added to the new frames and fades over `FADE` of them: no join moves more than the window itself does.
+Motion is sampled in the same windows as the offline result (`Generator.sample`): the same 50 frames, noise and context.
+Whenever a chunk is due, its window is sampled again from the same noise, with all the speech heard so far, and only
+that chunk is kept. So where the same speech is heard, chunks of any size give the offline motion, and any difference
+comes from speech not heard yet. At a join that difference is measured at the last frame already kept, added to the new
+frames and faded out over `FADE` of them, so no join moves more than the window itself does.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,11 +20,12 @@ from .media.resampling import StreamResampler
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
 from .motion.control import Control
+from .motion.match import Side, check_match
 from .motion.motion import Motion
-from .sampling import check_settings, integrate, pad_rows
+from .sampling import Frames, check_settings, sample_window, stream_noise
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-FADE = 10  # frames, as many as a window sees of the one before
+FADE = 10  # frames, the length of a window's context
 
 
 class Session:
@@ -36,29 +38,31 @@ class Session:
         for frames in session.finish():
             ...
 
-    A frame is ready at the latest when `latency` seconds of sound after its own time have been fed: `chunk` +
-    `lookahead` + the resampling filter's reach (6 ms at 16 kHz and above, 96 / rate below, none at 16 kHz). Computing
-    comes on top.
+    A frame is ready once `latency` seconds of audio after its own time have been fed: `chunk` + `lookahead` + the reach
+    of the resampling filter (6 ms at 16 kHz and above, 96 / rate below, none at 16 kHz). Computing time adds to that.
 
-    Frames are a function of the sound and the settings alone: how it was cut into pieces does not matter. They are
-    those of `imtalker.talk` at 25 fps with the same seed, up to rounding, where all is heard before anything is said
-    (lookahead=math.inf: every frame comes from `finish`). With a bounded look-ahead three things differ: speech after
-    the look-ahead is unknown (within a window its last row is held, as at the end of a clip), wav2vec2 attends to the
-    window and `history` before it instead of the whole clip, and loudness is normalised over the same (the waveform's,
-    and that of wav2vec2's first norm): faint noise that lasts longer than `history` is heard as loud as speech. Feed
-    zeros for silence that should stay still.
+    Frames depend only on the audio and the settings, not on how the audio was cut into pieces. If everything is heard
+    before anything is said (lookahead=math.inf: all frames come from `finish`), they are the frames of `imtalker.talk`
+    at 25 fps with the same seed, up to rounding. A bounded look-ahead changes three things: speech after it is unknown
+    (within a window its last row is held, as at the end of a clip); wav2vec2 attends to the window and the `history`
+    before it instead of the whole clip; and loudness is normalised over the same stretch (in the waveform and in
+    wav2vec2's first norm), so faint noise that lasts longer than `history` is heard as loud as speech. For silence that
+    should stay still, feed zeros.
 
-    No sound, no frames: feed zeros to go on through silence. Memory is bounded by history + window + lookahead, for
-    hours, as long as the frames are asked for: `feed` takes the sound at once, but renders only while its result is
-    gone through; what is left over comes first next time. Not for several threads at once; sessions may share models.
+    Without audio there are no frames: feed zeros to keep going through silence. Memory stays bounded by history +
+    window + lookahead for hours, provided the iterators that `feed` returns are consumed: `feed` takes the audio right
+    away but renders only while its iterator runs, and the next call yields what is left over first. Not thread-safe;
+    several sessions may share models.
 
-    sample_rate: whole Hz, of the sound that will be fed.
-    control: followed by frames counted from the session's first, its last row held.
+    sample_rate: of the audio that will be fed, whole Hz.
+    control: its frames count from the session's first frame; its last row is held.
     cfg, nfe, seed: as for `Generator.sample`.
-    chunk: seconds sampled at once, in whole frames (0.04 to 2); shorter is sooner, and costs a whole window each.
-    lookahead: seconds of sound heard after a chunk before it is sampled, in whole frames, or math.inf.
-    history: seconds of sound heard again before each window, in whole frames, or math.inf (unbounded memory).
-    batch_size: frames rendered at once, as for `Renderer.stream`.
+    chunk: seconds sampled per step, rounded to whole frames (0.04 to 2); shorter is sooner, but each chunk costs a
+        whole window.
+    lookahead: seconds of audio heard after a chunk before it is sampled, rounded to whole frames, or math.inf.
+    history: seconds of audio heard again before each window, rounded to whole frames, or math.inf (unbounded memory).
+    batch_size: frames per rendering step, as for `Renderer.stream`.
+    Raises InputError for other settings, and for models or a source of different generations.
     """
 
     def __init__(
@@ -77,159 +81,153 @@ class Session:
         history: float = 8.0,
         batch_size: int | None = None,
     ):
-        for name, model in (("renderer", renderer), ("generator", generator)):
-            if model.generation != source.generation:
-                raise InputError(
-                    f"The {name}'s weights are {model.generation} but the source was encoded with "
-                    f"{source.generation} weights; use a renderer and a generator of one generation throughout."
-                )
-        config = generator.config
-        self._cfg = config.cfg if cfg is None else cfg
-        check_settings(self._cfg, nfe)
-        self._renderer, self._generator, self._source = renderer, generator, source
-        self._nfe, self._batch_size = nfe, batch_size
-        self._window, self._keep = config.window, config.context
-        self._chunk = _in_frames("chunk", chunk, 1, self._window)
-        self._lookahead = _in_frames("lookahead", lookahead, 0)
-        # all that is heard before the first frame may as well be remembered: it is encoded once
-        self._history = math.inf if self._lookahead == math.inf else _in_frames("history", history, 0)
-        self._hearing = Hearing(sample_rate)
-        self._anchor = generator.audio_projection[0].weight
-        self._reference = source.motion.to(self._anchor)
-        self._steering = self._project(control)
-        self._random = torch.Generator("cpu").manual_seed(seed)
-        self._noise_window, self._noise = -1, None
-        self._span, self._speech = None, None
-        self._frame = 0  # frames that were handed out
-        self._window_context = self._past = tuple(
-            self._anchor.new_zeros(self._keep, size)
-            for size in (config.motion_size, config.condition_size, config.condition_size)
-        )  # motion, projected speech and steering: of the frames before this window, and of those handed out last
-        self._sampled: tuple[Tensor, ...] = ()  # the same three of frames that were not handed out yet
-        self._frames: Iterator[Tensor] = iter(())
+        check_match(Side("the renderer", renderer.generation), Side("the source", source.generation))
+        self._renderer, self._source, self._batch_size = renderer, source, batch_size
+        self._windows = _Windows(generator, source, control, cfg, nfe, seed)
+        self._timing = _Timing.of(chunk, lookahead, history, generator.config.window)
+        self._speech = _Speech(sample_rate, generator)
+        self._frame = 0  # how many frames were handed out
+        self._past = self._context = self._windows.blank  # the last frames handed out, and those before this window
+        self._sampled = self._past.rows(slice(0))  # frames not handed out yet
+        self._frames: Iterator[Tensor] = iter(())  # the same, rendered
 
     @property
     def latency(self) -> float:
-        """Seconds of sound, from a frame's own time on, that bring it at the latest; computing comes on top."""
-        return (self._chunk + self._lookahead) / FPS + self._hearing.resampler.delay
+        """Seconds of audio, counted from a frame's own time, after which it is ready; computing time adds to that."""
+        return (self._timing.chunk + self._timing.lookahead) / FPS + self._speech.resampler.delay
 
     def feed(self, samples: Tensor) -> Iterator[Tensor]:
-        """Hears the next samples, (samples,) or (channels,samples), any number; yields blocks of frames (n,H,W,3).
+        """Takes the next samples, (samples,) or (channels,samples), any number; yields blocks of frames (n,H,W,3).
 
-        Raises InputError for samples that are not numbers, another shape, and after `finish`; what was fed before
-        stays good.
+        Raises InputError for NaN or infinite samples, for another shape, and after `finish`; audio fed before stays
+        good.
         """
-        self._hearing.feed(samples)
+        self._speech.feed(samples)
         return self._ready()
 
     def finish(self) -> Iterator[Tensor]:
         """The rest of the frames: ceil(seconds * 25) in all. Nothing can be fed afterwards."""
-        self._hearing.finish()
+        self._speech.finish()
         return self._ready()
 
     def interrupt(self) -> None:
-        """Forgets all sound whose frames were not handed out yet: what is fed next is said next.
+        """Drops all audio whose frames were not handed out yet; the next frames follow what is fed next.
 
-        The motion goes on smoothly from the last frame that was handed out.
+        The motion continues smoothly from the last frame handed out.
         """
-        self._sampled, self._frames, self._span = (), iter(()), None
-        self._hearing.cut(self._frame)
+        self._sampled, self._frames = self._sampled.rows(slice(0)), iter(())
+        self._speech.cut(self._frame)
 
     def _ready(self) -> Iterator[Tensor]:
         while True:
             block = next(self._frames, None)
             if block is not None:
-                rows = len(block)
-                joined = [torch.cat([old, new[:rows]]) for old, new in zip(self._past, self._sampled)]
-                self._past = tuple(rows[-self._keep :] for rows in joined)
-                self._sampled = tuple(new[rows:] for new in self._sampled)
-                self._frame += rows
+                new = self._sampled.rows(slice(len(block)))
+                self._past = self._past.followed_by(new).rows(slice(-self._windows.context, None))
+                self._sampled = self._sampled.rows(slice(len(block), None))
+                self._frame += len(block)
                 yield block
             elif not self._sample():
                 return
 
     def _sample(self) -> bool:
-        """Samples the next chunk; False where too little was heard for one."""
-        start = self._frame
-        first = start - start % self._window  # of the window
-        last = min(start + self._chunk, first + self._window)
-        heard = self._hearing.frames
-        if start >= heard or (not self._hearing.finished and last + self._lookahead > heard):
+        """Samples the next chunk; False if too little has been heard for one."""
+        start, length, timing = self._frame, self._windows.length, self._timing
+        first = start - start % length  # of the window
+        last = min(start + timing.chunk, first + length)
+        heard = self._speech.frames
+        if start >= heard or (not self._speech.finished and last + timing.lookahead > heard):
             return False
         if start == first:
-            self._window_context = self._past
-        end = min(last + self._lookahead, heard)
+            self._context = self._past
+        end = min(last + timing.lookahead, heard)
         with torch.inference_mode():
-            speech = self._encode(first, end)
-            steering = self._steering[min(first, len(self._steering) - 1) :]
-            now_speech, now_steering = (pad_rows(rows, self._window) for rows in (speech, steering))
-            before, before_speech, before_steering = self._window_context
-            behind = before_speech + before_steering
-            motion = integrate(
-                self._generator.flow,
-                self._draw(first // self._window).to(self._anchor),
-                before,
-                self._reference,
-                torch.cat([behind, now_speech + now_steering]),
-                torch.cat([behind, now_steering]),
-                self._cfg,
-                self._nfe,
-            )
-            new = slice(start - first, min(last, end) - first)
-            latents = motion[new]
+            speech = self._speech.projected(max(0, first - timing.history), first, end)
+            window = self._windows.sample(first // length, self._context, speech)
+            new = window.rows(slice(start - first, min(last, end) - first))
+            latents = new.motion
             if start > first:
-                moved = self._past[0][-1] - motion[start - first - 1]
+                moved = self._past.motion[-1] - window.motion[start - first - 1]
                 share = 1 - torch.arange(1, len(latents) + 1, device=moved.device) / FADE
                 latents = latents + share.clamp(min=0).to(moved)[:, None] * moved
-        self._sampled = latents, now_speech[new], now_steering[new]
-        block = Motion(latents.float().cpu(), float(FPS), self._generator.generation)
+        self._sampled = replace(new, motion=latents)
+        block = Motion(latents.float().cpu(), float(FPS), self._source.generation)
         self._frames = self._renderer.stream(self._source, block, self._batch_size)
         return True
 
-    def _encode(self, first: int, end: int) -> Tensor:
-        """Projected speech of the frames from `first` on to `end`, (end-first,condition_size)."""
-        begin = max(0, first - self._history)
-        if self._span != (begin, end):
-            audio = self._generator.encode_audio(self._hearing.window(begin, end)[None], SAMPLE_RATE)
-            self._span = begin, end
-            self._speech = self._generator.audio_projection(audio.features.to(self._anchor))
-        return self._speech[first - begin :]
 
-    def _draw(self, window: int) -> Tensor:
-        """Noise (window,motion_size) of one window: that of `draw_noise`, without the windows before."""
-        while self._noise_window < window:
-            self._noise = torch.randn(self._window, self._generator.config.motion_size, generator=self._random)
-            self._noise_window += 1
-        return self._noise
+@dataclass(frozen=True)
+class _Timing:
+    """A session's settings in frames; math.inf for an unlimited look-ahead or history."""
 
-    @torch.inference_mode()
-    def _project(self, control: Control | None) -> Tensor:
-        """The sum of the projected controls, (frames,condition_size); its last row goes on for ever."""
-        control = control.at_fps(FPS) if control else Control()
-        frames = max(map(len, control.parts().values()), default=1)
-        total = self._anchor.new_zeros(frames, self._generator.config.condition_size)
-        for name, strength in control.strengths().items():
-            if strength and name in control.parts():
-                rows = pad_rows(control.parts()[name], frames).to(self._anchor)
-                total = total + strength * getattr(self._generator, f"{name}_projection")(rows)
-        return total
+    chunk: int
+    lookahead: float
+    history: float
+
+    @classmethod
+    def of(cls, chunk: float, lookahead: float, history: float, window: int) -> "_Timing":
+        """From seconds. InputError outside the limits."""
+        chunk = _in_frames("chunk", chunk, 1, window)
+        lookahead = _in_frames("lookahead", lookahead, 0)
+        # everything heard before the first frame may as well be kept: it is encoded once
+        return cls(chunk, lookahead, math.inf if lookahead == math.inf else _in_frames("history", history, 0))
 
 
-class Hearing:
-    """Sound at any rate, heard in pieces, as windows of 16 kHz waveform (1 frame = 640 samples)."""
+class _Windows:
+    """Samples any window of a session, as often as needed, always from the same noise."""
 
-    def __init__(self, sample_rate: int):
+    def __init__(
+        self,
+        generator: Generator,
+        source: Source,
+        control: Control | None,
+        cfg: float | None,
+        nfe: int,
+        seed: int,
+    ):
+        generator.check_source(source)
+        config = generator.config
+        self.length, self.context = config.window, config.context
+        self._generator, self._nfe = generator, nfe
+        self._cfg = config.cfg if cfg is None else cfg
+        check_settings(self._cfg, nfe)
+        self._reference = source.motion.to(generator.anchor)
+        self._control = control.at_fps(FPS) if control else Control()
+        self.blank = Frames.blank(self.context, config.motion_size, config.condition_size, generator.anchor)
+        # the noise of the windows up to number `_number`, of which the last is kept
+        self._noises = stream_noise(self.length, config.motion_size, seed)
+        self._number, self._noise = -1, None
+
+    def sample(self, number: int, before: Frames, speech: Tensor) -> Frames:
+        """Window `number` after the frames `before`, with its projected speech as far as heard, (n,condition_size).
+
+        Windows go forward: no number below that of the last call.
+        """
+        while self._number < number:
+            self._number, self._noise = self._number + 1, next(self._noises)
+        generator = self._generator
+        noise = self._noise.to(generator.anchor)
+        control = generator.project_control(self._control, number * self.length, self.length)
+        return sample_window(generator.flow, noise, before, speech, control, self._reference, self._cfg, self._nfe)
+
+
+class _Speech:
+    """Audio at any rate, fed in pieces, as 16 kHz samples (640 a frame) and as projected features."""
+
+    def __init__(self, sample_rate: int, generator: Generator):
         if not sample_rate > 0 or sample_rate % 1:
             raise InputError(f"The sample rate must be a whole number of Hz above 0, not {sample_rate}.")
         self.sample_rate = int(sample_rate)  # sound cards say 48000.0
         self.finished = False
         self.resampler = StreamResampler(self.sample_rate, SAMPLE_RATE)
+        self._generator = generator
         self._samples = torch.zeros(0)  # at 16 kHz
-        self._first = 0  # which sample of all is the first of them
+        self._first = 0  # index of the first of them in all the audio
+        self._span, self._features = None, None  # frames projected last, as (begin, end), and what they gave
 
     @property
     def frames(self) -> int:
-        """Frames whose sound is known; once finished, the last one counts even where it is known in part."""
+        """Frames whose audio is known; once finished, a last frame known in part counts too."""
         samples = self._end + self.resampler.ready
         return frame_count(samples) if self.finished else samples // SAMPLES_PER_FRAME
 
@@ -238,9 +236,9 @@ class Hearing:
         return self._first + len(self._samples)
 
     def feed(self, samples: Tensor) -> None:
-        """Appends (samples,) or (channels,samples); channels are averaged, no samples are no harm."""
+        """Appends (samples,) or (channels,samples), averaging the channels; an empty tensor is fine."""
         if self.finished:
-            raise InputError("This session is finished: make a new one for more sound.")
+            raise InputError("This session is finished: make a new one for more audio.")
         if samples.ndim in (1, 2) and samples.numel() == 0:
             return
         self.resampler.feed(check_waveform(samples, self.sample_rate).mean(dim=0))
@@ -251,18 +249,26 @@ class Hearing:
             self.finished = True
 
     def cut(self, frame: int) -> None:
-        """Forgets all sound from the beginning of a frame on; what is fed next follows there."""
+        """Drops all audio from the start of a frame on; what is fed next follows there."""
+        self._span = None
         self._samples = self._samples[: max(0, frame * SAMPLES_PER_FRAME - self._first)]
         self.resampler = StreamResampler(self.sample_rate, SAMPLE_RATE)
         if self.finished:
             self.resampler.finish()
 
-    def window(self, begin: int, end: int) -> Tensor:
-        """The samples (640*(end-begin),) of frames from `begin` to `end`, fewer at the very end of the sound.
+    def projected(self, begin: int, first: int, end: int) -> Tensor:
+        """The speech of frames `first` to `end`, (end-first,condition_size), encoded with that from `begin` on.
 
-        Earlier ones are forgotten.
+        Audio before `begin` is dropped.
         """
-        # No further than `end`, though more may be there: the numbers must not depend on how far ahead the sound came.
+        if self._span != (begin, end):
+            audio = self._generator.encode_audio(self._window(begin, end)[None], SAMPLE_RATE)
+            self._span, self._features = (begin, end), self._generator.project_speech(audio.features)
+        return self._features[first - begin :]
+
+    def _window(self, begin: int, end: int) -> Tensor:
+        """The samples (640*(end-begin),) of frames `begin` to `end`, fewer at the very end of the audio."""
+        # no further than `end`, even if more is there: the numbers must not depend on how far ahead the audio came
         new = self.resampler.take(min(end * SAMPLES_PER_FRAME - self._end, self.resampler.ready))
         self._samples = torch.cat([self._samples, new])[begin * SAMPLES_PER_FRAME - self._first :]
         self._first = begin * SAMPLES_PER_FRAME
@@ -270,7 +276,7 @@ class Hearing:
 
 
 def _in_frames(name: str, seconds: float, least: int, most: int | None = None) -> float:
-    """Whole frames, or math.inf where there is no upper limit."""
+    """Seconds as whole frames; math.inf stays itself where there is no upper limit."""
     frames = seconds if seconds == math.inf else round(seconds * FPS) if math.isfinite(seconds) else -1
     if frames < least or (most is not None and frames > most):
         limits = f"at least {least / FPS:g}" if most is None else f"from {least / FPS:g} to {most / FPS:g}"

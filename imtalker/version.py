@@ -1,3 +1,3 @@
-"""The version, in one place: files and videos that the package writes name it."""
+"""The package version, as written into its files and videos."""
 
 __version__ = "0.1.0"

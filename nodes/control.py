@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..imtalker import Control, InputError
 from ..imtalker.motion.control import load_gaze, load_pose, merge
+from ..imtalker.tracking import GAZE_ORDERS
 from . import folders, host, types
 
 NONE = "none"
@@ -42,7 +43,7 @@ class LoadControl(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "gaze_order",
-                    options=["as published", "swapped"],
+                    options=list(GAZE_ORDERS),
                     tooltip="Order of the two angles in the .npy file. as published: as in IMTalker's own files; "
                     "swapped: for files in which looking up moves the eyes sideways.",
                 ),

@@ -15,7 +15,7 @@ from ..imtalker.media.audio import FPS, Audio, read_audio
 from ..imtalker.media.image import check_image
 from ..imtalker.media.video import VideoReader
 from ..imtalker.models.generator import Listening
-from . import folders, host, types
+from . import face, folders, host, types
 
 BLOCK = 8  # driving frames encoded together
 
@@ -82,15 +82,7 @@ class EncodeMotion(io.ComfyNode):
                     tooltip="face: one steady square around the face for the whole clip. none: the middle square, for "
                     "frames that are already cropped.",
                 ),
-                io.Float.Input(
-                    "scale",
-                    default=1.6,
-                    min=1.0,
-                    max=4.0,
-                    step=0.05,
-                    tooltip="Side of the square as a multiple of the face's longer side; the models were trained with "
-                    "1.6.",
-                ),
+                face.scale_input(),
                 io.Float.Input(
                     "fps",
                     default=25.0,
@@ -171,7 +163,8 @@ def open_video(video: Input.Video) -> Clip:
         reader = VideoReader(path)
         return Clip(reader, float(reader.fps), reader.frames, read_audio(path) if reader.has_audio else None)
     parts = video.get_components()
-    audio = parts.audio and Audio(parts.audio["waveform"][0], parts.audio["sample_rate"])
+    heard = parts.audio and parts.audio["waveform"].numel()
+    audio = Audio(parts.audio["waveform"][0], parts.audio["sample_rate"]) if heard else None
     return Clip(parts.images, float(parts.frame_rate), len(parts.images), audio)
 
 

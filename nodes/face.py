@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..imtalker import InputError
-from ..imtalker.face.crop import Box, Crop, apply_crop, centre_crop, paste_back, square_crop
+from ..imtalker.face.crop import CROP_SCALE, Box, Crop, apply_crop, centre_crop, paste_back, square_crop
 from ..imtalker.face.detectors import DetectorMissing
 from ..imtalker.face.follow import (
     FaceNotFound,
@@ -24,6 +24,26 @@ from . import boxes, folders, host, types
 log = logging.getLogger("imtalker")
 
 FPS = 25.0  # assumed: an IMAGE batch has no frame rate
+
+
+def scale_input() -> io.Float.Input:
+    return io.Float.Input(
+        "scale",
+        default=CROP_SCALE,
+        min=1.0,
+        max=4.0,
+        step=0.05,
+        tooltip="Side of the square as a multiple of the face's longer side; the models were trained with 1.6. Higher "
+        "shows more hair and shoulders, but less detail in the face.",
+    )
+
+
+def no_face_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "no_face",
+        options=["error", "whole picture"],
+        tooltip="If no face is found. error: stops with a message; whole picture: uses its middle square.",
+    )
 
 
 class FaceCrop(io.ComfyNode):
@@ -51,15 +71,7 @@ class FaceCrop(io.ComfyNode):
                     max=99,
                     tooltip="Which face in that order. 0 is the first; asking for one that is not there is an error.",
                 ),
-                io.Float.Input(
-                    "scale",
-                    default=1.6,
-                    min=1.0,
-                    max=4.0,
-                    step=0.05,
-                    tooltip="Side of the square as a multiple of the face's longer side; the models were trained with "
-                    "1.6. Higher shows more hair and shoulders, but less detail in the face.",
-                ),
+                scale_input(),
                 io.Combo.Input(
                     "tracking",
                     options=["steady", "smooth"],
@@ -72,11 +84,7 @@ class FaceCrop(io.ComfyNode):
                     tooltip="Fills the part of the square outside the picture. edge: repeats the picture's edge; "
                     "black: fills it with black.",
                 ),
-                io.Combo.Input(
-                    "no_face",
-                    options=["error", "whole picture"],
-                    tooltip="If no face is found. error: stops with a message; whole picture: uses its middle square.",
-                ),
+                no_face_input(),
                 io.Int.Input(
                     "size",
                     default=512,

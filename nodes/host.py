@@ -153,7 +153,7 @@ def render(handle: Handle, source: Source, motion: Motion, batch_size: int) -> I
     batch = batch_size or backend.best_batch_size(handle.patcher.load_device)
     # one frame more: the overhead of any batch
     renderer = on_device(handle, (batch + 1) * handle.model.bytes_per_frame)
-    yield from backend.fetch(renderer.stream(source, motion, batch_size or None))
+    yield from backend.to_cpu(renderer.stream(source, motion, batch_size or None))
 
 
 def counted(items: Iterable[T], progress: "Progress") -> Iterator[T]:

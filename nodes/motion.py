@@ -167,7 +167,7 @@ class EditMotion(io.ComfyNode):
                     "it, around the motion's mean.",
                 ),
             ],
-            outputs=[types.Motion.Output(display_name="motion", tooltip="For Render or a further edit.")],
+            outputs=[types.Motion.Output(display_name="motion", tooltip="For Render, or further editing.")],
             **RESENT,
         )
 
@@ -244,7 +244,7 @@ class JoinMotion(io.ComfyNode):
                     "black = only motion_a.",
                 ),
             ],
-            outputs=[types.Motion.Output(display_name="motion", tooltip="For Render or a further edit.")],
+            outputs=[types.Motion.Output(display_name="motion", tooltip="For Render, or further editing.")],
             **RESENT,
         )
 

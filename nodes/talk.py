@@ -9,7 +9,7 @@ from ..imtalker.face.crop import apply_crop, centre_crop
 from ..imtalker.face.follow import find_crop
 from ..imtalker.media.audio import FPS
 from ..imtalker.media.image import check_image
-from . import encode, folders, host, render, sample, types
+from . import encode, face, folders, host, render, sample, types
 
 
 class TalkingHead(io.ComfyNode):
@@ -32,20 +32,8 @@ class TalkingHead(io.ComfyNode):
                     tooltip="face: a square around the largest face. none: the middle square, for a picture that is "
                     "already cropped.",
                 ),
-                io.Float.Input(
-                    "scale",
-                    default=1.6,
-                    min=1.0,
-                    max=4.0,
-                    step=0.05,
-                    tooltip="Side of the square as a multiple of the face's longer side; the models were trained with "
-                    "1.6.",
-                ),
-                io.Combo.Input(
-                    "no_face",
-                    options=["error", "whole picture"],
-                    tooltip="If no face is found. error: stops with a message; whole picture: uses its middle square.",
-                ),
+                face.scale_input(),
+                face.no_face_input(),
                 render.mark_input(),
             ],
             outputs=[

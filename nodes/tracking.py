@@ -127,7 +127,7 @@ def networks(smirk: str, gaze: str) -> host.Handle | None:
     paths = {key: (load, folders.weights_path(name, "")) for key, (load, name) in loaders.items() if name != NONE}
 
     def build(dtype: torch.dtype) -> nn.Module:
-        return nn.ModuleDict({key: load(path, dtype=dtype) for key, (load, path) in paths.items()})
+        return nn.ModuleDict({key: load(path) for key, (load, path) in paths.items()})
 
     return host.load(build, "fp32", half=False) if paths else None
 

@@ -1,4 +1,4 @@
-"""What several tests share: the avatar, tiny models on disk, a portrait, a voice, driving videos, prepared data."""
+"""Shared fixtures: the avatar, tiny models on disk, a portrait, speech, driving videos, prepared data."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def avatar():
-    """The models that come with the package, for what is about meaning: meaning.py says what their motion means."""
+    """The models that come with the package, for tests of what motion and frames mean (meaning.py)."""
     renderer = load_renderer(find_weights(AVATAR, "renderer"))
     generator = load_generator(find_weights(AVATAR, "generator"))
     return Avatar(renderer, generator, renderer.encode_source(drawn.portrait(renderer.config.input_size)))
@@ -57,7 +57,7 @@ def write_clip(path, frames, seed, sound=True):
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory):
-    """anna has two clips, ben (a file in no folder) one without sound; one file is no video."""
+    """Two clips of anna, one without audio of ben (in no subfolder), and a broken file."""
     folder = tmp_path_factory.mktemp("videos")
     write_clip(folder / "anna" / "one.mp4", 75, 1)
     write_clip(folder / "anna" / "two.mp4", 60, 1)

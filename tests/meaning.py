@@ -1,4 +1,4 @@
-"""What the avatar's motion and pictures mean, as numbers: is it the sound that the mouth follows, and when?"""
+"""Measures what the avatar's motion and frames mean: how well, and how late, the mouth follows the audio."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,19 @@ from torch import Tensor
 
 from imtalker.avatar.readback import by_lag, read
 from imtalker.drawn import example as drawn
-from imtalker.drawn.people import Look, looks
-from imtalker.drawn.portraits import MOTION, MOTION_SIZE, draw
+from imtalker.drawn.head import MOTION, MOTION_SIZE
+from imtalker.drawn.people import Appearance, random_appearances
+from imtalker.drawn.portraits import draw
 from imtalker.media.audio import Audio, read_audio
 from imtalker.media.video import VideoReader
 from imtalker.models.generator import Generator
 from imtalker.models.renderer import Renderer, Source
 from imtalker.weights.checkpoints import AVATAR
 
-LOOK = looks(1, drawn.SOMEBODY)  # of drawn.portrait()
+PERSON = random_appearances(1, drawn.SOMEBODY)  # of drawn.portrait()
 LAGS = range(-6, 7)
 SIDE, YAWS = 48, torch.linspace(-0.8, 0.8, 33)
-TALK = {"cfg": 1.0, "crop": "none"}  # as the avatar was measured
+TALK = {"cfg": 1.0, "crop": "none"}  # the settings that the avatar was measured with
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Avatar:
     source: Source  # of drawn.portrait()
 
     def say(self, sound: Audio, **settings) -> Tensor:
-        """Motion (T,16) at 25 frames a second."""
-        heard = self.generator.encode_audio(sound.waveform, sound.sample_rate)
-        return self.generator.sample(heard, self.source, **{"cfg": 1.0} | settings).latents
+        """Motion (T,16) at 25 frames a second for the audio."""
+        features = self.generator.encode_audio(sound.waveform, sound.sample_rate)
+        return self.generator.sample(features, self.source, **{"cfg": 1.0} | settings).latents
 
 
 def value(motion: Tensor, name: str) -> Tensor:
@@ -41,26 +42,26 @@ def value(motion: Tensor, name: str) -> Tensor:
 
 
 def sentence(seconds: float = 4.0, pause: float = 1.0) -> Audio:
-    """The beginning of the avatar's sentence, which is four seconds long, and silence after it."""
-    said = read_audio(AVATAR / "speech.wav")
-    waveform = said.waveform[:, : round(seconds * said.sample_rate)]
-    silence = waveform.new_zeros(1, round(pause * said.sample_rate))
-    return Audio(torch.cat([waveform, silence], dim=1), said.sample_rate)
+    """The start of the avatar's sentence, which is four seconds long, and silence after it."""
+    speech = read_audio(AVATAR / "speech.wav")
+    waveform = speech.waveform[:, : round(seconds * speech.sample_rate)]
+    silence = waveform.new_zeros(1, round(pause * speech.sample_rate))
+    return Audio(torch.cat([waveform, silence], dim=1), speech.sample_rate)
 
 
 def backwards(sound: Audio) -> Audio:
-    """Other speech, as long and as loud."""
+    """Different speech of the same length and loudness."""
     return Audio(sound.waveform.flip(-1), sound.sample_rate)
 
 
 def loudness(sound: Audio, fps: float = 25) -> Tensor:
-    """Root of the mean square while each frame is shown, (T,)."""
+    """RMS of the audio during each frame, (T,)."""
     edges = [round(frame * sound.sample_rate / fps) for frame in range(round(sound.seconds * fps) + 1)]
     return torch.stack([sound.waveform[:, a:b].square().mean().sqrt() for a, b in zip(edges, edges[1:])])
 
 
 def follows(mouth: Tensor, sound: Audio, fps: float = 25) -> tuple[float, int]:
-    """How well the mouth's opening (T,) goes with loudness, -1..1, and how many frames late it would go best."""
+    """Correlation of the mouth's opening (T,) with loudness, -1..1, and the lag in frames at which it is largest."""
     loud = loudness(sound, fps)
     count = min(len(mouth), len(loud))
     found = by_lag(mouth[:count], loud[:count], LAGS)
@@ -73,18 +74,18 @@ def pictures(path: Path) -> Tensor:
         return torch.stack(list(reader)).permute(0, 3, 1, 2).float() / 255
 
 
-def mouth_in(frames: Tensor, head: Tensor | None = None, look: Look = LOOK) -> Tensor:
-    """How open the mouth is in frames (T,3,H,W), (T,). head: motions (T,16) of the head, straight ahead if None."""
+def mouth_in(frames: Tensor, head: Tensor | None = None, appearance: Appearance = PERSON) -> Tensor:
+    """How open the mouth is in frames (T,3,H,W): (T,). head: motions (T,16) of the head; None: facing the camera."""
     head = torch.zeros(len(frames), MOTION_SIZE) if head is None else head
-    return read(frames, look.repeat_interleave(len(frames)), head)["mouth_open"]
+    return read(frames, appearance.repeat_interleave(len(frames)), head)["mouth_open"]
 
 
-def yaw_in(frames: Tensor, head: Tensor | None = None, look: Look = LOOK) -> Tensor:
-    """How far the head is turned in frames (T,3,H,W), (T,): the yaw whose drawing comes nearest. head: as above."""
+def yaw_in(frames: Tensor, head: Tensor | None = None, appearance: Appearance = PERSON) -> Tensor:
+    """The yaw whose drawing is closest to each frame of (T,3,H,W): (T,). head: as in `mouth_in`."""
     head = torch.zeros(len(frames), MOTION_SIZE) if head is None else head
     small, errors = F.interpolate(frames, size=(SIDE, SIDE), mode="area"), []
     for yaw in YAWS:
         turned = head.clone()
         turned[:, MOTION.index("yaw")] = yaw
-        errors.append((draw(look.repeat_interleave(len(frames)), turned, SIDE) - small).square().mean((1, 2, 3)))
+        errors.append((draw(appearance.repeat_interleave(len(frames)), turned, SIDE) - small).square().mean((1, 2, 3)))
     return YAWS[torch.stack(errors).argmin(0)]

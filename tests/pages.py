@@ -1,4 +1,4 @@
-"""The project's pages taken apart: headings, links, commands and code."""
+"""Reads the project's pages: headings, links, commands and code."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code; language "" where it is indented or says nothing."""
+    """A block of code; language "" if it is indented or names none."""
 
     language: str
     text: str
@@ -31,7 +31,7 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """What its headings can be linked to by, as GitHub makes them."""
+    """The anchors of its headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
     return {title.replace(" ", "-") for title in plain}
@@ -44,7 +44,7 @@ def links(page: Path) -> list[str]:
 
 
 def broken(page: Path, base: Path | None = None) -> list[str]:
-    """Links to what is not there; those to other sites are not followed."""
+    """Links to missing files or headings; links to other sites are not followed."""
     wrong = []
     for link in links(page):
         if re.match(r"(https?|mailto):", link):
@@ -64,12 +64,12 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Lines of its blocks without a language, as words; what follows # is said to the reader."""
+    """The lines of its blocks without a language, split into words; # starts a comment."""
     lines = "\n".join(block.text for block in blocks(page) if not block.language)
     lines = lines.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def mentions(page: Path) -> list[str]:
-    """What its prose sets as code."""
+    """The inline code in its prose."""
     return re.findall(r"`([^`\n]+)`", prose(page))

@@ -1,4 +1,4 @@
-"""Every reader of files, each with a good file to spoil: for test_hostile.py and the longer tests/fuzz."""
+"""Every file reader with a good file to corrupt, for test_hostile.py and the longer tests/fuzz."""
 
 import shutil
 import struct
@@ -32,9 +32,9 @@ def read_keyframes(path):
     return keyframes.to_control(keyframes.load(path), allow_more=True)
 
 
-def read_sound(path):
-    sound = read_audio(path)
-    to_mono_16k(sound.waveform[:, : sound.sample_rate], sound.sample_rate)
+def read_speech(path):
+    audio = read_audio(path)
+    to_mono_16k(audio.waveform[:, : audio.sample_rate], audio.sample_rate)
 
 
 def read_video(path):
@@ -45,7 +45,7 @@ def read_video(path):
 
 
 def good_files(folder, inputs):
-    """One good file for every reader: {name of the case: (path, reader)}."""
+    """Writes one good file for every reader: {file name: (path, reader)}."""
     torch.manual_seed(0)
     Control(pose=torch.rand(9, 3), gaze=torch.rand(9, 2)).save(folder / "control.safetensors")
     Motion(torch.rand(9, 32)).save(folder / "motion.safetensors")
@@ -57,9 +57,9 @@ def good_files(folder, inputs):
     np.save(folder / "gaze.npy", np.random.default_rng(0).random((9, 2), np.float32))
     (folder / "keys.json").write_text('{"version": 1, "channels": {"yaw": [[0, 0], [1, 20]], "vertical": [[0.5, -8]]}}')
     (folder / "jobs.csv").write_text("source,audio,output,seed\na.png,b.wav,c.mp4,7\nd.png,e.wav,f.mp4,8\n")
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20, 3), np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20, 3), np.uint8))
     for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff"):
-        picture.save(folder / f"picture.{suffix}")
+        image.save(folder / f"image.{suffix}")
     shutil.copy(inputs / "speech.wav", folder / "speech.wav")
     shutil.copy(inputs / "driving.mp4", folder / "driving.mp4")
     readers = {
@@ -72,15 +72,15 @@ def good_files(folder, inputs):
         "gaze.npy": load_gaze,
         "keys.json": read_keyframes,
         "jobs.csv": batch.read_jobs,
-        **{f"picture.{suffix}": read_image for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff")},
-        "speech.wav": read_sound,
+        **{f"image.{suffix}": read_image for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff")},
+        "speech.wav": read_speech,
         "driving.mp4": read_video,
     }
     return {name: (folder / name, read) for name, read in readers.items()}
 
 
-def answers(read, path):
-    """The reader gives a result (True) or says in one line what is wrong (False); anything else is raised."""
+def reads(read, path):
+    """True if the reader returns a result, False if it raises InputError; other errors pass through."""
     try:
         read(path)
     except InputError:
@@ -88,7 +88,7 @@ def answers(read, path):
     return True
 
 
-SPOILERS = (
+FRAGMENTS = (
     b"\x00",
     b"\xff",
     b"\x7f\xff\xff\xff",
@@ -100,23 +100,23 @@ SPOILERS = (
 )
 
 
-def spoil(content, random):
-    """The content with a few bytes changed, cut, repeated or put in, more often near the start, where headers are."""
+def corrupt(content, random):
+    """Changes, cuts, repeats or inserts a few bytes, more often near the start, where headers are."""
     content = bytearray(content)
     for _ in range(random.randint(1, 4)):
-        place = int(len(content) * random.random() ** random.choice((1, 4)))
-        way = random.randrange(6)
-        if way == 0:
-            del content[place:]
-        elif way == 1:
-            content[place : place + 1] = bytes([random.randrange(256)])
-        elif way == 2:
-            piece = random.choice(SPOILERS)
-            content[place : place + len(piece)] = piece
-        elif way == 3:
-            content[place:place] = random.choice(SPOILERS)
-        elif way == 4:
-            del content[place : place + random.randint(1, 16)]
+        position = int(len(content) * random.random() ** random.choice((1, 4)))
+        change = random.randrange(6)
+        if change == 0:
+            del content[position:]
+        elif change == 1:
+            content[position : position + 1] = bytes([random.randrange(256)])
+        elif change == 2:
+            piece = random.choice(FRAGMENTS)
+            content[position : position + len(piece)] = piece
+        elif change == 3:
+            content[position:position] = random.choice(FRAGMENTS)
+        elif change == 4:
+            del content[position : position + random.randint(1, 16)]
         else:
-            content[place:place] = content[place : place + random.randint(1, 64)]
+            content[position:position] = content[position : position + random.randint(1, 64)]
     return bytes(content)

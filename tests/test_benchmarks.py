@@ -1,48 +1,61 @@
-"""Every benchmark runs, at a tiny size, and what it saves are positive numbers."""
+"""Every benchmark runs, at a tiny size, and its numbers agree with each other."""
 
 import json
-import time
+import math
+import statistics
 
 import pytest
 import torch
 
 from benchmarks import audio, end_to_end, finetune, gpu, gpu_checks, joins, memory, reenact, render, sample, stages
-from imtalker import pipeline
 from imtalker.errors import InputError
 
-FAST = ["--device", "cpu", "--rounds", "1"]
-COMMANDS = {
-    render: ["--small", "--frames", "2"],
-    reenact: ["--small", "--frames", "2"],
-    sample: ["--small", "--seconds", "1"],
-    end_to_end: ["--small", "--seconds", "0.2", "--profile"],
-}
+FAST = ["--device", "cpu", "--rounds", "2", "--small"]
+BATCHES = ["--frames", "3", "--batch-size", "1", "2"]
 
 
-@pytest.mark.parametrize("benchmark", COMMANDS, ids=lambda module: module.__name__)
-def test_numbers_are_saved(benchmark, tmp_path):
+@pytest.mark.parametrize(
+    ("benchmark", "arguments", "frames"),
+    [
+        (render, BATCHES, 3),
+        (reenact, BATCHES, 3),
+        (sample, ["--seconds", "1"], 25),
+        (end_to_end, ["--seconds", "0.2", "--profile"], 5),
+    ],
+    ids=["render", "reenact", "sample", "end_to_end"],
+)
+def test_rows_are_saved_and_consistent(benchmark, arguments, frames, tmp_path):
     file = tmp_path / "numbers.json"
-    benchmark.main([*COMMANDS[benchmark], *FAST, "--json", str(file)])
+    printed = benchmark.main([*arguments, *FAST, "--json", str(file)])
     saved = json.loads(file.read_text())
-    rows = saved["rows"]
-    assert rows
+    assert saved["rows"] == json.loads(json.dumps(printed["rows"]))
+    for row in saved["rows"]:
+        assert len(row["seconds"]) == 2
+        assert row["frames_per_second"] == pytest.approx(frames / statistics.median(row["seconds"]))
+        assert row["ms_per_frame"] == pytest.approx(1000 / row["frames_per_second"])
     if "stages" in saved:
-        parts = saved["stages"]
+        seconds = saved["stages"]
         driving = {name for name in stages.STAGES if "driving" in name}
-        assert set(stages.STAGES) - driving < set(parts)
-        assert 0 <= parts["other"] < parts["total"] / 2
-    for row in rows:
-        assert row["frames_per_second"] > 0
-        assert all(seconds > 0 for seconds in row["seconds"])
+        assert set(stages.STAGES) - driving < set(seconds)
+        assert sum(seconds.values()) == pytest.approx(2 * seconds["total"])
+        assert min(seconds.values()) >= 0, "a nested stage counted twice would leave less than nothing for the rest"
 
 
-def test_memory_by_length(tmp_path):
+@pytest.mark.parametrize("benchmark", [render, reenact])
+def test_frames_agree_whatever_the_batch_size(benchmark):
+    first, second = benchmark.main([*BATCHES, *FAST])["rows"]
+    assert (first["max_difference"], first["psnr"]) == (0, math.inf), "the first side is compared with itself"
+    assert 0 <= second["max_difference"] < 1e-4
+    assert second["psnr"] > 80
+
+
+def test_memory_by_length():
     rows = memory.main(["--minutes", "0.02", "--device", "cpu"])["rows"]
     assert rows[0]["frames"] == 30
     assert rows[0]["host_bytes"] >= rows[0]["models_bytes"]
 
 
-def test_speech_in_blocks_against_the_whole():
+def test_audio_in_blocks_equals_the_whole():
     rows = audio.main(["--small", "--compared", "0.02", "--minutes", "--device", "cpu"])["rows"]
     assert [row["what"] for row in rows] == ["whole", "blocks"]
     assert rows[1]["max_difference"] < 2e-5
@@ -51,7 +64,7 @@ def test_speech_in_blocks_against_the_whole():
 def test_joins_of_both_generations():
     rows = joins.main(["--small", "--seconds", "8", "--seeds", "1", "--device", "cpu"])["rows"]
     assert [row["generation"] for row in rows] == ["v1"] * 4 + ["v2"] * 4
-    assert all(row["inside"] > 0 for row in rows)
+    assert all(row["ratio"] == pytest.approx(row["at_joins"] / row["inside"]) for row in rows)
 
 
 def test_joins_of_the_avatar():
@@ -59,37 +72,59 @@ def test_joins_of_the_avatar():
     assert [(row["sound"], row["noise"]) for row in rows] == [
         (sound, noise) for sound in ("speech", "silence") for noise in ("fresh", "the same")
     ]
-    assert all(row["head_ratio"] > 0 for row in rows)
+    fresh, same = rows[2:]
+    assert same["repeats"] > fresh["repeats"] + 0.2, "in silence nothing but the noise differs between windows"
 
 
-def test_a_fine_tune_begins_with_the_avatar():
-    before, after = finetune.main(["--minutes", "0.02", "--seconds", "1.6", "--lr", "1e-5"])
+def test_joins_repeats_and_drift_of_known_motion():
+    """A sine that steps by 1 from each window of 50 frames to the next, one that repeats, and a slope."""
+    time = torch.arange(500.0)[:, None]
+    sine = torch.sin(2 * math.pi * time / 50) * torch.ones(1, 3)
+    smooth = joins.joins(sine, 50)
+    stepping = joins.joins(sine + time // 50, 50)
+    assert smooth["at_joins"] == pytest.approx(2 * math.sin(math.pi / 50), rel=0.01)
+    assert stepping["at_joins"] == pytest.approx(smooth["at_joins"] + 1, rel=1e-3)
+    assert stepping["inside"] == pytest.approx(smooth["inside"], rel=1e-3)
+    assert stepping["within"] == 0
+    assert joins.repetition(sine, 50) == pytest.approx(1)
+    assert abs(joins.repetition(torch.randn(500, 3, generator=torch.Generator().manual_seed(0)), 50)) < 0.1
+    assert joins.drift(sine) == pytest.approx(0, abs=1e-4)
+    assert joins.drift(time / 499, torch.ones(1)) == pytest.approx(450 / 499, rel=1e-3)
+
+
+def test_a_fine_tune_starts_from_the_avatar():
+    before, after = finetune.main(["--minutes", "0.02", "--seconds", "0.8", "--lr", "1e-5"])
     assert before > 15
     assert after == pytest.approx(before, abs=0.5)
 
 
 def test_a_wrong_reference_is_refused(tmp_path):
     with pytest.raises(InputError, match="no checkout of the published code"):
-        render.main(["--reference", str(tmp_path), *FAST])
+        render.main(["--reference", str(tmp_path), "--device", "cpu"])
 
 
-def test_stages_count_alone_and_leave_nothing_behind():
-    kept = pipeline.backend.fetch
+def test_a_stage_counts_its_own_time_alone_and_is_restored(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(stages.time, "perf_counter", lambda: clock[0])
+    name = "frames: copy to the CPU"
+    owner, function = stages.STAGES[name]
+    before = getattr(owner, function)
+
+    def take(seconds):
+        clock[0] += seconds
 
     def work():
         def blocks():
             for _ in range(3):
-                time.sleep(0.05)
+                take(0.05)
                 yield torch.zeros(1)
 
-        for _ in pipeline.backend.fetch(blocks()):
-            time.sleep(0.02)  # the reader's own time
+        for _ in getattr(owner, function)(blocks()):
+            take(0.02)  # the reader's own time
 
     found = stages.seconds_by_stage(work, lambda: None)
-    assert set(found) == {"frames: copies to the CPU", "other", "total"}
-    assert found["frames: copies to the CPU"] >= 0.15
-    assert found["other"] >= 0.06
-    assert pipeline.backend.fetch is kept
+    assert found == pytest.approx({name: 0.15, "other": 0.06, "total": 0.21})
+    assert getattr(owner, function) is before
 
 
 def test_all_gpu_targets_without_a_gpu(monkeypatch, tmp_path, capsys):

@@ -1,11 +1,13 @@
 """README, docs and help pages are true: links lead somewhere, commands and code run, what they name is there."""
 
 import argparse
-import importlib
 import json
 import re
+import runpy
 import sys
+import warnings
 import wave
+from unittest.mock import patch
 
 import pages
 import pytest
@@ -78,8 +80,14 @@ def check_command(words: list[str]) -> None:
                 cli.main(rest)
             assert ended.type is Parsed or ended.value.code == 0
         case ["python", "-m", module, *rest] if module.startswith(("benchmarks.", "imtalker.")):
-            with pytest.raises(Parsed):
-                importlib.import_module(module).main(rest)
+            # as Python runs it, since a package is run by its __main__
+            with (
+                patch.object(sys, "argv", [module, *rest]),
+                warnings.catch_warnings(action="ignore"),
+                pytest.raises((Parsed, SystemExit)) as ended,
+            ):
+                runpy.run_module(module, run_name="__main__")
+            assert ended.type is Parsed
         case ["python", script, *_]:
             assert (ROOT / script).is_file()
         case ["make", target]:
@@ -115,6 +123,7 @@ def test_commands_that_are_not_there_would_be_found(stop_after_parsing):
     for line in (
         "python -m imtalker speak",
         "python -m imtalker talk --source a",
+        "python -m imtalker.avatar --minutes none",
         "make nothing",
         "python none.py",
         "rm x",
@@ -245,6 +254,26 @@ def test_the_readme_shows_every_node_and_workflow():
     shown = set(re.findall(r"<img src=\"workflows/(\w+)\.jpg\"", text))
     assert shown == workflows
     assert workflows <= set(re.findall(r"`(\w+)`", text))
+
+
+def test_the_readme_starts_with_what_an_artist_needs():
+    lines = README.read_text("utf-8").splitlines()
+    assert len(lines) < 220
+    assert [line for line in lines[:65] if line.startswith("## ")][:3] == ["## Install", "## First video", "## Control"]
+
+
+def test_the_table_of_changes_names_what_its_files_hold():
+    section = (ROOT / "docs/architecture.md").read_text("utf-8").split("## I want to change")[1].split("\n## ")[0]
+    checked = 0
+    for row in re.findall(r"^\| .* \|$", section, re.MULTILINE):
+        spans = re.findall(r"`([^`]+)`", row)
+        files = [ROOT / text for text in spans if (ROOT / text).is_file()]
+        code = "".join(path.read_text("utf-8") for path in files)
+        for name in spans:
+            if files and "/" not in name:
+                assert name in code, (name, row)
+                checked += 1
+    assert checked > 10
 
 
 def test_environment_variables_and_settings_are_those_of_the_code():

@@ -1,4 +1,4 @@
-"""A render that is killed, stopped or out of disk: an older video stays, and the next run removes what was left."""
+"""Renders that are killed, interrupted or out of disk space: an older video stays, the next run cleans up."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 
-def words(inputs, models, output, *extra):
+def arguments(inputs, models, output, *extra):
     common = ["--source", inputs / "portrait.png", "--audio", inputs / "speech.wav", "--models", models]
-    return [str(word) for word in ("talk", *common, "--crop", "none", "--device", "cpu", "-o", output, *extra)]
+    return [str(argument) for argument in ("talk", *common, "--crop", "none", "--device", "cpu", "-o", output, *extra)]
 
 
 def stop_at(command, seconds, how):
-    """Runs a command until it has begun and `seconds` have passed, ends it by a signal; (exit status, stderr)."""
+    """Runs a command and signals it `seconds` after its first temporary file appears; (exit status, stderr)."""
     process = subprocess.Popen(
         [sys.executable, "-m", "imtalker", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
@@ -40,10 +40,10 @@ def stop_at(command, seconds, how):
 
 
 def check_stopped_and_run_again(inputs, models, folder, seconds, how, *extra):
-    """Stopped at a moment: the older video is there or the new one whole; and after the next run nothing else."""
+    """Checks that the signal leaves the older video or the whole new one, and another run nothing but the new one."""
     output = folder / "o.mp4"
     output.write_bytes(b"an older video")
-    command = words(inputs, models, output, "--nfe", "2", "--fps", "60", *extra)
+    command = arguments(inputs, models, output, "--nfe", "2", "--fps", "60", *extra)
     status, errors = stop_at(command, seconds, how)
     assert "Traceback" not in errors
     if status == 0:
@@ -61,12 +61,12 @@ def count(path):
 
 
 @posix
-def test_killed(inputs, models, tmp_path):
+def test_a_killed_render_leaves_an_older_video_or_the_new_one(inputs, models, tmp_path):
     check_stopped_and_run_again(inputs, models, tmp_path, 0.1, signal.SIGKILL)
 
 
 @posix
-def test_only_what_dead_processes_left_is_removed(tmp_path):
+def test_only_temporary_files_of_dead_processes_are_deleted(tmp_path):
     mine = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     alive = tmp_path / f".o.partial-{mine.pid}.mp4"
@@ -82,7 +82,7 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder with room for 24 kB, less than the video takes, and a way to give it more."""
+    """A folder with room for 24 kB, less than the video needs, and a function that makes it larger."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -92,20 +92,22 @@ def small_disk(tmp_path):
         ).returncode  # fmt: skip
 
     if not mount("size=24k"):
-        pytest.skip("mounting a small disk is not allowed here")
+        pytest.skip("this machine does not allow mounting a small disk")
     yield folder, lambda: mount("remount,size=1m")
-    # fails where a file is still open: room on the disk that nobody would get back
+    # fails if a file is still open, whose space would never be freed
     subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("extra", [[], ["--resume"]])
-def test_full_disk(inputs, models, small_disk, capsys, monkeypatch, extra):
+def test_a_full_disk_leaves_the_older_video_and_the_next_run_succeeds(
+    inputs, models, small_disk, capsys, monkeypatch, extra
+):
     monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", 16)
     monkeypatch.setattr(resume, "SEGMENT_FRAMES", 16)
     folder, make_room = small_disk
     output = folder / "o.mp4"
     output.write_bytes(b"an older video")
-    command = words(inputs, models, output, "--nfe", "2", "--fps", "60", *extra)
+    command = arguments(inputs, models, output, "--nfe", "2", "--fps", "60", *extra)
     assert main(command) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("imtalker: The disk is full")
@@ -117,7 +119,7 @@ def test_full_disk(inputs, models, small_disk, capsys, monkeypatch, extra):
     assert [path.name for path in folder.iterdir()] == ["o.mp4"]
 
 
-def test_full_disk_for_motion(small_disk):
+def test_a_full_disk_leaves_the_older_motion(small_disk):
     folder, _ = small_disk
     Motion(torch.zeros(9, 32)).save(folder / "m.safetensors")
     with pytest.raises(InputError, match=r"m\.safetensors"):
@@ -126,7 +128,7 @@ def test_full_disk_for_motion(small_disk):
     assert len(list(folder.iterdir())) == 1
 
 
-def test_interrupted_while_writing(tmp_path):
+def test_an_interrupt_while_writing_leaves_the_older_video(tmp_path):
     (tmp_path / "a.mp4").write_text("old")
 
     def frames():

@@ -6,14 +6,16 @@ from dataclasses import replace
 import av
 import pytest
 import torch
-from meaning import LOOK, TALK, backwards, follows, mouth_in, pictures, sentence, value, yaw_in
+from meaning import PERSON, TALK, backwards, follows, mouth_in, pictures, sentence, value, yaw_in
 from tiny import renderer_config, tiny_generator, tiny_renderer
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from imtalker import InputError, reenact, talk
+from imtalker import InputError, media, models, pipeline, reenact, session, talk
 from imtalker.avatar.readback import by_lag, correlation
 from imtalker.drawn import example as drawn
-from imtalker.drawn.people import looks
-from imtalker.drawn.portraits import MOTION, MOTION_SIZE, draw
+from imtalker.drawn.head import MOTION, MOTION_SIZE
+from imtalker.drawn.people import random_appearances
+from imtalker.drawn.portraits import draw
 from imtalker.face.crop import Crop
 from imtalker.media.audio import Audio, read_audio
 from imtalker.media.video import VideoReader, write_video
@@ -101,7 +103,7 @@ def test_reenact_to_a_file(renderer, inputs, tmp_path, fps, count):
     assert sample_rate == 44100
 
 
-@pytest.mark.parametrize("driver", [LOOK, looks(1, seed=5)], ids=["self", "cross"])
+@pytest.mark.parametrize("driver", [PERSON, random_appearances(1, seed=5)], ids=["self", "cross"])
 def test_reenact_follows_the_driving_video(avatar, tmp_path, driver):
     """A head that turns to and fro and speaks, at 24 frames a second; at 30 it is the same at the same time."""
     time = torch.arange(30) / 24
@@ -149,12 +151,63 @@ def test_a_huge_picture_works(renderer, generator):
     assert talk(renderer, generator, picture, drawn.speech(0.1), nfe=2, crop="none").count == 3
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 44100, 96000, 192000])
-@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (11025, 6), (44100, 2), (96000, 1), (192000, 6)])
 def test_any_rate_and_channels(renderer, generator, rate, channels, tmp_path):
     sound = Audio(0.1 * torch.randn(channels, rate // 5), rate)
     clip = talk(renderer, generator, drawn.portrait(64), sound, nfe=2, crop="none")
     assert clip.save(tmp_path / "o.mp4") == 5
+
+
+class WholeCopies(TorchDispatchMode):
+    """Counts tensors of floats in memory of their own, by those of the sizes given that they are as large as."""
+
+    def __init__(self, **sizes):
+        super().__init__()
+        self.sizes, self.found = sizes, dict.fromkeys(sizes, 0)
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.is_floating_point():
+            given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
+            for name, size in self.sizes.items():
+                self.found[name] += result.numel() >= size and result.untyped_storage().data_ptr() not in given
+        return result
+
+
+def test_a_picture_and_a_sound_are_looked_at_once(renderer, generator, tmp_path, monkeypatch):
+    """Checked once each, and copied as a whole once at most, on the way to the file."""
+    looked = []
+
+    def count(name, *modules):
+        check = getattr(modules[0], name)
+
+        def counting(*arguments):
+            looked.append(name)
+            return check(*arguments)
+
+        for module in modules:
+            monkeypatch.setattr(module, name, counting)
+
+    count("check_image", media.image, pipeline, models.renderer)
+    count("check_waveform", media.audio, session)
+    picture, waveform = torch.rand(1, 900, 1000, 3), 0.1 * torch.randn(2, 48000 * 40)
+    with WholeCopies(picture=picture.numel(), sound=waveform.numel()) as copies:
+        sound = Audio(waveform, 48000)
+        clip = talk(renderer, generator, picture, sound, nfe=2, crop=Crop(10, 20, 500, 900, 1000), frames=3)
+        assert clip.save(tmp_path / "o.mp4") == 3
+    assert looked == ["check_waveform", "check_image"]
+    assert copies.found == {"picture": 1, "sound": 0}
+
+
+def test_who_calls_the_parts_directly_is_checked_too(renderer, generator):
+    nowhere = float("nan")
+    with pytest.raises(InputError, match="NaN"):
+        renderer.encode_source(torch.full((1, 64, 64, 3), nowhere))
+    with pytest.raises(InputError, match="NaN"):
+        generator.encode_audio(torch.full((1, 640), nowhere), 16000)
+    source = renderer.encode_source(drawn.portrait(64))
+    with pytest.raises(InputError, match="NaN"):
+        session.Session(renderer, generator, source, sample_rate=16000).feed(torch.full((640,), nowhere))
 
 
 def test_bad_input_is_answered_with_a_sentence(renderer, generator, tmp_path, inputs):
@@ -166,8 +219,6 @@ def test_bad_input_is_answered_with_a_sentence(renderer, generator, tmp_path, in
         (torch.full((1, 64, 64, 3), float("nan")), sound, "NaN|not numbers|finite"),
         (tmp_path / "none.png", sound, "none.png"),
         (tmp_path / "broken.png", sound, "broken.png"),
-        (portrait, Audio(torch.zeros(1, 0), 16000), "empty|no sound|no samples"),
-        (portrait, Audio(torch.full((1, 9), float("nan")), 16000), "NaN|not numbers|finite"),
         (portrait, tmp_path / "none.wav", "none.wav"),
         (portrait, tmp_path / "broken.wav", "broken.wav"),
         (portrait, inputs / "portrait.png", "portrait.png"),
@@ -176,17 +227,20 @@ def test_bad_input_is_answered_with_a_sentence(renderer, generator, tmp_path, in
         with pytest.raises(InputError, match=words) as error:
             talk(renderer, generator, image, audio, crop="none")
         assert str(error.value).count("\n") == 0
+    for waveform, words in ((torch.zeros(1, 0), "empty"), (torch.full((1, 9), float("nan")), "NaN")):
+        with pytest.raises(InputError, match=words):
+            Audio(waveform, 16000)
     with pytest.raises(InputError, match=r"speech\.wav"):
         reenact(renderer, portrait, inputs / "speech.wav")
 
 
 def test_generations_do_not_mix(generator, inputs):
-    with pytest.raises(InputError, match="generator's weights are v2 but the source was encoded with v1"):
+    with pytest.raises(InputError, match="The generator is v2 but the source is v1"):
         talk(tiny_renderer("v1"), generator, drawn.portrait(64), drawn.speech(0.1), crop="none")
 
 
 def test_models_of_other_motions_do_not_mix(generator):
     """The project's own small models and the published ones are both v2."""
     other = untrained_renderer(replace(renderer_config("v2"), motion_size=4))
-    with pytest.raises(InputError, match="4 values and this generator makes 8"):
+    with pytest.raises(InputError, match="generator has 8 values per frame but the source has 4"):
         talk(other, generator, drawn.portrait(64), drawn.speech(0.1), crop="none")

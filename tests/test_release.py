@@ -97,7 +97,7 @@ def test_a_wheel_holds_the_package_and_nothing_else(tmp_path):
     assert built.returncode == 0, built.stderr
     with zipfile.ZipFile(tmp_path / "dist" / built.stdout.splitlines()[-1]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    code_and_weights = re.compile(r"imtalker/(.*\.py|avatar/.*)")
+    code_and_weights = re.compile(r"imtalker/(.*\.py|py\.typed|avatar/.*)")
     assert names == {name for name in release.files() if code_and_weights.fullmatch(name)}
 
 
@@ -184,15 +184,15 @@ def test_what_is_not_would_be_found(line):
 
 
 def test_no_process_is_ended_where_asking_for_it_would_end_it(monkeypatch, tmp_path):
-    from imtalker.media import atomic as partial
+    from imtalker.media import atomic
 
     def ended(*arguments):
         raise AssertionError("os.kill ends a process on Windows")
 
     (tmp_path / ".o.partial-4.mp4").touch()
-    monkeypatch.setattr(partial.os, "kill", ended)
-    monkeypatch.setattr(partial, "os", _Windows(partial.os))
-    partial.remove_stale(tmp_path / "o.mp4")
+    monkeypatch.setattr(atomic.os, "kill", ended)
+    monkeypatch.setattr(atomic, "os", _Windows(atomic.os))
+    atomic.remove_stale(tmp_path / "o.mp4")
     assert not list(tmp_path.iterdir())
 
 

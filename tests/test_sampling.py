@@ -9,7 +9,7 @@ from meaning import follows, sentence, value
 from tiny import tiny_generator
 
 from imtalker import AudioFeatures, Control, InputError
-from imtalker.drawn.portraits import MOTION
+from imtalker.drawn.head import MOTION
 from imtalker.media.audio import Audio
 from imtalker.sampling import draw_noise, pad_rows
 
@@ -198,9 +198,9 @@ def test_settings_that_cannot_be_sampled(generator, source):
     with pytest.raises(InputError, match="cfg"):
         generator.sample(audio, source, cfg=float("nan"))
     other = SimpleNamespace(motion=source.motion, generation="v3")
-    with pytest.raises(InputError, match="same generator"):
+    with pytest.raises(InputError, match="17 in the audio features: encode the audio"):
         generator.sample(AudioFeatures(torch.zeros(10, 17)), source)
-    with pytest.raises(InputError, match="encoded with v3"):
+    with pytest.raises(InputError, match="but the source is v3"):
         generator.sample(audio, other)
 
 

@@ -8,7 +8,7 @@ import torch
 from meaning import follows, sentence, value
 from tiny import tiny_generator, tiny_renderer
 
-from imtalker import AudioFeatures, Control, InputError, Motion, Session
+from imtalker import AudioFeatures, Control, InputError, Motion, Session, sampling
 from imtalker.avatar.readback import correlation
 from imtalker.media.audio import Audio
 from imtalker.media.resampling import StreamResampler, resample
@@ -81,7 +81,7 @@ def offline(generator, source, sound: torch.Tensor, rate: int = RATE, **settings
     return generator.sample(generator.encode_audio(sound, rate), source, nfe=3, **settings).latents
 
 
-@pytest.mark.parametrize(("rate", "chunk"), [(44100, 2), (16000, 0.4)])
+@pytest.mark.parametrize(("models", "rate", "chunk"), [("v1", 44100, 2), ("v2", 16000, 0.4)], indirect=["models"])
 def test_frames_are_those_of_the_whole_clip_where_all_is_heard_first(models, rate, chunk):
     renderer, generator, source = models
     sound = speech(4.21, rate)
@@ -112,13 +112,13 @@ def test_a_bounded_session_is_the_whole_clip_where_nothing_beyond_is_heard(chunk
     assert (deaf - wanted).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("rate", [16000, 22050])
-def test_how_the_sound_is_cut_does_not_matter(mute, rate):
+def test_how_the_sound_is_cut_does_not_matter(mute):
+    rate = 22050
     sound = speech(3.3, rate)
     settings = {"sample_rate": rate, "nfe": 3, "chunk": 0.28, "lookahead": 0.12, "history": 1}
     whole = latents(Session(*mute, **settings), [sound])
     assert len(whole) == 83
-    for seed in range(4):
+    for seed in range(3):
         assert torch.equal(latents(Session(*mute, **settings), pieces(sound, seed)), whole)
     few = sound[:, :9000]
     assert torch.equal(
@@ -143,13 +143,13 @@ def test_joins_move_no_more_than_the_window_itself(mute, monkeypatch):
     renderer, generator, source = mute
     sound = torch.cat([speech(1.2), 10 * speech(1.2, seed=3)], dim=1)
     kept, sampled = [], []
-    integrate = Session.__init__.__globals__["integrate"]
+    integrate = sampling.integrate
 
     def record(*arguments):
         sampled.append(integrate(*arguments))
         return sampled[-1]
 
-    monkeypatch.setattr("imtalker.session.integrate", record)
+    monkeypatch.setattr(sampling, "integrate", record)
     session = Session(renderer, generator, source, sample_rate=RATE, nfe=4, chunk=0.2, lookahead=0, history=4)
     for samples in sound.split(3200, dim=1):
         kept += [block.flatten(1) for block in session.feed(samples)]
@@ -259,17 +259,23 @@ def test_the_last_frame_may_be_partial(mute, samples):
 def test_memory_does_not_grow(mute):
     session = Session(*mute, sample_rate=24000, nfe=2, chunk=2, lookahead=0.2, history=1)
 
+    def tensors(value) -> list[torch.Tensor]:
+        """All that the session holds, but for its models and source."""
+        if isinstance(value, torch.Tensor):
+            return [value]
+        parts = value if isinstance(value, tuple | list) else []
+        if type(value).__module__ in ("imtalker.session", "imtalker.sampling", "imtalker.media.resampling"):
+            parts = vars(value).values()
+        return [tensor for part in parts for tensor in tensors(part)]
+
     def kept() -> int:
-        owners = [session, session._hearing, session._hearing.resampler]
-        values = [value for owner in owners for value in vars(owner).values()]
-        tensors = [v for value in values for v in (value if isinstance(value, tuple | list) else [value])]
-        return sum(v.untyped_storage().nbytes() for v in tensors if isinstance(v, torch.Tensor))
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors(session))
 
     sizes = []
     for _ in range(30):
         list(session.feed(torch.zeros(48000)))
         sizes.append(kept())
-    assert max(sizes[5:]) <= max(sizes[:5])
+    assert 0 < max(sizes[5:]) <= max(sizes[:5])
 
 
 def test_models_stay_as_they_are(models):
@@ -340,9 +346,9 @@ def test_unusable_settings(mute, settings, words):
 def test_models_of_two_generations(mute):
     _, generator, source = mute
     other = SimpleNamespace(motion=source.motion, generation="v1")
-    with pytest.raises(InputError, match="renderer's weights are v1"):
+    with pytest.raises(InputError, match="The renderer is v1 but the source is v2"):
         Session(Latents("v1"), generator, source, sample_rate=RATE)
-    with pytest.raises(InputError, match="generator's weights are v2"):
+    with pytest.raises(InputError, match="The generator is v2 but the source is v1"):
         Session(Latents("v1"), generator, other, sample_rate=RATE)
 
 

@@ -102,7 +102,7 @@ def test_gaps_are_held_and_counted(caplog):
     seer = SeesDisc()
     with caplog.at_level(logging.WARNING, "imtalker"):
         control = tracking.control_from_frames(frames, shown, 30.0, smirk=seer)
-    assert "not seen in 5 of 12 frames" in caplog.text
+    assert "not found in 5 of 12 frames" in caplog.text
     assert seer.shown == 7
     held = [2, 2, 2, 3, 4, 4, 4, 7, 8, 9, 10, 10]
     for rows in (control.pose, control.cam):
@@ -129,7 +129,7 @@ def test_batches_and_number_formats_change_nothing():
     assert done == [4, 1]
 
 
-@pytest.mark.parametrize(("frames", "words"), [(2, "There are 2 frames where 3"), (4, "more frames where 3")])
+@pytest.mark.parametrize(("frames", "words"), [(2, "There are 2 frames but 3"), (4, "more than 3 frames but 3")])
 def test_frames_and_boxes_of_different_clips_are_refused(frames, words):
     with pytest.raises(InputError, match=words):
         tracking.control_from_frames(torch.ones(frames, 60, 80, 3), [box_at(40, 30, 30)] * 3, 25.0, smirk=SeesDisc())
@@ -160,7 +160,7 @@ def test_the_gaze_network_is_shown_the_stretched_face_in_the_order_asked_for():
     assert control.pose is None
     swapped = tracking.control_from_frames([frame] * 3, boxes, 25.0, l2cs=SeesColours(), gaze_order="swapped")
     assert torch.equal(swapped.gaze, control.gaze.flip(-1))
-    with pytest.raises(InputError, match="no order 'yaw first'"):
+    with pytest.raises(InputError, match="gaze order 'yaw first'"):
         tracking.control_from_frames([frame] * 3, boxes, 25.0, l2cs=SeesColours(), gaze_order="yaw first")
 
 
@@ -180,7 +180,7 @@ def test_mesh_boxes_are_the_inverse_of_the_correction():
 
 def test_faces_are_followed_and_frames_of_bytes_are_understood(monkeypatch):
     found, asked = iter([[box_at(50, 50), box_at(200, 50, 60)], [], [box_at(203, 50, 60), box_at(55, 52)]]), []
-    monkeypatch.setattr(face, "_open_detector", lambda *args: lambda frame: asked.append(frame.max()) or next(found))
+    monkeypatch.setattr(face, "open_detector", lambda *args: lambda frame: asked.append(frame.max()) or next(found))
     frames = torch.full((3, HEIGHT, WIDTH, 3), 255, dtype=torch.uint8)
     boxes = tracking.face_boxes(frames)
     assert boxes == [tracking.mesh_box(box_at(50, 50)), None, tracking.mesh_box(box_at(55, 52))]
@@ -265,7 +265,7 @@ def test_gaps_of_landmarks_are_held_and_one_person_is_followed(caplog):
     assert control.pose[:, 1].tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.2, 0.5], abs=1e-5)
     assert control.pose[:, 2].abs().max() < 1e-5
     assert control.fps == 12.0
-    assert "not seen in 3 of 6 frames" in caplog.text
+    assert "not found in 3 of 6 frames" in caplog.text
     boxes = tracking.landmark_boxes(clip)
     assert [box is None for box in boxes] == [True, False, False, True, True, False]
     assert boxes[5].x0 == pytest.approx(mine(5)["bbox_xyxy"][0])
@@ -276,7 +276,7 @@ def test_landmarks_without_irises_or_matrix_and_other_things():
     plain["landmarks_xy"] = plain["landmarks_xy"][:468]
     assert tracking.control_from_landmarks(landmarks([plain]), 25.0).gaze is None
     del plain["transformation_matrix"]
-    with pytest.raises(InputError, match=r"no transformation_matrix .* Detect Face Landmarks"):
+    with pytest.raises(InputError, match=r"no transformation_matrix.* Detect Face Landmarks"):
         tracking.control_from_landmarks(landmarks([plain]), 25.0)
     with pytest.raises(InputError, match="no face in any of 2 frames"):
         tracking.control_from_landmarks(landmarks([], []), 25.0)

@@ -1,1 +1,1 @@
-"""The avatar: small weights for drawn heads, and how they are made."""
+"""The avatar: small weights for drawn heads, and the recipe that trains them."""

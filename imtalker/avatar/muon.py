@@ -1,7 +1,8 @@
-"""Muon: weight matrices change equally much in all directions, everything else as by Adam (Jordan et al., 2024).
+"""Muon (Jordan et al., 2024): orthogonal update steps for weight matrices, Adam for everything else.
 
-What a network should learn early, a pupil of a few pixels, is drowned in its gradients by what pictures have more of,
-their colours. Adam scales each number by itself and leaves that so; a step whose matrix is orthogonal does not.
+Small but important details, such as a pupil of a few pixels, contribute little to the gradients next to large areas of
+colour. Adam scales each weight separately and keeps that imbalance; an orthogonal step moves equally far in all
+directions.
 """
 
 import torch
@@ -12,15 +13,18 @@ from ..models.layers import EqualConv2d, EqualLinear, ModulatedConv2d
 
 MOMENTUM = 0.95
 BETAS, TINY = (0.9, 0.99), 1e-8
-POLYNOMIAL, ITERATIONS = (3.4445, -4.7750, 2.0315), 5  # Jordan's: singular values to about 1, from above and below
-SIZE = 0.2  # root mean square of a step at rate 1, as Adam's is
+POLYNOMIAL, ITERATIONS = (
+    (3.4445, -4.7750, 2.0315),
+    5,
+)  # Jordan's Newton-Schulz coefficients: singular values converge to about 1
+SIZE = 0.2  # root mean square of a step at rate 1, to match Adam's
 
 
 class Muon(Optimizer):
-    """Of all parameters of a module that learn, at `rate`.
+    """Optimises the trainable parameters of a module at `rate`.
 
-    Matrices are weights of linear and convolution layers, the latter as (outputs, everything else). Those of equalised
-    layers, which are stored at unit variance, go `equalised` times as fast.
+    Matrices are the weights of linear and convolution layers, the latter reshaped to (outputs, everything else).
+    Equalised layers store their weights at unit variance, so their rate is multiplied by `equalised`.
     """
 
     def __init__(self, module: nn.Module, rate: float, equalised: float = 1.0):
@@ -33,7 +37,7 @@ class Muon(Optimizer):
                 kind = "others" if not matrix else "equalised" if id(parameter) in unit else "matrices"
                 groups[kind].append(parameter)
         rates = {"matrices": rate, "equalised": equalised * rate, "others": rate}
-        groups = [{"params": some, "kind": kind, "lr": rates[kind]} for kind, some in groups.items() if some]
+        groups = [{"params": members, "kind": kind, "lr": rates[kind]} for kind, members in groups.items() if members]
         super().__init__(groups, {"lr": rate})
 
     @torch.no_grad()
@@ -47,15 +51,15 @@ class Muon(Optimizer):
 
 def _orthogonal(gradient: Tensor, state: dict) -> Tensor:
     mean = state.setdefault("mean", torch.zeros_like(gradient)).lerp_(gradient, 1 - MOMENTUM)
-    ahead = gradient.lerp(mean, MOMENTUM)  # Nesterov's
+    ahead = gradient.lerp(mean, MOMENTUM)  # Nesterov momentum
     matrix = ahead.flatten(1) if ahead.ndim < 5 else ahead[0].flatten(1)  # a modulated weight has a 1 in front
     return SIZE * max(matrix.shape) ** 0.5 * orthogonalised(matrix).view_as(gradient)
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix with singular values near 1, by Newton-Schulz iteration: about U V' of its U S V'.
+    """Moves the singular values of a matrix U S V' close to 1, by Newton-Schulz iteration: about U V'.
 
-    Those below a thousandth of its norm stay smaller.
+    Singular values below a thousandth of the norm stay smaller.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix

@@ -1,7 +1,7 @@
-"""Made-up speech whose phonemes and their times are known: espeak-ng says random sentences with many voices.
+"""Synthetic speech with known phoneme times: espeak-ng speaks random sentences in many voices.
 
-Only training uses this. espeak-ng is a program of its own (https://github.com/espeak-ng/espeak-ng); its library keeps
-one state for the whole process, so that two threads must not speak at once: a lock sees to that here.
+Only training uses this. espeak-ng (https://github.com/espeak-ng/espeak-ng) is installed separately. Its library keeps
+one state per process, so a lock lets one thread speak at a time.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ RATE, PITCH, RANGE = 1, 3, 4
 PHONEME = 7
 
 VARIANTS = "m1 m2 m3 m4 m5 m6 m8 f1 f2 f3 f4 croak whisper grandma grandpa klatt2 klatt4 Andrea Denis anika"
-# kept out of training, with a language: what is measured on them was never heard
+# held out from training, together with one language, for measuring
 HELD_OUT_VARIANTS = "m7 f5 klatt3 Annie"
 HELD_OUT_LANGUAGE = "pt"
 WORDS = {
@@ -54,7 +54,7 @@ VOWELS = "a e i o u a e i o u ai au ee oo ou"
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One sound: its name in IPA, "" for silence, from `start` to `end` in seconds."""
+    """One sound by its IPA name, "" for silence, from `start` to `end` in seconds."""
 
     name: str
     start: float
@@ -63,7 +63,7 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Utterance:
-    """Mono speech (samples,) float32 at 16 kHz within -1..1, and its phonemes, without gaps from 0 to the end."""
+    """Mono speech (samples,), float32 at 16 kHz in -1..1, and its phonemes, without gaps from 0 to the end."""
 
     waveform: Tensor
     phonemes: tuple[Phoneme, ...]
@@ -82,7 +82,7 @@ class _Event(ctypes.Structure):
         ("audio_position", ctypes.c_int),
         ("sample", ctypes.c_int),
         ("user_data", ctypes.c_void_p),
-        ("name", ctypes.c_char * 8),  # a union; phonemes have their name here
+        ("name", ctypes.c_char * 8),  # a union, which holds the name of a phoneme
     )
 
 
@@ -90,7 +90,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class _Espeak:
-    """The library, loaded once for the process."""
+    """The espeak-ng library, loaded once per process."""
 
     def __init__(self):
         name = ctypes.util.find_library("espeak-ng") or ctypes.util.find_library("libespeak-ng")
@@ -98,18 +98,18 @@ class _Espeak:
             path = os.path.join(os.environ.get("PROGRAMFILES", ""), "eSpeak NG", "libespeak-ng.dll")
             name = path if os.path.exists(path) else None
         if name is None:
-            raise InputError("Training on made-up speech needs espeak-ng, which was not found: install it first.")
+            raise InputError("Training on synthetic speech needs espeak-ng, which was not found: install it first.")
         try:
             self._library = ctypes.CDLL(name)
         except OSError as error:
-            raise InputError(f"espeak-ng ({name}) cannot be loaded: install it anew ({error}).") from error
+            raise InputError(f"espeak-ng ({name}) cannot be loaded ({error}): reinstall it.") from error
         self._samples: list[np.ndarray] = []
         self._events: list[tuple[int, str]] = []
-        self._receive = _Callback(self._received)  # kept, or it would be collected while the library calls it
+        self._receive = _Callback(self._received)  # referenced, or it would be collected while the library calls it
         self._lock = threading.Lock()
         self.rate = self._library.espeak_Initialize(SYNCHRONOUS, 0, None, PHONEME_EVENTS | AS_IPA | DONT_EXIT)
         if self.rate <= 0:
-            raise InputError("espeak-ng does not find its voices: install its data (espeak-ng-data) too.")
+            raise InputError("espeak-ng does not find its voices: install its data package (espeak-ng-data) too.")
         self._library.espeak_SetSynthCallback(self._receive)
 
     def _received(self, samples, count, events) -> int:
@@ -125,7 +125,7 @@ class _Espeak:
     def say(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> tuple[np.ndarray, list]:
         with self._lock:
             if self._library.espeak_SetVoiceByName(voice.encode()):
-                raise InputError(f"espeak-ng has no voice {voice!r}: `espeak-ng --voices` lists those there are.")
+                raise InputError(f"espeak-ng has no voice {voice!r}: `espeak-ng --voices` lists the available ones.")
             for parameter, value in ((RATE, rate), (PITCH, pitch), (RANGE, pitch_range)):
                 self._library.espeak_SetParameter(parameter, value, 0)
             self._samples, self._events = [], []
@@ -142,7 +142,7 @@ def _espeak() -> _Espeak:
 
 
 def available() -> bool:
-    """Whether espeak-ng is installed here."""
+    """Whether espeak-ng is installed."""
     try:
         _espeak()
     except InputError:
@@ -151,18 +151,20 @@ def available() -> bool:
 
 
 def say(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50, pitch_range: int = 50) -> Utterance:
-    """Speech from text. voice: "language" or "language+variant" of espeak-ng; rate: words a minute, 80..450;
-    pitch and pitch_range: 0..99. Raises InputError without espeak-ng, for an unknown voice, and for text without sound.
+    """Speaks a text.
+
+    voice: espeak-ng's "language" or "language+variant"; rate: words a minute, 80..450; pitch and pitch_range: 0..99.
+    Raises InputError without espeak-ng, for an unknown voice, and for a text without any sound.
     """
     samples, events = _espeak().say(text, voice, rate, pitch, pitch_range)
     if not len(samples):
-        raise InputError(f"espeak-ng finds nothing to say in {text[:40]!r}: give it words.")
+        raise InputError(f"espeak-ng finds nothing to speak in {text[:40]!r}: give it words.")
     source_rate = _espeak().rate
-    # seven times as fast as audio.resample for short pieces, and there is no music here
+    # seven times as fast as media.resample on short pieces, and good enough for speech
     divisor = math.gcd(SAMPLE_RATE, source_rate)
     resampled = resample_poly(samples.astype(np.float32) / 32768, SAMPLE_RATE // divisor, source_rate // divisor)
     waveform = torch.from_numpy(resampled.astype(np.float32))
-    # "(de)" tells that the language changes and lasts no time of its own
+    # "(de)" marks a language switch, not a sound
     starts = [(sample / source_rate, name) for sample, name in events if not name.startswith("(")]
     seconds = len(waveform) / SAMPLE_RATE
     starts = [(0.0, ""), *starts, (seconds, "")]
@@ -173,7 +175,7 @@ def say(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50, pitch
 
 
 def joined(parts: list[Utterance]) -> Utterance:
-    """One after the other."""
+    """Joins utterances into one."""
     phonemes, start = [], 0.0
     for part in parts:
         phonemes += [Phoneme(p.name, p.start + start, p.end + start) for p in part.phonemes]
@@ -182,32 +184,33 @@ def joined(parts: list[Utterance]) -> Utterance:
 
 
 def silence(seconds: float) -> Utterance:
+    """An utterance of silence, rounded to samples."""
     samples = round(seconds * SAMPLE_RATE)
     return Utterance(torch.zeros(samples), (Phoneme("", 0.0, samples / SAMPLE_RATE),))
 
 
 def random_text(random: np.random.Generator, language: str) -> str:
-    """Words of the language in any order, some of them made-up syllables, with a comma or full stop here and there."""
+    """Random words of the language, some of them nonsense syllables, with a comma or full stop here and there."""
     words = WORDS[language].split()
-    said = []
+    spoken = []
     for _ in range(random.integers(3, 10)):
         if random.random() < 0.3:
             syllables = random.integers(1, 4)
             word = "".join(random.choice(CONSONANTS.split()) + random.choice(VOWELS.split()) for _ in range(syllables))
         else:
             word = str(random.choice(words))
-        said.append(word + random.choice(["", "", "", "", ",", "."]))
-    return " ".join(said) + "."
+        spoken.append(word + random.choice(["", "", "", "", ",", "."]))
+    return " ".join(spoken) + "."
 
 
 def random_utterance(seed: int, seconds: float, held_out: bool = False) -> Utterance:
-    """Speech of exactly so many seconds (rounded to samples), with pauses. Text, voice and noise follow from the seed.
+    """Speech with pauses, cut to `seconds` (rounded to samples); text, voice and noise follow from the seed.
 
-    espeak-ng carries its glottal phase and hiss on from what it said before in the process: the same calls in the same
-    order give the same samples, another order moves them and their phonemes by milliseconds, always together.
+    Each utterance has one voice, rate and pitch, a random loudness, faint noise and a random spectral tilt.
+    held_out: uses voices that training never has, and in half of the clips a language that training never has.
 
-    One voice, rate and pitch; a faint noise and a random tilt of the spectrum over it, and any loudness.
-    held_out: voices that the others never have; half of these clips are in a language of their own too.
+    espeak-ng carries glottal phase and hiss over from earlier calls in the process: the same calls in the same order
+    give the same samples; another order shifts samples and phonemes together by milliseconds.
     """
     random = np.random.default_rng((seed, int(held_out)))
     variants = HELD_OUT_VARIANTS if held_out else VARIANTS
@@ -230,7 +233,7 @@ def random_utterance(seed: int, seconds: float, held_out: bool = False) -> Utter
 
 
 def _recorded(waveform: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """As if recorded somewhere: the spectrum tilted by up to 6 dB an octave or so, noise 20 to 60 dB below."""
+    """Imitates a recording: a spectral tilt of up to about 6 dB an octave, and noise 20 to 60 dB below the speech."""
     tilt = random.uniform(-0.5, 0.5)
     tilted = waveform + tilt * np.concatenate([waveform[:1], waveform[:-1]])
     loudness = float(np.sqrt(np.mean(np.square(tilted)))) + 1e-4

@@ -1,7 +1,6 @@
-"""Motion that goes with made-up speech: the mouth from its phonemes, the rest of the head from a seed.
+"""Motion for synthetic speech: the mouth from its phonemes, the rest of the head at random from a seed.
 
-The motion of the avatar that the project trains for itself is not learned but named: portraits.MOTION lists its
-channels.
+The avatar's motion latent is not learned: its channels are the named values of drawn.head.MOTION.
 """
 
 import unicodedata
@@ -11,7 +10,8 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from ..drawn.portraits import DEGREES, GROWTH, MOTION, MOTION_SIZE, TRAVEL, ZOOM
+from ..drawn.head import DEGREES, GROWTH, MOTION, MOTION_SIZE, TRAVEL
+from ..drawn.portraits import ZOOM
 from ..media.audio import FPS
 from ..motion.control import Control
 from ..motion.keyframes import camera, eye_angles, head_pose
@@ -20,14 +20,14 @@ from .speech import Phoneme
 MOUTH = ("mouth_open", "mouth_width", "mouth_round", "smile")
 CHANNEL = {name: number for number, name in enumerate(MOTION)}
 
-# What 1 is: degrees for angles, sides of the picture for x and y, the part that size grows by for scale. Signs are
-# those of keyframes.py: yaw, x and gaze_x to the picture's right; pitch, y and gaze_y up; roll clockwise; scale larger.
+# What a value of 1 means: degrees for angles, shares of the image side for x and y, relative growth for scale. Signs as
+# in keyframes.py: yaw, x and gaze_x to the image's right; pitch, y and gaze_y up; roll clockwise; scale larger.
 SIDES = TRAVEL * ZOOM / 2
 LIMITS = {**DEGREES, "x": SIDES, "y": SIDES, "scale": GROWTH, "gaze_x": 30.0, "gaze_y": 30.0}
 
-RATE = 200  # points a second at which mouths are blended
-SMOOTHING = 0.035  # seconds, standard deviation of the blend
-LIPS_MOVE = 0.03  # seconds from closed lips to half open ones
+RATE = 200  # points a second at which mouth shapes are blended
+SMOOTHING = 0.035  # seconds, standard deviation of the Gaussian blend
+LIPS_MOVE = 0.03  # seconds from closed lips to half-open ones
 
 # (mouth_open, mouth_width, mouth_round, weight in the blend)
 VOWEL = {
@@ -48,27 +48,27 @@ CONSONANT = {
     "n": (0.20, 0.2, 0.0, 0.5), "l": (0.30, 0.2, 0.0, 0.5), "θ": (0.20, 0.2, 0.0, 0.7), "ð": (0.20, 0.2, 0.0, 0.7),
     "j": (0.25, 0.6, 0.0, 0.6), "ɲ": (0.25, 0.5, 0.0, 0.6), "ʎ": (0.25, 0.5, 0.0, 0.6),
 }  # fmt: skip
-THROAT = (0.30, 0.0, 0.0, 0.25)  # every other consonant leaves the mouth to its neighbours
+THROAT = (0.30, 0.0, 0.0, 0.25)  # all other consonants: the neighbours shape the mouth
 REST = (0.0, 0.0, 0.0, 0.8)  # silence
 VOWEL_WEIGHT = 1.0
 LIPS = "pbm"
 TEETH = "fv"
-BURST = 0.045  # seconds: a stop shorter than this is reported without the closure before it
+BURST = 0.045  # seconds: for a stop shorter than this espeak-ng reports the burst without its closure
 
 
-def mouth(phonemes: Sequence[Phoneme], frames: int) -> np.ndarray:
-    """The mouth at the middle of every frame, (frames,4) float32 in the order of MOUTH, at 25 frames a second.
+def mouth_shapes(phonemes: Sequence[Phoneme], frames: int) -> np.ndarray:
+    """The mouth at the middle of each frame, (frames,4) float32 in the order of MOUTH, at 25 frames a second.
 
-    Each sound pulls towards its own shape, by its weight and over its neighbours (a Gaussian blend); p, b and m close
-    the lips whatever comes before and after, f and v nearly; silence closes them.
+    Every sound has a shape and a weight, blended with its neighbours by a Gaussian. Whatever surrounds them, p, b and m
+    close the lips and f and v nearly do; silence closes them too.
     """
     count = max(1, frames * RATE // FPS)
     shapes = np.tile(np.array(REST), (count, 1))
     closed, biting = np.zeros(count), np.zeros(count)
     for number, phoneme in enumerate(phonemes):
-        sounds = _sounds(phoneme.name)
-        edges = np.linspace(phoneme.start, phoneme.end, len(sounds) + 1)
-        for sound, start, end in zip(sounds, edges, edges[1:]):
+        letters = _letters(phoneme.name)
+        edges = np.linspace(phoneme.start, phoneme.end, len(letters) + 1)
+        for sound, start, end in zip(letters, edges, edges[1:]):
             shapes[round(start * RATE) : round(end * RATE)] = _shape(sound)
             if sound in (*LIPS, *TEETH):
                 before = phonemes[number - 1] if number else None
@@ -87,20 +87,20 @@ def mouth(phonemes: Sequence[Phoneme], frames: int) -> np.ndarray:
 SOUNDS = ("", *VOWEL, *CONSONANT, "other")
 
 
-def sounds(phonemes: Sequence[Phoneme], frames: int) -> np.ndarray:
-    """Which of SOUNDS is heard at the middle of every frame, (frames,) int64; all without an entry here are "other"."""
-    numbers = {sound: number for number, sound in enumerate(SOUNDS)}
-    heard, times = np.zeros(frames, np.int64), (np.arange(frames) + 0.5) / FPS
+def sound_labels(phonemes: Sequence[Phoneme], frames: int) -> np.ndarray:
+    """The index into SOUNDS of the sound at the middle of each frame, (frames,) int64; unlisted sounds are "other"."""
+    indices = {sound: index for index, sound in enumerate(SOUNDS)}
+    labels, times = np.zeros(frames, np.int64), (np.arange(frames) + 0.5) / FPS
     for phoneme in phonemes:
-        parts = _sounds(phoneme.name)
-        edges = np.linspace(phoneme.start, phoneme.end, len(parts) + 1)
-        for part, start, end in zip(parts, edges, edges[1:]):
-            heard[(times >= start) & (times < end)] = numbers.get(part, numbers["other"])
-    return heard
+        letters = _letters(phoneme.name)
+        edges = np.linspace(phoneme.start, phoneme.end, len(letters) + 1)
+        for sound, start, end in zip(letters, edges, edges[1:]):
+            labels[(times >= start) & (times < end)] = indices.get(sound, indices["other"])
+    return labels
 
 
-def _sounds(name: str) -> list[str]:
-    """The letters of an IPA name that have a shape: both vowels of a diphthong, no lengths, tones or accents."""
+def _letters(name: str) -> list[str]:
+    """The letters of an IPA name that have a shape: both vowels of a diphthong, but no lengths, tones or accents."""
     letters = [c for c in unicodedata.normalize("NFD", name) if unicodedata.category(c) in ("Ll", "Lo")]
     return letters or [""]
 
@@ -114,7 +114,7 @@ def _shape(sound: str) -> tuple[float, float, float, float]:
 
 
 def _closure(sound: str, start: float, end: float, before: Phoneme | None) -> tuple[float, float]:
-    """When the lips touch, or the teeth the lip."""
+    """From when until when the lips touch, or the teeth touch the lip, in seconds."""
     if sound in "pb" and end - start < BURST:
         earliest = before.start + 0.4 * (before.end - before.start) if before else start
         return max(earliest, start - 0.06), start + 0.25 * (end - start)
@@ -122,7 +122,7 @@ def _closure(sound: str, start: float, end: float, before: Phoneme | None) -> tu
 
 
 def _eased(mask: np.ndarray) -> np.ndarray:
-    """1 where the mask is, falling off smoothly on both sides."""
+    """1 inside the mask, falling off smoothly on both sides."""
     distance = np.full(len(mask), np.inf)
     for order in (slice(None), slice(None, None, -1)):
         steps, here = np.inf, distance[order]
@@ -132,11 +132,11 @@ def _eased(mask: np.ndarray) -> np.ndarray:
     return np.exp(-np.square(distance / (1.2 * LIPS_MOVE * RATE)))
 
 
-def motion(phonemes: Sequence[Phoneme], frames: int, seed: int) -> np.ndarray:
+def head_motion(phonemes: Sequence[Phoneme], frames: int, seed: int) -> np.ndarray:
     """The whole head, (frames,16) float32 in the order of MOTION: the mouth from the phonemes, the rest from the seed.
 
-    The head sways about a pose of its own, more or less from clip to clip, and nods on some long vowels; the gaze jumps
-    and rests; eyes blink every few seconds; head place and size are the clip's own and drift a little.
+    Each clip has its own pose, head position, head size and liveliness. The head sways about the pose and nods on some
+    long vowels; position and size drift a little; the gaze jumps and rests; eyes blink every few seconds.
     """
     random = np.random.default_rng(seed)
     rows = np.zeros((frames, MOTION_SIZE), np.float32)
@@ -151,13 +151,13 @@ def motion(phonemes: Sequence[Phoneme], frames: int, seed: int) -> np.ndarray:
     rows[:, CHANNEL["brows"]] = random.normal(0, 0.1) + raised + 0.08 * _wander(random, frames, 0.8)
     rows[:, [CHANNEL["gaze_x"], CHANNEL["gaze_y"]]] = _glances(random, frames)
     rows[:, CHANNEL["blink"]] = _blinks(random, frames)
-    rows[:, CHANNEL["mouth_open"] : CHANNEL["smile"] + 1] = mouth(phonemes, frames)
+    rows[:, CHANNEL["mouth_open"] : CHANNEL["smile"] + 1] = mouth_shapes(phonemes, frames)
     rows[:, CHANNEL["smile"]] += random.normal(0.05, 0.15) + 0.05 * _wander(random, frames, 1.0)
     return rows.clip(-1, 1)
 
 
 def _wander(random: np.random.Generator, frames: int, seconds: float) -> np.ndarray:
-    """A smooth random curve of unit variance that changes within so many seconds."""
+    """A smooth random curve (frames,) of unit variance that changes over about `seconds`."""
     sigma = seconds * FPS
     margin = int(4 * sigma)
     noise = gaussian_filter1d(random.standard_normal(frames + 2 * margin), sigma)[margin : margin + frames]
@@ -165,11 +165,11 @@ def _wander(random: np.random.Generator, frames: int, seconds: float) -> np.ndar
 
 
 def _accents(random: np.random.Generator, phonemes: Sequence[Phoneme], frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nods and raised brows on some of the long vowels, both (frames,) and 0 or more."""
+    """Nods and raised brows on some long vowels, both (frames,) and 0 or more."""
     times = (np.arange(frames) + 0.5) / FPS
     nods, raised = np.zeros(frames), np.zeros(frames)
     for phoneme in phonemes:
-        long_vowel = phoneme.end - phoneme.start > 0.12 and _sounds(phoneme.name)[0] in VOWEL
+        long_vowel = phoneme.end - phoneme.start > 0.12 and _letters(phoneme.name)[0] in VOWEL
         if long_vowel and random.random() < 0.4:
             bump = np.exp(-0.5 * np.square((times - (phoneme.start + phoneme.end) / 2) / 0.12))
             nods += random.uniform(0.03, 0.12) * bump
@@ -178,7 +178,7 @@ def _accents(random: np.random.Generator, phonemes: Sequence[Phoneme], frames: i
 
 
 def _glances(random: np.random.Generator, frames: int) -> np.ndarray:
-    """(frames,2): the eyes rest for 0.3 to 2.5 s, then jump within two frames, every third time back to the front."""
+    """Gaze (frames,2): it rests for 0.3 to 2.5 s, then jumps within two frames, every third time to the front."""
     rows, start = np.zeros((frames, 2)), 0
     spread = np.exp(random.uniform(np.log(0.08), np.log(0.4)))
     target = random.normal(0, spread, 2)
@@ -191,7 +191,7 @@ def _glances(random: np.random.Generator, frames: int) -> np.ndarray:
 
 
 def _blinks(random: np.random.Generator, frames: int) -> np.ndarray:
-    """(frames,): shut every 1.5 to 6 s, closing faster than opening, 0.2 to 0.35 s in all."""
+    """Eyelids (frames,): a blink every 1.5 to 6 s that takes 0.2 to 0.35 s and closes faster than it opens."""
     times, lids = (np.arange(frames) + 0.5) / FPS, np.zeros(frames)
     time = random.uniform(0, 4)
     while time < frames / FPS:
@@ -202,8 +202,8 @@ def _blinks(random: np.random.Generator, frames: int) -> np.ndarray:
     return lids
 
 
-def control(motion: np.ndarray) -> Control:
-    """The controls that ask for just this motion (frames,16): all three parts, by LIMITS and keyframes.py."""
+def motion_control(motion: np.ndarray) -> Control:
+    """The control (pose, cam and gaze) that describes a motion (frames,16), in the units of LIMITS and keyframes.py."""
     value = {name: motion[:, CHANNEL[name]].astype(np.float64) * limit for name, limit in LIMITS.items()}
     pose = head_pose(value["yaw"], value["pitch"], value["roll"])
     cam = camera(1 / (1 + value["scale"]), value["x"], value["y"])

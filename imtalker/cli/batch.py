@@ -1,8 +1,8 @@
-"""Many videos from a table: each row is a job, on every device of this machine or on those of a Ray cluster.
+"""Many videos from a table, one job per row, on all devices of this machine or on a Ray cluster.
 
-The table is CSV with the columns source, audio or driving, output, and any of SETTINGS; paths are relative to it.
-Beside JOBS.csv, JOBS.csv.report.csv says what became of each row. A later run skips the rows that are done in it, as
-long as their settings, inputs, weights and output are the same.
+The table is CSV with the columns source, audio or driving, output, and any of SETTINGS; paths are relative to it. The
+report beside it, JOBS.csv.report.csv, lists the outcome of each row. A later run skips the rows listed as done, as long
+as their settings, inputs, weights and output are unchanged.
 """
 
 import csv
@@ -26,6 +26,7 @@ import torch
 from ..errors import InputError
 from ..media.atomic import whole_file
 from ..media.files import VIDEO_SUFFIXES, check_output
+from ..models.backend import is_out_of_memory
 from .jobs import Job, Models
 from .resume import weights_state
 
@@ -39,28 +40,28 @@ DONE, FAILED = "done", "failed"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table, or what became of it: `message` says what is wrong with it."""
+    """One row of the table, with its outcome once there is one; `message` says what went wrong."""
 
-    number: int  # 1 for the first below the names
+    number: int  # 1 for the first row below the header
     output: str
     job: Job | None = None
     status: str = ""
     frames: int = 0
     seconds: float = 0.0
     message: str = ""
-    key: str = ""  # changes with anything that the video follows from
+    key: str = ""  # changes with anything the video depends on
 
 
 REPORT = ("number", "output", "status", "frames", "seconds", "message", "key")
 
 
 def read_jobs(path: Path) -> list[Row]:
-    """The rows of a table, all checked; those that cannot run are `failed` and say why.
+    """Reads and checks all rows of a table; rows that cannot run are `failed` and say why.
 
-    InputError: not a CSV file, columns missing or unknown, no rows.
+    Raises InputError for a file that is not CSV, missing or unknown columns, and an empty table.
     """
     try:
-        # Excel writes a byte order mark
+        # utf-8-sig: Excel writes a byte order mark
         with open(path, newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, strict=True)
             _check_columns(path, table.fieldnames or [])
@@ -68,28 +69,28 @@ def read_jobs(path: Path) -> list[Row]:
             for values in table:
                 rows.append(_row(len(rows) + 1, values, path.resolve().parent))
                 if len(rows) > MAX_ROWS:
-                    raise InputError(f"{path} has more than {MAX_ROWS} rows: split it.")
+                    raise InputError(f"{path} has more than {MAX_ROWS} rows: split it into several tables.")
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise InputError(f"{path} cannot be read as a table (CSV in UTF-8): {problem}.") from problem
+        raise InputError(f"{path} cannot be read as CSV in UTF-8 ({problem}): save it in that format.") from problem
     if not rows:
-        raise InputError(f"{path} holds no jobs: write one a line, below the names of the columns.")
+        raise InputError(f"{path} holds no jobs: add one per line, below the header.")
     return _refuse_clashes(rows)
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
     known = (*FILES, *SETTINGS)
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"{path} has a column {unknown[0][:40]!r}, which is not known; known are {', '.join(known)}.")
+        raise InputError(f"{path} has an unknown column {unknown[0][:40]!r}: use {', '.join(known)}.")
     if len(set(names)) < len(names):
-        raise InputError(f"{path} has a column twice: {', '.join(names)}.")
+        raise InputError(f"{path} has the same column twice ({', '.join(names)}): remove one.")
     if not {"source", "output"} <= set(names) or not {"audio", "driving"} & set(names):
-        raise InputError(f"{path} needs the columns source, output, and audio or driving; it has {', '.join(names)}.")
+        raise InputError(f"{path} needs the columns source, output, and audio or driving, but has {', '.join(names)}.")
 
 
 def _row(number: int, values: dict, folder: Path) -> Row:
     output = values.get("output") or ""
     if None in values or None in values.values():
-        return Row(number, output, status=FAILED, message="The row has more or fewer cells than there are columns.")
+        return Row(number, output, status=FAILED, message="The row has more or fewer cells than the header.")
     given = {name: text.strip() for name, text in values.items() if text.strip()}
     try:
         return Row(number, output, _job(given, folder))
@@ -100,9 +101,9 @@ def _row(number: int, values: dict, folder: Path) -> Row:
 def _job(given: dict[str, str], folder: Path) -> Job:
     for name in ("source", "output"):
         if name not in given:
-            raise InputError(f"The cell {name} is empty.")
+            raise InputError(f"The cell {name} is empty: fill it in.")
     if ("audio" in given) == ("driving" in given):
-        raise InputError("Either audio or driving must be given, and not both.")
+        raise InputError("Fill in either audio or driving, not both.")
     fields = {name: folder / text for name, text in given.items() if name in FILES}
     for name, kind in SETTINGS.items():
         if name in given:
@@ -118,27 +119,27 @@ def _job(given: dict[str, str], folder: Path) -> Job:
             raise InputError(f"{name} must be above 0, not {value}.")
     for name, path in job.inputs().items():
         if not path.is_file():
-            raise InputError(f"There is no file {path} ({name}).")
+            raise InputError(f"There is no file {path} ({name}): check the name and the folder.")
     check_output(job.output, *VIDEO_SUFFIXES)
     return job
 
 
 def _refuse_clashes(rows: list[Row]) -> list[Row]:
-    """Outputs that several rows would write, or that are the input of a row, are written by none."""
-    places = [row.job and _place(row.job.output) for row in rows]
-    written = Counter(filter(None, places))
-    read = {_place(path) for row in rows if row.job for path in row.job.inputs().values()}
+    """Fails rows whose output is also the output or an input of another row."""
+    outputs = [row.job and _same_file(row.job.output) for row in rows]
+    written = Counter(filter(None, outputs))
+    read = {_same_file(path) for row in rows if row.job for path in row.job.inputs().values()}
     checked = []
-    for row, place in zip(rows, places):
-        if place and (written[place] > 1 or place in read):
-            why = "read as an input" if place in read else "the output of another row as well"
+    for row, output in zip(rows, outputs):
+        if output and (written[output] > 1 or output in read):
+            why = "also an input" if output in read else "also the output of another row"
             row = replace(row, job=None, status=FAILED, message=f"{row.output} is {why}: choose another name.")
         checked.append(row)
     return checked
 
 
-def _place(path: Path) -> str:
-    # as on a disk that does not tell capitals apart
+def _same_file(path: Path) -> str:
+    """The same string for all paths to a file, even on a disk that ignores case."""
     return os.path.realpath(path).casefold()
 
 
@@ -147,13 +148,14 @@ def run(
     models: Models,
     devices: list[str] | None = None,
     ray: str | None = None,
-    told: Callable[[Row], None] = lambda row: None,
+    on_row: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Makes every video of the table that is not done yet and returns all its rows, each with its outcome.
+    """Renders every video of the table that is not done yet and returns all rows with their outcomes.
 
-    devices: one process each; None for every CUDA device where `models` leave it open, else the one they name.
-    ray: the address of a cluster ("auto", "host:port", or "local" for one of this machine alone) to use instead.
-    told(row) is called as each is finished. InputError as for `read_jobs`, or without Ray where it is wanted.
+    devices: one process per device; None for the device that `models` name, or every CUDA device if that is "auto".
+    ray: use a Ray cluster at this address instead ("auto", "host:port", or "local" for this machine alone).
+    on_row: called with each finished row.
+    Raises InputError as `read_jobs` does, and if Ray is requested but not installed.
     """
     weights = weights_state(models)
     rows = [row if row.job is None else replace(row, key=_key(row.job, models, weights)) for row in read_jobs(path)]
@@ -166,8 +168,8 @@ def run(
         elif row.key in before and row.job.output.is_file():
             outcomes[row.number] = replace(before[row.key], number=row.number, output=row.output, message="before")
     for outcome in outcomes.values():
-        told(outcome)
-    # what a killed run has finished is kept: lines are added as they come, and put in order at the end
+        on_row(outcome)
+    # lines are appended as rows finish, so that a killed run loses none, and sorted at the end
     _write_report(report, [outcomes[number] for number in sorted(outcomes)])
     waiting = [row for row in rows if row.number not in outcomes]
     if ray is not None:
@@ -179,14 +181,14 @@ def run(
         outcomes[row.number] = row
         with open(report, "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(_line(row))
-        told(row)
+        on_row(row)
     ordered = [outcomes[number] for number in sorted(outcomes)]
     _write_report(report, ordered)
     return ordered
 
 
 def _key(job: Job, models: Models, weights: dict) -> str:
-    """Of the settings, the weights, and size and time of each input."""
+    """A hash of the settings, the weights, and the size and time of each input."""
     states = {name: path.stat() for name, path in job.inputs().items()}
     inputs = {name: (state.st_size, state.st_mtime_ns) for name, state in states.items()}
     made_from = {**asdict(job), "inputs": inputs, "weights": weights, "dtype": models.dtype}
@@ -194,7 +196,7 @@ def _key(job: Job, models: Models, weights: dict) -> str:
 
 
 def _done_before(report: Path) -> dict[str, Row]:
-    """The rows that an earlier run has finished, by key. A line cut short by a kill is of no row."""
+    """Rows that an earlier run finished, by key. A line cut short by a kill is ignored."""
     if not report.is_file():
         return {}
     done = {}
@@ -205,12 +207,12 @@ def _done_before(report: Path) -> dict[str, Row]:
                     frames, seconds, key = int(cells[3]), float(cells[4]), cells[6]
                     done[key] = Row(0, cells[1], status=DONE, frames=frames, seconds=seconds, key=key)
         except (csv.Error, ValueError):
-            log.warning("%s is damaged: the rows after its line %d are made again.", report, len(done) + 1)
+            log.warning("%s is damaged: rows after its line %d will be rendered again.", report, len(done) + 1)
     return done
 
 
 def _write_report(report: Path, rows: Iterable[Row]) -> None:
-    with whole_file(report) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole_file(report) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([REPORT, *map(_line, rows)])
 
 
@@ -225,18 +227,19 @@ def _devices(models: Models) -> list[str]:
 
 
 def _make(row: Row, models: Models) -> Row:
-    """One row's video; whatever goes wrong is that row's outcome."""
+    """Renders one row's video; an error becomes the row's outcome."""
     started = time.monotonic()
     try:
         frames = models.clip(row.job).save(row.job.output, models.tags)
     except InputError as error:
         return replace(row, job=None, status=FAILED, message=" ".join(str(error).split()))
-    except torch.OutOfMemoryError:
-        message = "The device is out of memory; give a smaller --batch-size."
-        return replace(row, job=None, status=FAILED, message=message)
     except Exception as error:
-        log.exception("Row %d", row.number)
-        return replace(row, job=None, status=FAILED, message=f"{type(error).__name__}: {error}")
+        if is_out_of_memory(error):
+            message = "Out of memory: give a smaller --batch-size."
+        else:
+            log.exception("Row %d", row.number)
+            message = f"{type(error).__name__}: {error}"
+        return replace(row, job=None, status=FAILED, message=message)
     return replace(row, job=None, status=DONE, frames=frames, seconds=time.monotonic() - started)
 
 
@@ -246,53 +249,65 @@ def _here(rows: Iterable[Row], models: Models) -> Iterator[Row]:
 
 
 def _in_processes(rows: list[Row], models: Models, devices: list[str]) -> Iterator[Row]:
-    """A process for each device; one that dies costs the row it was at, and is replaced."""
-    context = multiprocessing.get_context("spawn")  # CUDA cannot be used after a fork
+    """One process per device; one that dies fails the row it was rendering, and is replaced."""
     waiting = iter(rows)
-    busy: dict[Connection, tuple] = {}
-
-    def give(connection: Connection | None, process, device: str) -> None:
-        """The next row to a process, started where there is none; ends it where there is no row left."""
-        row = next(waiting, None)
-        if row is None:
-            if connection:
-                with suppress(ConnectionError):  # it has died with nothing to do
-                    connection.send(None)
-                process.join()
-            return
-        if connection is None:
-            connection, other = context.Pipe()
-            process = context.Process(target=_work, args=(other, replace(models, device=device)), daemon=True)
-            process.start()
-            other.close()  # or the end of the process would not be seen
-        busy[connection] = process, device, row
-        with suppress(ConnectionError):  # it has died since its last row: read as the end of this one
-            connection.send(row)
-
+    workers = [_Worker(models, device) for device in devices]
+    busy = {worker for worker in workers if worker.start(next(waiting, None))}
     try:
-        for device in devices:
-            give(None, None, device)
         while busy:
-            for connection in wait(list(busy)):
-                process, device, row = busy.pop(connection)
-                try:
-                    outcome = connection.recv()
-                except (EOFError, ConnectionError):
-                    process.join()
-                    message = f"The process on {device} died (exit code {process.exitcode})."
-                    outcome, connection = replace(row, job=None, status=FAILED, message=message), None
-                yield outcome
-                give(connection, process, device)
+            ready = wait([worker.connection for worker in busy])
+            for worker in [worker for worker in busy if worker.connection in ready]:
+                yield worker.outcome()
+                if not worker.start(next(waiting, None)):
+                    busy.remove(worker)
     finally:
-        for process, *_ in busy.values():
-            process.terminate()  # as Ctrl-C, see _work
-        for process, *_ in busy.values():
-            process.join()
+        for worker in busy:
+            worker.process.terminate()  # handled like Ctrl-C, see _work
+        for worker in busy:
+            worker.process.join()
+
+
+class _Worker:
+    """A process that renders rows on one device, started with its first row."""
+
+    def __init__(self, models: Models, device: str):
+        self.models, self.device = replace(models, device=device), device
+        self.connection: Connection | None = None
+        self.process = None
+
+    def start(self, row: Row | None) -> bool:
+        """Sends the process a row, launching it if necessary; None ends it. Returns whether it has work."""
+        if self.connection is None and row is not None:
+            self._launch()
+        self.row = row
+        if self.connection is not None:
+            with suppress(ConnectionError):  # it died since its last row; `outcome` finds out
+                self.connection.send(row)
+            if row is None:
+                self.process.join()
+        return row is not None
+
+    def outcome(self) -> Row:
+        """The finished row, or a failed one if the process died."""
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            self.connection = None
+            message = f"The process on {self.device} died (exit code {self.process.exitcode})."
+            return replace(self.row, job=None, status=FAILED, message=message)
+
+    def _launch(self) -> None:
+        context = multiprocessing.get_context("spawn")  # CUDA cannot be used after a fork
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=_work, args=(other, self.models), daemon=True)
+        self.process.start()
+        other.close()  # or the end of the process would go unnoticed
 
 
 def _work(connection: Connection, models: Models) -> None:
-    """What a process does: rows in, outcomes out, until there is none."""
-    # Ctrl-C reaches every process of a terminal, and is the parent's to answer; what it sends ends the row cleanly.
+    """The body of a process: receives rows and sends their outcomes, until it receives None."""
+    # Ctrl-C reaches every process of a terminal, but the parent handles it; its SIGTERM then ends the row cleanly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -304,7 +319,7 @@ def _work(connection: Connection, models: Models) -> None:
 
 @lru_cache(maxsize=1)
 def _kept(models: Models) -> Models:
-    """The equal of `models` that came first, and has loaded them: Ray keeps its processes from task to task."""
+    """The first `models` equal to these, already loaded: Ray reuses its processes for many tasks."""
     return models
 
 
@@ -313,7 +328,7 @@ def _make_with_kept(row: Row, models: Models) -> Row:
 
 
 def _on_ray(rows: list[Row], models: Models, address: str) -> Iterator[Row]:
-    """Each row a task. The cluster's machines must have this package, and see the same files under the same paths."""
+    """One task per row. The cluster's machines need this package and the same files under the same paths."""
     try:
         import ray
     except ImportError as error:
@@ -321,10 +336,10 @@ def _on_ray(rows: list[Row], models: Models, address: str) -> Iterator[Row]:
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"No Ray cluster answers at {address}: {error}") from error
+        raise InputError(f"No Ray cluster answers at {address} ({error}): check the address.") from error
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        # max_calls: by default Ray ends a process after each task on a GPU, and the models with it
+        # max_calls=0: by default Ray ends a process, and with it the loaded models, after each task on a GPU
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=0)(_make_with_kept)
         running = {task.remote(row, models): row for row in rows}
         while running:

@@ -1,4 +1,4 @@
-"""The command line: talk, reenact, batch, sign, download, convert, info; training.py adds prepare and train."""
+"""The command line: talk, reenact, batch, sign, download, convert, info; prepare and train are in training.py."""
 
 import argparse
 import logging
@@ -9,125 +9,161 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .. import __doc__ as package_doc
 from ..errors import InputError
 from ..media.files import VIDEO_SUFFIXES, check_output
 from ..media.provenance import CERTIFICATE, KEY, find_signer
+from ..models.backend import is_out_of_memory
 from ..pipeline import Clip
 from ..version import __version__
 from ..weights.checkpoints import convert, inspect, models_folder
 from ..weights.download import download, plan
-from . import batch, resume
+from . import batch, resume, training
 from .jobs import DTYPES, Job, Models
 
 log = logging.getLogger("imtalker")
 
 DEFAULT_MODELS = Path.home() / ".cache" / "imtalker"
 SECONDS_BETWEEN_LINES = 5
-DONE, FAILED = 0, 1  # argparse itself answers wrong usage with 2
+DONE, FAILED = 0, 1  # argparse exits with 2 for wrong usage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0 done, 1 failed, with one sentence on stderr."""
+    """Runs one command and returns the exit status: 0 done, 1 failed, with one sentence on stderr."""
     options = parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO if options.verbose else logging.WARNING)
-    # a polite kill cleans up as Ctrl-C does
+    # SIGTERM cleans up like Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options.run(options)
     except InputError as error:
-        print(f"imtalker: {error}", file=sys.stderr)
-        return FAILED
-    except torch.OutOfMemoryError:
-        print("imtalker: The device is out of memory; give a smaller --batch-size or --device cpu.", file=sys.stderr)
-        return FAILED
+        message = str(error)
     except KeyboardInterrupt:
         kept = getattr(options, "resume", False)
-        left = "the same command goes on from here" if kept else "nothing half-written is left"
-        print(f"imtalker: Stopped; {left}.", file=sys.stderr)
-        return FAILED
-    return DONE
+        message = "Stopped; run the same command to resume." if kept else "Stopped; no partial file is left."
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = "Out of memory: give a smaller --batch-size or --device cpu."
+    else:
+        return DONE
+    print(f"imtalker: {message}", file=sys.stderr)
+    return FAILED
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m imtalker", description=package_doc)
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    common = _common()
+    engine = [common, _models_options(), _engine_options()]
+    video = [*engine, _video_options()]
+    _add_talk(commands, video)
+    _add_reenact(commands, video)
+    _add_batch(commands, engine)
+    _add_sign(commands, [common])
+    _add_download(commands, [common])
+    _add_convert(commands, [common])
+    _add_info(commands, [common])
+    training.add_commands(commands, common, DEFAULT_MODELS)
+    return top
 
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--verbose", action="store_true", help="say more about what is done")
-    models = argparse.ArgumentParser(add_help=False)
-    models.add_argument(
+
+def _common() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--verbose", action="store_true", help="log more details")
+    return options
+
+
+def _models_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
         "--models",
         type=models_folder,
         default=DEFAULT_MODELS,
         metavar="DIR",
-        help="folder of weights, or avatar: those that come with this, for drawn heads (%(default)s)",
+        help="folder of weights, or avatar for the included ones, which draw cartoon heads (%(default)s)",
     )
-    engine = argparse.ArgumentParser(add_help=False)
-    engine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
-    engine.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")
-    engine.add_argument("--batch-size", type=_positive(int), metavar="N", help="frames rendered at once")
-    engine.add_argument("--untrained", choices=("v1", "v2"), help="made-up weights: checks an installation, no face")
-    single = argparse.ArgumentParser(add_help=False)
-    single.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
-    single.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
-    single.add_argument("--resume", action="store_true", help="go on where an earlier run of the same was stopped")
-    single.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
-    single.add_argument("--fps", type=_positive(float), help="frames a second (25, or the driving video's own)")
-    single.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
-    single.add_argument("--mark", default="", metavar="TEXT", help="small text in a corner, such as AI-generated")
+    return options
 
-    video = [common, models, engine, single]
-    command = commands.add_parser("talk", parents=video, help="portrait + speech -> video with sound")
-    command.add_argument("--audio", type=Path, required=True, help="speech: a sound file, or a video with sound")
-    command.add_argument("--seed", type=int, default=0, help="another seed, another delivery (%(default)s)")
-    command.add_argument("--cfg", type=float, help="weight of the speech (v1 3.0, v2 2.0)")
+
+def _engine_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
+    options.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")
+    options.add_argument("--batch-size", type=_positive(int), metavar="N", help="frames rendered at a time")
+    options.add_argument("--untrained", choices=("v1", "v2"), help="made-up weights, to test an installation: no face")
+    return options
+
+
+def _video_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
+    options.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
+    options.add_argument("--resume", action="store_true", help="pick up where a stopped run of this command left off")
+    options.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
+    options.add_argument("--fps", type=_positive(float), help="frames per second (25, or the driving video's own)")
+    options.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
+    options.add_argument("--mark", default="", metavar="TEXT", help="small text in a corner, such as AI-generated")
+    return options
+
+
+def _add_talk(commands: argparse._SubParsersAction, parents: list) -> None:
+    command = commands.add_parser("talk", parents=parents, help="portrait + speech -> video with sound")
+    command.add_argument("--audio", type=Path, required=True, help="speech: an audio file, or a video with sound")
+    command.add_argument("--seed", type=int, default=0, help="another seed gives another delivery (%(default)s)")
+    command.add_argument("--cfg", type=float, help="how strongly the speech drives the motion (v1 3.0, v2 2.0)")
     command.add_argument("--nfe", type=int, default=10, metavar="N", help="points in time; N-1 steps (%(default)s)")
-    command.add_argument("--control", type=Path, metavar="FILE", help="saved by Control.save, or keyframes in .json")
-    command.add_argument("--allow-more", action="store_true", help="keyframes beyond what the model probably saw")
+    command.add_argument("--control", type=Path, metavar="FILE", help="from Control.save, or keyframes in .json")
+    command.add_argument("--allow-more", action="store_true", help="allow keyframes beyond the model's likely range")
     command.add_argument("--pose", type=Path, metavar="FILE", help="SMIRK .pt with pose_params and cam, 25 fps")
     command.add_argument("--gaze", type=Path, metavar="FILE", help="L2CS-Net .npy, radians, 25 fps")
     command.set_defaults(run=_talk)
 
-    command = commands.add_parser("reenact", parents=video, help="portrait + driving video -> video")
-    command.add_argument("--driving", type=Path, required=True, metavar="VIDEO", help="whose motion and sound to take")
+
+def _add_reenact(commands: argparse._SubParsersAction, parents: list) -> None:
+    command = commands.add_parser("reenact", parents=parents, help="portrait + driving video -> video")
+    command.add_argument("--driving", type=Path, required=True, metavar="VIDEO", help="gives the motion and the sound")
     command.set_defaults(run=_reenact)
 
-    command = commands.add_parser("batch", parents=[common, models, engine], help="many videos, from a table")
+
+def _add_batch(commands: argparse._SubParsersAction, parents: list) -> None:
+    command = commands.add_parser("batch", parents=parents, help="many videos, from a table")
     command.add_argument("table", type=Path, metavar="JOBS.csv", help="source, audio or driving, output, settings")
-    command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster: auto, host:port, or local")
+    command.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, host:port, or local")
     command.set_defaults(run=_batch)
 
-    command = commands.add_parser("sign", parents=[common], help="C2PA: sign a video as made by a model")
+
+def _add_sign(commands: argparse._SubParsersAction, parents: list) -> None:
+    command = commands.add_parser("sign", parents=parents, help="sign a video as AI-generated (C2PA)")
     command.add_argument("video", type=Path, metavar="VIDEO.mp4")
     command.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="the signed video (in place)")
-    command.add_argument("--certificate", type=Path, metavar="PEM", help=f"its chain (${CERTIFICATE})")
+    command.add_argument("--certificate", type=Path, metavar="PEM", help=f"certificate chain (${CERTIFICATE})")
     command.add_argument("--key", type=Path, metavar="PEM", help=f"its private key (${KEY})")
     command.set_defaults(run=_sign)
 
-    command = commands.add_parser("download", parents=[common], help="fetch the published weights")
+
+def _add_download(commands: argparse._SubParsersAction, parents: list) -> None:
+    command = commands.add_parser("download", parents=parents, help="download the published weights")
     command.add_argument("--to", type=Path, default=DEFAULT_MODELS, metavar="DIR", help="folder (%(default)s)")
     command.set_defaults(run=_download)
 
-    command = commands.add_parser("convert", parents=[common], help="any accepted file -> .safetensors")
+
+def _add_convert(commands: argparse._SubParsersAction, parents: list) -> None:
+    command = commands.add_parser("convert", parents=parents, help="any accepted weight file -> .safetensors")
     command.add_argument("file", type=Path, metavar="IN.ckpt")
     command.add_argument("to", type=Path, metavar="OUT.safetensors")
-    command.add_argument("--wav2vec", choices=("keep", "split"), default="keep", help="split: to a file of its own")
-    command.add_argument("--dtype", choices=DTYPES, help="precision of the new file (that of the old one)")
+    command.add_argument("--wav2vec", choices=("keep", "split"), default="keep", help="split: into its own file")
+    command.add_argument("--dtype", choices=DTYPES, help="precision of the new file (as in the old one)")
     command.set_defaults(run=_convert)
 
-    command = commands.add_parser("info", parents=[common], help="what a file of weights is")
+
+def _add_info(commands: argparse._SubParsersAction, parents: list) -> None:
+    command = commands.add_parser("info", parents=parents, help="what a weight file is")
     command.add_argument("file", type=Path)
     command.set_defaults(run=_info)
-
-    from .training import add_commands
-
-    add_commands(commands, common, DEFAULT_MODELS)
-    return top
 
 
 def _positive(kind: type):
@@ -175,16 +211,16 @@ def _models(options: argparse.Namespace) -> Models:
 
 
 def _batch(options: argparse.Namespace) -> None:
-    def tell(row: batch.Row) -> None:
+    def show(row: batch.Row) -> None:
         outcome = f"{row.frames} frames in {row.seconds:.1f} s" if row.status == batch.DONE else "failed"
         print(f"row {row.number}, {row.output}: {outcome}{row.message and f' ({row.message})'}", flush=True)
 
-    rows = batch.run(options.table, _models(options), ray=options.ray, told=tell)
+    rows = batch.run(options.table, _models(options), ray=options.ray, on_row=show)
     failed = sum(row.status == batch.FAILED for row in rows)
     report = f"{options.table}.report.csv"
-    print(f"{len(rows) - failed} of {len(rows)} rows are done; {report} tells of each.")
+    print(f"{len(rows) - failed} of {len(rows)} rows are done; see {report}.")
     if failed:
-        raise InputError(f"{failed} of {len(rows)} rows failed: mend them and run this again; the others are kept.")
+        raise InputError(f"{failed} of {len(rows)} rows failed: fix them and rerun; finished rows are skipped.")
 
 
 def _sign(options: argparse.Namespace) -> None:
@@ -199,7 +235,7 @@ def _download(options: argparse.Namespace) -> None:
     for name, size, present in files:
         print(f"{name}: {'already there' if present else _size(size)}")
     total = sum(size or 0 for _, size, present in files if not present)
-    print(f"To fetch: {_size(total)}, into {options.to}")
+    print(f"To download: {_size(total)}, into {options.to}")
     bar = _Bytes()
     download(options.to, bar)
     bar.close()
@@ -222,11 +258,11 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _progress(blocks: Iterator[Tensor], count: int | None) -> Iterator[Tensor]:
-    """Counts frames: a bar with rate and time left on a terminal, a line every few seconds elsewhere."""
+    """Shows progress: on a terminal a bar with rate and time left, elsewhere a line every few seconds."""
     from tqdm import tqdm
 
     terminal = sys.stderr.isatty()
-    started = told = time.monotonic()
+    started = printed = time.monotonic()
     done = 0
     with tqdm(total=count, unit="frame", disable=not terminal) as bar:
         for block in blocks:
@@ -234,14 +270,14 @@ def _progress(blocks: Iterator[Tensor], count: int | None) -> Iterator[Tensor]:
             done += len(block)
             bar.update(len(block))
             now = time.monotonic()
-            if not terminal and now - told > SECONDS_BETWEEN_LINES:
-                told, rate = now, done / (now - started)
+            if not terminal and now - printed > SECONDS_BETWEEN_LINES:
+                printed, rate = now, done / (now - started)
                 left = f" of {count}, {(count - done) / rate:.0f} s left" if count else ""
                 print(f"{done} frames{left}, {rate:.1f} frames/s", file=sys.stderr, flush=True)
 
 
 class _Bytes:
-    """Progress of a download: a bar for each file."""
+    """Progress of a download, one bar per file."""
 
     def __init__(self):
         self.bar, self.name = None, None

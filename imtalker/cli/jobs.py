@@ -1,4 +1,4 @@
-"""One video to make, as the command line and a table of jobs describe it, and the models that make it."""
+"""A job (one video to render, as the command line or a table describes it) and the models that render it."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 @dataclass(frozen=True)
 class Job:
-    """A portrait with either speech or a driving video, and where the video goes. Settings as for `talk`, `reenact`."""
+    """A portrait, speech or a driving video, and the output. Settings as for `talk` and `reenact`."""
 
     source: Path
     output: Path
@@ -41,16 +41,16 @@ class Job:
     allow_more: bool = False
     pose: Path | None = None
     gaze: Path | None = None
-    mark: str = ""  # written into a corner of every frame
+    mark: str = ""  # text in a corner of every frame
 
     def inputs(self) -> dict[str, Path]:
-        """The files that are read, by what they are."""
+        """The files to read, by field."""
         names = ("source", "audio", "driving", "control", "pose", "gaze")
         return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
 def read_control(job: Job) -> Control | None:
-    """What steers the motion, from all of the job's files together; None where it names none."""
+    """All of the job's control files merged; None if there are none."""
     given = []
     if job.control and job.control.suffix.lower() == ".json":
         given.append(keyframes.to_control(keyframes.load(job.control), allow_more=job.allow_more))
@@ -65,12 +65,12 @@ def read_control(job: Job) -> Control | None:
 
 @dataclass(frozen=True)
 class Models:
-    """Where the models are and how they run. They are loaded once, when they are first needed."""
+    """Where the models are and how they run. Each is loaded once, on first use."""
 
     folder: Path
     device: str = "auto"
     dtype: str = "float32"
-    untrained: str | None = None  # generation of made-up weights
+    untrained: str | None = None  # "v1" or "v2": made-up weights of that generation
     batch_size: int | None = None
 
     @cached_property
@@ -89,16 +89,16 @@ class Models:
         return load_generator(file, wav2vec if wav2vec.is_dir() else None, device, dtype)
 
     def _made_up(self, kind: str, make):
-        log.warning("Untrained %s weights: what the %s makes means nothing; it is not a face.", self.untrained, kind)
+        log.warning("Untrained %s weights: the %s gives patterns, not a face.", self.untrained, kind)
         return make(PUBLISHED[kind][self.untrained]).to(find_device(self.device), DTYPES[self.dtype])
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the videos made with these models must say of themselves."""
+        """Metadata tags for videos made with these models."""
         return {"title": "Made with untrained weights: not a face"} if self.untrained else {}
 
     def clip(self, job: Job, first: int | None = None) -> Clip:
-        """The job's video, to be made while it is read; `first` as for `talk`. InputError for bad input."""
+        """The job's video, rendered while it is read; `first` as for `talk`. Raises InputError for bad input."""
         common = {
             "frames": job.frames,
             "crop": job.crop,
@@ -113,12 +113,12 @@ class Models:
             renderer, generator = self.renderer, self.generator
             settings = {"control": control, "cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "fps": job.fps or 25}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
-        blocks = untrained.label(clip.blocks) if self.untrained else clip.blocks
+        blocks = provenance.mark(clip.blocks, untrained.LABEL if self.untrained else "", "top")
         return replace(clip, blocks=provenance.mark(blocks, job.mark))
 
 
 def find_device(name: str) -> torch.device:
-    """A device by PyTorch's name, or "auto". InputError where it is not there."""
+    """A device by PyTorch's name, or "auto" for the best one. Raises InputError if it is not available."""
     if name == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")

@@ -1,7 +1,7 @@
-"""A long video in segments, so that a render that was stopped goes on from its last whole one.
+"""Rendering a long video in segments, so that a stopped render resumes after its last whole one.
 
-Beside OUT.mp4 a folder .OUT.segments holds the pictures of SEGMENT_FRAMES frames each, and what they were made from.
-At the end they are put together as they are, without encoding again, and the folder goes.
+Beside OUT.mp4, the folder .OUT.mp4.segments holds silent segments of SEGMENT_FRAMES frames each, and a record of what
+they were made from. At the end they are joined without encoding again, and the folder is removed.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def segments_folder(output: Path) -> Path:
 
 
 def fingerprint(job: Job, models: Models) -> dict:
-    """All that the frames follow from, as plain values: settings, hashes of the inputs, weights, versions."""
+    """Everything the frames depend on, as plain values: settings, hashes of the inputs, weights, versions."""
     import av
 
     from ..version import __version__
@@ -59,7 +59,7 @@ def fingerprint(job: Job, models: Models) -> dict:
 
 
 def weights_state(models: Models) -> dict:
-    """Changes when one of the files of weights is replaced: size and time of each, by name."""
+    """Size and modification time of each weight file, by name: changes when one of them is replaced."""
     if models.untrained:
         return {"untrained": models.untrained}
     names = [find_weights(models.folder, "renderer").name, *(file.name for file in DOWNLOADS)]
@@ -72,11 +72,11 @@ def weights_state(models: Models) -> dict:
 def save(
     output: Path, make: Callable[[int], Clip], made_from: dict, metadata: dict[str, str] | None = None
 ) -> tuple[int, Fraction]:
-    """Writes the clip to `output` as `Clip.save` does, keeping whole segments of it for when this is cut short.
+    """Writes the clip to `output` like `Clip.save`, and keeps whole segments in case it is stopped.
 
-    make(first) is the clip from frame `first`, a multiple of SEGMENT_FRAMES. made_from: as `fingerprint`; segments made
-    from anything else are dropped, with a warning. Returns (frames, frames a second).
-    InputError: disk full, segments that another run has removed.
+    make(first): returns the clip from frame `first` on, a multiple of SEGMENT_FRAMES.
+    made_from: the `fingerprint`; segments made from anything else are dropped, with a warning.
+    Returns (frames, frames per second). Raises InputError if the disk is full.
     """
     output = Path(output)
     folder = segments_folder(output)
@@ -84,7 +84,7 @@ def save(
     try:
         done = _prepare(folder, made_from)
         if done:
-            log.warning("Going on with %s after frame %d.", output, done * SEGMENT_FRAMES)
+            log.warning("Resuming %s after frame %d.", output, done * SEGMENT_FRAMES)
         clip = make(done * SEGMENT_FRAMES)
         blocks = iter(clip.blocks)
         count = done * SEGMENT_FRAMES
@@ -98,30 +98,32 @@ def save(
             signer.sign(output)
     except OSError as problem:
         if is_disk_full(problem):
-            raise InputError(f"The disk is full, {output} was not written: make room and run this again.") from problem
+            raise InputError(
+                f"The disk is full, {output} was not written: free some space and rerun to resume."
+            ) from problem
         raise
     discard(output)
     return count, clip.fps
 
 
 def discard(output: Path) -> None:
-    """Removes the segments of a video that is not to be gone on with."""
+    """Removes the segments of a render that will not be resumed."""
     shutil.rmtree(segments_folder(output), ignore_errors=True)
 
 
 def _prepare(folder: Path, made_from: dict) -> int:
-    """Makes the folder ready and returns how many segments at its start are whole."""
+    """Prepares the folder and returns how many whole segments it starts with."""
     state = json.dumps(made_from, sort_keys=True, indent=1)
     file = folder / STATE
     if folder.is_dir():
-        # anything but what this would write itself is of another run, or half written
+        # any other state is from another run, or half written
         if file.is_file() and file.read_text("utf-8", errors="replace") == state:
             return next(number for number in itertools.count() if not _is_whole(_segment(folder, number)))
-        log.warning("%s was begun with other inputs or settings: starting over.", folder)
+        log.warning("%s was made with other inputs or settings: starting over.", folder)
         shutil.rmtree(folder)
     folder.mkdir()
-    with whole_file(file) as partial:
-        partial.write_text(state, "utf-8")
+    with whole_file(file) as temporary:
+        temporary.write_text(state, "utf-8")
     return 0
 
 
@@ -130,7 +132,7 @@ def _segment(folder: Path, number: int) -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """A segment that may be kept. The last of a video is mostly shorter, and is made again."""
+    """Whether a segment can be kept. The last one of a video is usually shorter, and is rendered again."""
     import av
 
     try:
@@ -141,7 +143,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _until_full(first: Tensor, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Blocks up to the end of a segment; none reaches beyond, `talk` and `reenact` see to that."""
+    """Blocks up to the end of a segment; `talk` and `reenact` never let one cross it."""
     count = len(first)
     yield first
     while count < SEGMENT_FRAMES and (block := next(blocks, None)) is not None:
@@ -150,23 +152,23 @@ def _until_full(first: Tensor, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def _join(output: Path, folder: Path, count: int, clip: Clip, metadata: dict[str, str]) -> None:
-    """The segments as one file, pictures copied packet by packet, with the sound."""
+    """Joins the segments into one file, copying frames packet by packet, and adds the audio."""
     import av
 
     files = [_segment(folder, number) for number in range(math.ceil(count / SEGMENT_FRAMES))]
     if not files:
         raise InputError(f"There are no frames to write to {output}: check the length of the motion.")
     with contextlib.ExitStack() as stack:
-        partial = stack.enter_context(whole_file(output))
+        temporary = stack.enter_context(whole_file(output))
         ticks = str(clip.fps.numerator * math.ceil(10000 / clip.fps.numerator))
         options = {"movflags": "+faststart", "movie_timescale": ticks}
-        container = av.open(str(partial.absolute()), "w", options=options)
+        container = av.open(str(temporary.absolute()), "w", options=options)
         stack.callback(_close, container)
         container.metadata.update(metadata)
         with av.open(str(files[0])) as first:
             video = container.add_stream_from_template(first.streams.video[0])
             video.time_base = first.streams.video[0].time_base
-        tracks = [_pictures(files, clip.fps, video)]
+        tracks = [_video_packets(files, clip.fps, video)]
         if clip.audio is not None:
             sound = stack.enter_context(av.open(str(_encode_sound(folder, count, clip))))
             track = container.add_stream_from_template(sound.streams.audio[0])
@@ -177,7 +179,7 @@ def _join(output: Path, folder: Path, count: int, clip: Clip, metadata: dict[str
 
 
 def _close(container) -> None:
-    """After an error, which is what has to be told; closing twice does nothing."""
+    """Closes quietly, so that an earlier error is the one reported; closing twice does nothing."""
     import av
 
     with contextlib.suppress(av.FFmpegError, OSError):
@@ -185,15 +187,15 @@ def _close(container) -> None:
 
 
 def _encode_sound(folder: Path, count: int, clip: Clip) -> Path:
-    """A file whose sound is exactly that of the video: written beside black pictures, which are not used."""
+    """A file with exactly the video's audio, written together with black frames that are not used."""
     black = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     path = folder / "sound.mp4"
     write_video(path, itertools.repeat(black, count), clip.fps, clip.audio, preset="ultrafast")
     return path
 
 
-def _pictures(files: Iterable[Path], fps: Fraction, stream) -> Iterator:
-    """The packets of all segments, one after the other, at their times in the whole."""
+def _video_packets(files: Iterable[Path], fps: Fraction, stream) -> Iterator:
+    """The packets of all segments in order, at their times in the whole video."""
     import av
 
     index, ahead = 0, None
@@ -201,7 +203,7 @@ def _pictures(files: Iterable[Path], fps: Fraction, stream) -> Iterator:
         with av.open(str(file)) as container:
             for packet in _packets(container, "video", stream):
                 tick = packet.time_base
-                # Evenly: a segment too short to reorder frames in would be decoded later than the others.
+                # evenly spaced: a segment too short to reorder frames would be decoded later than the others
                 ahead = packet.dts if ahead is None else ahead
                 packet.dts = ahead + round(index / fps / tick)
                 packet.pts += round(number * SEGMENT_FRAMES / fps / tick)
@@ -210,7 +212,7 @@ def _pictures(files: Iterable[Path], fps: Fraction, stream) -> Iterator:
 
 
 def _packets(container, kind: str, stream) -> Iterator:
-    """The packets of one kind, as of another file's stream; the empty one at the end left out."""
+    """The packets of one kind, moved to another file's stream, without the empty one at the end."""
     for packet in container.demux(**{kind: 0}):
         if packet.dts is not None:
             packet.stream = stream

@@ -1,4 +1,4 @@
-"""The commands prepare and train. What they need is imported when they run."""
+"""The commands prepare and train. They import what they need only when they run."""
 
 import argparse
 import logging
@@ -9,20 +9,20 @@ from ..media.files import check_output
 
 log = logging.getLogger("imtalker")
 
-HELD_OUT = 0.1  # of each clip, at its end, to measure the renderer by
-MEASURED = 8  # frames
-EMA = 0.9999  # of the generator
+HELD_OUT = 0.1  # share at the end of each clip, to measure the renderer on
+MEASURED = 8  # held-out frames
+EMA = 0.9999  # decay of the generator's averaged weights
 
 
 def add_commands(commands: argparse._SubParsersAction, common: argparse.ArgumentParser, models: Path) -> None:
-    """Adds both commands to the command line's own."""
-    command = commands.add_parser("prepare", parents=[common], help="a folder of videos -> data to train on")
-    command.add_argument("videos", type=Path, metavar="VIDEOS", help="a folder of videos, or of one folder a person")
-    command.add_argument("data", type=Path, metavar="DATA", help="the folder to make, or to complete")
-    command.add_argument("--models", type=Path, default=models, metavar="DIR", help="weights (%(default)s)")
-    command.add_argument("--frames-only", action="store_true", help="for a renderer from nothing: no models are run")
-    command.add_argument("--smirk", type=Path, metavar="FILE", help="reads head poses, for the generator")
-    command.add_argument("--l2cs", type=Path, metavar="FILE", help="reads gaze, for the generator")
+    """Adds both commands to the command line."""
+    command = commands.add_parser("prepare", parents=[common], help="a folder of videos -> training data")
+    command.add_argument("videos", type=Path, metavar="VIDEOS", help="folder of videos, or of one folder per person")
+    command.add_argument("data", type=Path, metavar="DATA", help="folder to create or complete")
+    command.add_argument("--models", type=Path, default=models, metavar="DIR", help="folder of weights (%(default)s)")
+    command.add_argument("--frames-only", action="store_true", help="to train a renderer from scratch: runs no models")
+    command.add_argument("--smirk", type=Path, metavar="FILE", help="to track head poses, for the generator")
+    command.add_argument("--l2cs", type=Path, metavar="FILE", help="to track gaze, for the generator")
     command.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
     command.set_defaults(run=_prepare)
@@ -30,37 +30,39 @@ def add_commands(commands: argparse._SubParsersAction, common: argparse.Argument
     command = commands.add_parser("train", help="train or fine-tune a model on prepared data")
     stages = command.add_subparsers(required=True, metavar="MODEL")
     shared = _shared()
-    stage = stages.add_parser("renderer", parents=[common, shared], help="pictures and motion -> frames")
+    stage = stages.add_parser("renderer", parents=[common, shared], help="portrait and motion -> frames")
     stage.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19, for the perceptual loss")
     stage.add_argument("--adversarial", type=float, metavar="W", help="weight of the discriminator (new 0.1, else 0)")
     stage.set_defaults(run=_renderer)
     stage = stages.add_parser("generator", parents=[common, shared], help="speech -> motion")
-    stage.add_argument("--lora", type=int, metavar="RANK", help="learn a change of low rank, 8 say, not all weights")
-    stage.add_argument("--wav2vec", type=Path, metavar="PATH", help="the audio encoder, where the file has none")
+    stage.add_argument("--lora", type=int, metavar="RANK", help="train low-rank adapters of this rank (8, say)")
+    stage.add_argument("--wav2vec", type=Path, metavar="PATH", help="audio encoder, if the file has none")
     stage.set_defaults(run=_generator)
 
 
 def _shared() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("data", type=Path, metavar="DATA", help="made by prepare")
+    shared.add_argument("data", type=Path, metavar="DATA", help="folder made by prepare")
     shared.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.safetensors")
     start = shared.add_mutually_exclusive_group(required=True)
     start.add_argument("--from", dest="start", type=Path, metavar="FILE", help="fine-tune these weights")
-    start.add_argument("--new", choices=("v1", "v2"), help="begin with random weights of the published size")
-    shared.add_argument("--steps", type=int, help="stop after so many, with --minutes whichever comes first")
-    shared.add_argument("--minutes", type=float, help="stop after so many, earlier runs counted")
+    start.add_argument("--new", choices=("v1", "v2"), help="start from random weights of the published size")
     shared.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="samples a step and device (%(default)s)"
+        "--steps", type=int, help="stop after this many steps, or after --minutes, whichever comes first"
     )
-    shared.add_argument("--lr", type=float, help="learning rate at first (new 1e-3, else 1e-4)")
-    shared.add_argument("--lr-end", type=float, help="and at the end, along a cosine (new 1e-4, else 1e-5)")
+    shared.add_argument("--minutes", type=float, help="stop after this many minutes, earlier runs included")
     shared.add_argument(
-        "--warmup", type=int, default=0, metavar="STEPS", help="over which the rate rises (%(default)s)"
+        "--batch-size", type=int, default=1, metavar="N", help="samples per step and device (%(default)s)"
     )
-    shared.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    shared.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read data (%(default)s)")
+    shared.add_argument("--lr", type=float, help="learning rate at the start (new 1e-3, else 1e-4)")
+    shared.add_argument("--lr-end", type=float, help="and at the end of its cosine (new 1e-4, else 1e-5)")
+    shared.add_argument(
+        "--warmup", type=int, default=0, metavar="STEPS", help="steps over which the rate rises (%(default)s)"
+    )
+    shared.add_argument("--seed", type=int, default=0, help="seed of all randomness (%(default)s)")
+    shared.add_argument("--workers", type=int, default=0, metavar="N", help="data loading processes (%(default)s)")
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
-    shared.add_argument("--devices", type=int, default=1, metavar="N", help="a process on each (%(default)s)")
+    shared.add_argument("--devices", type=int, default=1, metavar="N", help="one process per device (%(default)s)")
     shared.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), default="32-true")
     return shared
 
@@ -78,29 +80,29 @@ def _prepare(options: argparse.Namespace) -> None:
         try:
             how["generator"] = models.generator
         except InputError as error:
-            print(f"No sound is prepared, so the data will serve for the renderer only: {error}")
+            print(f"Preparing no audio, so the data can only train a renderer: {error}")
         how["smirk"] = load_smirk(options.smirk, device) if options.smirk else None
         how["l2cs"] = load_l2cs(options.l2cs, device) if options.l2cs else None
 
-    def told(name: str, outcome: str) -> None:
+    def show(name: str, outcome: str) -> None:
         print(f"{name}: {outcome}", flush=True)
 
-    report = prepare(options.videos, options.data, Preparation(**how), told)
+    report = prepare(options.videos, options.data, Preparation(**how), show)
     ready = len(report.made) + len(report.kept)
     print(f"{ready} clips are ready in {options.data}, {len(report.left_out)} were left out.")
     if not ready:
-        raise InputError("No video could be used: see above why.")
+        raise InputError("No video could be used: the reasons are listed above.")
 
 
 def _renderer(options: argparse.Namespace) -> None:
-    fabric = _begin(options)
+    fabric = _start(options)
 
     from ..models.config import PUBLISHED
     from ..train.data import FramePairs, find_clips
     from ..train.initialise import new_renderer
     from ..train.losses import load_perceptual
     from ..train.prepare import fingerprint
-    from ..train.renderer import LossWeights, RendererTask, psnr
+    from ..train.renderer import LossWeights, RendererTask, reenactment_psnr
     from ..weights.checkpoints import load_renderer
 
     new = options.new and PUBLISHED["renderer"][options.new]
@@ -108,25 +110,24 @@ def _renderer(options: argparse.Namespace) -> None:
     clips = find_clips(options.data)
     if not new and clips[0].metadata["renderer"] != fingerprint(renderer.motion_encoder):
         raise InputError(
-            f"The motion in {options.data} was not read by {options.start}: prepare the data again with this renderer."
+            f"The motion in {options.data} comes from another renderer than {options.start}: prepare it again."
         )
     pairs = FramePairs(clips, renderer.config, HELD_OUT)
     first = fabric.global_rank == 0
     if first and not pairs.several_people:
-        log.info("The data shows one person: there is no identity loss, which needs another's face.")
+        log.info("The data shows only one person: training without identity loss, which needs two.")
     adversary = options.adversarial if options.adversarial is not None else (0.1 if new else 0.0)
     weights = LossWeights(masked=float(pairs.with_masks), identity=0.1 * pairs.several_people, adversarial=adversary)
     renderer.to(fabric.device)
     vgg = load_perceptual(options.vgg)
     task = RendererTask(renderer, _rates(options)[0], not new, vgg, weights, options.seed)
     facts = {"adversarial weight": adversary, "perceptual loss": vgg is not None}
-    unseen = pairs.unseen(MEASURED) if first else []
+    held_out = pairs.unseen(MEASURED) if first else []
 
     def measure(when: str) -> None:
-        if unseen:
-            log.info(
-                "%s: PSNR %.2f dB on %d frames that are not trained on.", when, psnr(renderer, unseen), len(unseen)
-            )
+        if held_out:
+            psnr = reenactment_psnr(renderer, held_out)
+            log.info("%s: PSNR %.2f dB on %d held-out frames.", when, psnr, len(held_out))
 
     training = _training(options, fabric, task, pairs, clips, facts)
     measure(f"At step {training.step}")
@@ -135,9 +136,10 @@ def _renderer(options: argparse.Namespace) -> None:
 
 
 def _generator(options: argparse.Namespace) -> None:
-    fabric = _begin(options)
+    fabric = _start(options)
 
     from ..models.config import PUBLISHED
+    from ..motion.match import Side, check_match
     from ..train.data import MotionWindows, find_clips
     from ..train.generator import GeneratorTask
     from ..train.initialise import new_generator
@@ -145,7 +147,7 @@ def _generator(options: argparse.Namespace) -> None:
     from ..weights.checkpoints import load_generator
 
     if options.new and options.lora:
-        raise InputError("--lora changes trained weights a little: give them with --from.")
+        raise InputError("--lora adapts trained weights: give them with --from instead of --new.")
     new = options.new and PUBLISHED["generator"][options.new]
     if new:
         generator = new_generator(new, options.seed, options.wav2vec)
@@ -153,14 +155,14 @@ def _generator(options: argparse.Namespace) -> None:
         generator = load_generator(options.start, options.wav2vec)
     clips = find_clips(options.data)
     made_with = clips[0].metadata
-    if made_with["generation"] != generator.generation:
-        raise InputError(
-            f"The motion in {options.data} is {made_with['generation']}, the generator {generator.generation}: "
-            f"prepare with models of one generation."
-        )
+    check_match(
+        Side("the generator", generator.generation),
+        Side(f"the motion in {options.data}", made_with["generation"]),
+        "prepare the data with a renderer of that generation.",
+    )
     if made_with["generator"] != fingerprint(generator.audio_encoder):
         raise InputError(
-            f"The sound in {options.data} was not heard by this generator's audio encoder: prepare the data with it."
+            f"The audio in {options.data} was encoded by another generator: prepare it again with this one."
         )
     windows = MotionWindows(clips, generator.config)
     generator.to(fabric.device)
@@ -169,8 +171,8 @@ def _generator(options: argparse.Namespace) -> None:
     _run(training, options, task.finish)
 
 
-def _begin(options: argparse.Namespace):
-    """Checks what can be checked before minutes of work, and starts Fabric with its processes."""
+def _start(options: argparse.Namespace):
+    """Checks the options before minutes of work, and starts Fabric with its processes."""
     from ..train.runtime import make_fabric
 
     check_output(options.output, ".safetensors")
@@ -220,5 +222,5 @@ def _run(training, options: argparse.Namespace, finish) -> None:
     if training.fabric.global_rank == 0:
         with training.averaged():
             save_weights(finish(), options.output)
-        ended = "done" if outcome.finished else "stopped, the same command goes on"
-        print(f"{options.output}: step {outcome.step}, {ended}; {training.file.name} is needed for that alone.")
+        ended = "done" if outcome.finished else "stopped; run the same command to resume"
+        print(f"{options.output}: step {outcome.step}, {ended}. Only resuming needs {training.file.name}.")

@@ -1,1 +1,1 @@
-"""The drawn head: people, poses and faces drawn by the project itself, with known motion."""
+"""Drawn heads: cartoon people, drawn by the project itself, whose motion is known exactly."""

@@ -1,7 +1,15 @@
 """python -m imtalker.drawn FOLDER"""
 
-import sys
+import argparse
+from pathlib import Path
 
 from .example import main
 
-main(sys.argv[1])
+parser = argparse.ArgumentParser(
+    prog="python -m imtalker.drawn", description="Writes a drawn portrait.png and a synthesised speech.wav into FOLDER."
+)
+parser.add_argument("folder", type=Path, metavar="FOLDER", help="an existing folder")
+folder = parser.parse_args().folder
+if not folder.is_dir():
+    parser.error(f"the folder {folder} does not exist: create it first")
+main(folder)

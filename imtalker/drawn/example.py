@@ -1,6 +1,6 @@
-"""A drawn portrait and a synthesised voice, for trying things without anybody's picture or speech.
+"""A drawn portrait and a synthesised voice, to try the project without anybody's photo or recording.
 
-python -m imtalker.drawn FOLDER writes portrait.png and speech.wav.
+`python -m imtalker.drawn FOLDER` writes them as portrait.png and speech.wav.
 """
 
 from pathlib import Path
@@ -10,24 +10,25 @@ import torch
 from PIL import Image
 
 from ..media.audio import Audio
-from .people import looks
-from .portraits import MOTION_SIZE, draw
+from .head import MOTION_SIZE
+from .people import random_appearances
+from .portraits import draw
 
 FORMANTS = {"a": (800, 1200, 2500), "e": (530, 1850, 2500), "i": (280, 2250, 2900), "o": (500, 880, 2550)}
 RATE = 22050
-SOMEBODY = 103
+SOMEBODY = 103  # seed of the default person
 
 
 def portrait(size: int = 512, seed: int = SOMEBODY) -> torch.Tensor:
-    """A cartoon head and shoulders, facing the camera: (1,size,size,3), RGB in 0..1. Another seed, somebody else."""
-    return draw(looks(1, seed), torch.zeros(1, MOTION_SIZE), size).permute(0, 2, 3, 1).contiguous()
+    """Draws a cartoon head and shoulders facing the camera: (1,size,size,3), RGB in 0..1. Each seed is one person."""
+    return draw(random_appearances(1, seed), torch.zeros(1, MOTION_SIZE), size).permute(0, 2, 3, 1).contiguous()
 
 
-def speech(seconds: float = 2.0, seed: int = 0) -> Audio:
-    """Vowels in a falling melody with pauses between them: mono at 22,050 Hz, peak 0.5."""
-    from scipy.signal import lfilter  # half a second that a portrait does not need
+def speech(seconds: float = 2.0) -> Audio:
+    """Synthesises vowels in a falling melody with pauses between them: mono at 22,050 Hz, peak 0.5."""
+    from scipy.signal import lfilter  # takes half a second to import, which a portrait does not need
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     count = round(seconds * RATE)
     time = np.arange(count) / RATE
     pitch = 120 * (1 + 0.1 * np.sin(2 * np.pi * 0.9 * time) - 0.06 * time)
@@ -48,7 +49,7 @@ def speech(seconds: float = 2.0, seed: int = 0) -> Audio:
 
 
 def write_sound(path: str | Path, sound: Audio) -> None:
-    """A .wav file of the first channel, 16 bit."""
+    """Writes the first channel to a 16-bit .wav file."""
     import wave
 
     with wave.open(str(path), "wb") as file:
@@ -58,7 +59,7 @@ def write_sound(path: str | Path, sound: Audio) -> None:
         file.writeframes((sound.waveform[0] * 32767).round().short().numpy().tobytes())
 
 
-def main(folder: str) -> None:
+def main(folder: str | Path) -> None:
     """Writes portrait.png and speech.wav into an existing folder."""
     pixels = (portrait()[0] * 255).round().byte().numpy()
     Image.fromarray(pixels).save(Path(folder) / "portrait.png")

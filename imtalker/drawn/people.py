@@ -1,4 +1,4 @@
-"""Who a drawn portrait shows: colours, sizes and switches, made up by seed."""
+"""Who a drawn portrait shows: colours, sizes and accessories, drawn at random from a seed."""
 
 from dataclasses import dataclass, fields
 
@@ -37,8 +37,8 @@ BACKGROUNDS = (
 
 
 @dataclass(frozen=True)
-class Look:
-    """Who a portrait shows: colours (B,3) in 0..1, sizes and switches (B,)."""
+class Appearance:
+    """What B people look like: colours (B,3) in 0..1, everything else (B,)."""
 
     skin: Tensor
     hair: Tensor
@@ -46,7 +46,7 @@ class Look:
     lips: Tensor
     shirt: Tensor
     background: Tensor
-    frames: Tensor  # colour of the glasses
+    glasses_colour: Tensor
     face_width: Tensor
     face_height: Tensor
     jaw: Tensor  # how much the face narrows towards the chin
@@ -60,27 +60,27 @@ class Look:
     hair_volume: Tensor
     hair_length: Tensor
     fringe: Tensor  # how far the hair comes down the forehead
-    parting: Tensor
+    parting: Tensor  # where the fringe parts, in half widths of the face
     glasses: Tensor  # 0 or 1
     blush: Tensor
 
     def __len__(self) -> int:
         return len(self.skin)
 
-    def __getitem__(self, index) -> "Look":
-        """The looks that an index tensor or a slice names."""
-        return Look(*(getattr(self, f.name)[index] for f in fields(self)))
+    def __getitem__(self, index) -> "Appearance":
+        """The people selected by an index tensor or a slice."""
+        return Appearance(*(getattr(self, f.name)[index] for f in fields(self)))
 
-    def to(self, device: torch.device | str) -> "Look":
-        return Look(*(getattr(self, f.name).to(device) for f in fields(self)))
+    def to(self, device: torch.device | str) -> "Appearance":
+        return Appearance(*(getattr(self, f.name).to(device) for f in fields(self)))
 
-    def repeat_interleave(self, times: int) -> "Look":
-        """Each look `times` times in a row."""
-        return Look(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
+    def repeat_interleave(self, times: int) -> "Appearance":
+        """Repeats each person `times` times in a row."""
+        return Appearance(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
 
 
-def looks(count: int, seed: int) -> Look:
-    """Made-up people, the same for the same seed."""
+def random_appearances(count: int, seed: int) -> Appearance:
+    """Makes up `count` people; the same seed gives the same people."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> Tensor:
@@ -92,14 +92,14 @@ def looks(count: int, seed: int) -> Look:
 
     skin = colour(SKINS, 0.02)
     rosy = skin * torch.tensor([0.86, 0.52, 0.52]) + torch.tensor([0.06, 0.0, 0.01])
-    return Look(
+    return Appearance(
         skin=skin,
         hair=colour(HAIRS, 0.03),
         iris=colour(IRISES, 0.03),
         lips=(rosy + 0.04 * (2 * torch.rand(count, 3, generator=random) - 1)).clamp(0, 1),
         shirt=colour(SHIRTS, 0.05),
         background=colour(BACKGROUNDS, 0.04),
-        frames=colour(((0.15, 0.13, 0.14), (0.55, 0.18, 0.16), (0.20, 0.28, 0.45)), 0.03),
+        glasses_colour=colour(((0.15, 0.13, 0.14), (0.55, 0.18, 0.16), (0.20, 0.28, 0.45)), 0.03),
         face_width=uniform(0.36, 0.42),
         face_height=uniform(0.46, 0.52),
         jaw=uniform(0.10, 0.34),

@@ -1,6 +1,6 @@
-"""Shapes, and how they are put on a picture: the parts of drawn portraits (portraits.py).
+"""Layers, shapes and paints: what a drawn head (head.py) is made of.
 
-x and y of a shape are (B,S,S), in the shape's own coordinates; sizes are numbers, or one for each picture as (B,1,1).
+Shapes and paints take x and y (B,S,S) in the layer's own coordinates; sizes are numbers, or one per portrait (B,1,1).
 """
 
 from collections.abc import Callable
@@ -12,55 +12,81 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Layer:
-    """A shape put on the picture: position = matrix @ (x, y - bend x^2) + offset for its own coordinates (x, y)."""
+    """A shape placed on the canvas: its own point (x, y) is drawn at matrix @ (x, y - bend x^2) + offset."""
 
     matrix: Tensor  # (B,2,2)
     offset: Tensor  # (B,2)
     bend: Tensor  # (B,)
-    cover: Callable[[Tensor, Tensor], Tensor]  # own x, y (B,S,S) -> distance to the edge, negative inside
+    cover: Callable[[Tensor, Tensor], Tensor]  # own x, y (B,S,S) -> signed distance to the edge, negative inside
     paint: Callable[[Tensor, Tensor], Tensor]  # own x, y -> colour (B,3,S,S), or (B,3,1,1)
     opacity: Tensor | float = 1.0
-    softness: float = 0.0  # width of the edge beyond a pixel, in own units
-    clip: "Layer | None" = None  # nothing is seen outside this one
-    solid: bool = True  # whether the flow follows this layer
-    part: str = ""  # "eye", "mouth" or "glasses" where it belongs to one
+    softness: float = 0.0  # width of the soft edge beyond one pixel, in own units
+    clip: "Layer | None" = None  # this layer shows only inside that one
+    solid: bool = True  # False: highlights and blush, which optical flow ignores
+    part: str = ""  # "eye", "mouth", "glasses" or none
 
-    def own(self, positions: Tensor) -> Tensor:
-        """Positions (B,2,S,S) on the picture -> in the layer's own coordinates."""
+    def to_own(self, positions: Tensor) -> Tensor:
+        """Maps canvas positions (B,2,...) to the layer's own coordinates."""
         shape = positions.shape
         x, y = (torch.linalg.inv(self.matrix) @ (positions.flatten(2) - self.offset[:, :, None])).unbind(1)
         return torch.stack([x, y + self.bend[:, None] * x.square()], dim=1).view(shape)
 
-    def placed(self, own: Tensor) -> Tensor:
-        """The inverse of `own`."""
+    def to_canvas(self, own: Tensor) -> Tensor:
+        """Maps own coordinates (B,2,...) to canvas positions; the inverse of `to_own`."""
         x, y = own.flatten(2).unbind(1)
         flat = torch.stack([x, y - self.bend[:, None] * x.square()], dim=1)
         return (self.matrix @ flat + self.offset[:, :, None]).view(own.shape)
 
     def alpha(self, own: Tensor, pixel: float) -> Tensor:
-        """How much of each pixel the layer covers but for its clip, (B,S,S); `pixel` is the side of one."""
+        """The layer's coverage of each pixel before clipping, (B,S,S) in 0..1; `pixel` is the side of a pixel."""
         width = pixel / self.matrix.det().abs().sqrt().clamp_min(1e-3)[:, None, None] + self.softness
-        return (0.5 - self.cover(*own.unbind(1)) / width).clamp(0, 1) * per_picture(self.opacity)
+        return (0.5 - self.cover(*own.unbind(1)) / width).clamp(0, 1) * per_portrait(self.opacity)
 
 
-def per_picture(value: Tensor | float) -> Tensor | float:
-    """A number for each picture, (B,), as (B,1,1)."""
+def per_portrait(value: Tensor | float) -> Tensor | float:
+    """Reshapes one number per portrait, (B,), to (B,1,1) for broadcasting."""
     return value[:, None, None] if isinstance(value, Tensor) else value
 
 
 def plain(colour: Tensor | tuple, like: Tensor | None = None) -> Callable:
+    """A paint of one colour: (B,3), or a tuple put on the device and in the precision of `like`."""
     values = colour if isinstance(colour, Tensor) else torch.tensor(colour).to(like)[None]
     return lambda x, y: values[:, :, None, None]
 
 
+def gradient(colour: Tensor) -> Callable:
+    """A paint of one colour (B,3) that darkens a little towards the lower right."""
+    return lambda x, y: (colour[:, :, None, None] * (1 - 0.06 * y - 0.04 * x)[:, None]).clamp(0, 1)
+
+
+def lit(colour: Tensor, amount: float) -> Callable:
+    """A paint of one colour (B,3), lit from the top left."""
+    return lambda x, y: (colour[:, :, None, None] * (1 - amount * (1.2 * x + 1.5 * y).clamp(-1, 1))[:, None]).clamp(
+        0, 1
+    )
+
+
+def rounded(colour: Tensor, width: Tensor, height: Tensor) -> Callable:
+    """A paint of one colour (B,3) shaded like a ball with half axes width and height (B,), redder towards the rim."""
+
+    def paint(x: Tensor, y: Tensor) -> Tensor:
+        a, b = per_portrait(width), per_portrait(height)
+        rim = ((x / a).square() + (y / b).square()).clamp(0, 1.2)
+        light = 1.03 - 0.09 * (x / a) - 0.05 * (y / b) - 0.10 * rim**3
+        tint = torch.stack([light, light - 0.03 * rim**3, light - 0.04 * rim**3], dim=1)
+        return (colour[:, :, None, None] * tint).clamp(0, 1)
+
+    return paint
+
+
 def rotation(angle: Tensor) -> Tensor:
-    """Positive turns the top of the head to the picture's right."""
+    """Rotation matrices (B,2,2); a positive angle tilts the top of the head to the image's right."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
 
 
 def ellipse(x: Tensor, y: Tensor, a: Tensor | float, b: Tensor | float) -> Tensor:
-    """About the distance to an ellipse with half axes a and b, exact at the edge."""
+    """Approximate signed distance to an ellipse with half axes a and b; exact at the edge."""
     px, py = x / a, y / b
     radius = (px.square() + py.square() + 1e-8).sqrt()
     slope = ((px / a).square() + (py / b).square() + 1e-8).sqrt() / radius
@@ -68,7 +94,7 @@ def ellipse(x: Tensor, y: Tensor, a: Tensor | float, b: Tensor | float) -> Tenso
 
 
 def box(x: Tensor, y: Tensor, a: Tensor | float, b: Tensor | float, corner: float) -> Tensor:
-    """Distance to a box with half sides a and b and round corners."""
+    """Signed distance to a box with half sides a and b and rounded corners."""
     dx, dy = x.abs() - a + corner, y.abs() - b + corner
     outside = (dx.clamp_min(0).square() + dy.clamp_min(0).square() + 1e-12).sqrt()
     return outside + torch.maximum(dx, dy).clamp_max(0) - corner

@@ -1,1 +1,1 @@
-"""Find a face, follow it, cut it out and paste it back."""
+"""Find a face, follow it, crop it and paste it back."""

@@ -1,6 +1,6 @@
-"""The face in a picture: found, chosen, and followed through a video.
+"""Choose a face in an image and follow it through a video.
 
-Pictures are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixels from the picture's top left corner.
+Images are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixels from the image's top left corner.
 """
 
 import itertools
@@ -16,27 +16,28 @@ from torch import Tensor
 from ..errors import InputError
 from ..media.image import to_float
 from .crop import CROP_SCALE, Box, Crop, centre_crop, square_crop
-from .detectors import DetectorMissing, detect_faces, open_detector
+from .detectors import DetectorMissing, open_detector
 
-logger = logging.getLogger("imtalker")
+log = logging.getLogger("imtalker")
 
-SEARCHED_FRAMES = 60  # search about this many frames for the face when one box serves the clip
+SMOOTH_SECONDS = 0.4  # standard deviation of the Gaussian in `smooth_boxes`
+SEARCHED_FRAMES = 60  # `steady_crop` searches about this many frames of a clip
 
 
 class FaceNotFound(InputError):
-    """There is no face where one is needed."""
+    """No face was found where one is needed."""
 
 
 def choose_face(
     boxes: Sequence[Box], which: str = "largest", index: int = 0, size: tuple[int, int] | None = None
 ) -> Box:
-    """One of `boxes`: number `index` when they are put in the order `which` names.
+    """Returns box number `index` in the order given by `which`.
 
-    `which`: "largest", "left to right", "nearest to centre" (needs `size`, the picture's (H, W)) or "best score".
-    Raises FaceNotFound for no boxes, InputError for an unknown order or an index past the last face.
+    which: "largest", "left to right", "nearest to centre" (needs `size`, the image's (H, W)) or "best score".
+    FaceNotFound: no boxes. InputError: unknown order, or an index past the last face.
     """
     if not boxes:
-        raise FaceNotFound("No face was found: use a picture with a visible face, or choose the whole picture.")
+        raise FaceNotFound("No face was found: use an image with a visible face, or choose the whole picture.")
     orders: dict[str, Callable[[Box], float]] = {
         "largest": lambda box: -box.area,
         "left to right": lambda box: box.center[0],
@@ -44,9 +45,9 @@ def choose_face(
         "best score": lambda box: -box.score,
     }
     if which not in orders:
-        raise InputError(f"There is no way {which!r} to choose a face: use one of {', '.join(orders)}.")
+        raise InputError(f"Unknown way to choose a face {which!r}: use one of {', '.join(orders)}.")
     if not 0 <= index < len(boxes):
-        raise InputError(f"Face number {index} was asked for but {len(boxes)} found: use 0 to {len(boxes) - 1}.")
+        raise InputError(f"There is no face number {index}, {len(boxes)} found: use 0 to {len(boxes) - 1}.")
     return sorted(boxes, key=orders[which])[index]
 
 
@@ -55,28 +56,28 @@ def find_crop(
     scale: float = CROP_SCALE,
     which: str = "largest",
     index: int = 0,
-    detector: str = "auto",
     model_dirs: Sequence[str | Path] = (),
     fallback: str = "error",
     name: str = "the picture",
 ) -> Crop:
-    """The crop around one face of a picture (H, W, 3) or (1, H, W, 3); `name` is what messages call the picture.
+    """Finds the crop around one face of an image (H, W, 3) or (1, H, W, 3); messages call the image `name`.
 
-    Where no face is found, or no detector is installed, `fallback` "error" raises FaceNotFound or DetectorMissing, and
-    "centre" warns and gives the middle square. An index past the last face is always an InputError.
+    The face is chosen as by `choose_face`. If no face is found or no detector is installed, `fallback` "error" raises
+    FaceNotFound or DetectorMissing, and "centre" returns the middle square with a warning. InputError: an index past
+    the last face.
     """
     height, width = image.shape[-3:-1]
     try:
-        boxes = detect_faces(image, detector, model_dirs)
+        boxes = open_detector(model_dirs)(image)
         if not boxes:
             raise FaceNotFound(
-                f"No face was found in {name}: use a picture with a visible face, or choose the whole picture."
+                f"No face was found in {name}: use an image with a visible face, or choose the whole picture."
             )
     except (FaceNotFound, DetectorMissing) as error:
         if fallback == "error":
             raise
         reason = f"No face was found in {name}." if isinstance(error, FaceNotFound) else str(error)
-        logger.warning("%s Using the middle square of the whole picture.", reason)
+        log.warning("%s Using the middle square of the whole picture.", reason)
         return centre_crop(height, width)
     return square_crop(choose_face(boxes, which, index, (height, width)), height, width, scale)
 
@@ -85,48 +86,49 @@ def follow_face(
     frames: Iterable[Tensor],
     which: str = "largest",
     index: int = 0,
-    detector: str = "auto",
     model_dirs: Sequence[str | Path] = (),
     every: int = 1,
 ) -> list[Box | None]:
-    """The same face in each frame (H, W, 3) of a video; None where it was not seen, or not looked for.
+    """Follows one face through the frames (H, W, 3) of a video, as `follow_boxes` does.
 
-    Looks at every `every`-th frame. The face is chosen as by `choose_face` where one first appears, and followed as by
-    `follow_boxes`. For `steady_box` or `smooth_boxes`.
+    Searches every `every`-th frame; None for the other frames and for those without the face. The result is for
+    `steady_box` or `smooth_boxes`. DetectorMissing: no detector is installed.
     """
-    find = open_detector(detector, model_dirs)
-    looks = ((find(frame) if number % every == 0 else [], frame.shape[-3:-1]) for number, frame in enumerate(frames))
-    return follow_boxes(looks, which, index)
+    detect = open_detector(model_dirs)
+    detections = (
+        (detect(frame) if number % every == 0 else [], frame.shape[-3:-1]) for number, frame in enumerate(frames)
+    )
+    return follow_boxes(detections, which, index)
 
 
 def follow_boxes(
-    looks: Iterable[tuple[Sequence[Box], tuple[int, int]]], which: str = "largest", index: int = 0
+    detections: Iterable[tuple[Sequence[Box], tuple[int, int]]], which: str = "largest", index: int = 0
 ) -> list[Box | None]:
-    """The same face among the boxes of each frame, given with the frame's (H, W); None where it is not among them.
+    """Follows one face through detections, the boxes and (H, W) of each frame; None for frames without it.
 
-    Chosen as by `choose_face` where one first appears, it then is the one nearest to where it was last, if near enough
-    and of like size.
+    `choose_face` picks the face in the first frame that has any. After that it is the box nearest to its last position,
+    if that is near enough and of similar size.
     """
     followed: list[Box | None] = []
-    last, unseen = None, 0
-    for boxes, size in looks:
+    last, gap = None, 0
+    for boxes, size in detections:
         box = None
         if boxes and last is None:
             box = choose_face(boxes, which, index, size)
         elif boxes:
             nearest = min(boxes, key=lambda other: math.dist(other.center, last.center))
-            # A false find differs in size, another person is further off; the longer unseen, the further ours may be.
-            near = math.dist(nearest.center, last.center) < last.side * (0.5 + 0.1 * unseen)
+            # False detections differ in size, other people are further away; our face may move further in a longer gap.
+            near = math.dist(nearest.center, last.center) < last.side * (0.5 + 0.1 * gap)
             box = nearest if near and 2 / 3 < nearest.side / last.side < 3 / 2 else None
-        last, unseen = (box, 0) if box else (last, unseen + 1)
+        last, gap = (box, 0) if box else (last, gap + 1)
         followed.append(box)
     return followed
 
 
 def steady_box(boxes: Sequence[Box | None]) -> Box:
-    """One box for a whole video: the median of each edge over the frames that show the face. All None: FaceNotFound."""
-    seen = _seen(boxes)
-    return Box(*(median(getattr(box, edge) for box in seen) for edge in ("x0", "y0", "x1", "y1", "score")))
+    """One box for a whole video: the median of each edge over the frames with a box. FaceNotFound: all are None."""
+    found = _boxes_found(boxes)
+    return Box(*(median(getattr(box, edge) for box in found) for edge in ("x0", "y0", "x1", "y1", "score")))
 
 
 def steady_crop(
@@ -137,10 +139,10 @@ def steady_crop(
     index: int = 0,
     model_dirs: Sequence[str | Path] = (),
 ) -> Crop:
-    """The one square that serves a whole clip of frames (H, W, 3), uint8 or float in 0..1: `steady_box` of its face.
+    """Finds one fixed crop for a whole clip of frames (H, W, 3), uint8 or float in 0..1, from its `steady_box`.
 
-    count: frames in the clip, None where unknown; about SEARCHED_FRAMES of them are searched. Raises FaceNotFound,
-    DetectorMissing, and InputError for a clip without frames.
+    count: number of frames in the clip, None if unknown; about SEARCHED_FRAMES of them are searched.
+    FaceNotFound, DetectorMissing. InputError: a clip without frames.
     """
     frames = map(to_float, frames)
     first = next(frames, None)
@@ -151,28 +153,29 @@ def steady_crop(
     return square_crop(steady_box(boxes), *first.shape[:2], scale)
 
 
-def smooth_boxes(boxes: Sequence[Box | None], fps: float, seconds: float = 0.4) -> list[Box]:
-    """A box for each frame, free of the detector's jitter, for a crop that follows the head like a camera on a tripod.
+def smooth_boxes(boxes: Sequence[Box | None], fps: float) -> list[Box]:
+    """One box per frame without the detector's jitter, for a crop that follows the head as a camera would.
 
-    Gaps are filled along a straight line (held at both ends), single wild boxes drop out in a running median, then a
-    Gaussian of standard deviation `seconds` is applied to centre and size. It looks both ways in time, so the crop does
-    not lag; at 25 fps and 0.4 s a white jitter falls to about a sixth. All None: FaceNotFound.
+    Gaps are interpolated linearly and held at both ends, a running median removes outliers, then a Gaussian with a
+    standard deviation of 0.4 s smooths centre and size. It is symmetric in time, so the crop does not lag; at 25 fps
+    white jitter drops to about a sixth. FaceNotFound: all boxes are None.
     """
-    from scipy import ndimage  # half of what importing this package would take
+    from scipy import ndimage  # takes half of this package's import time
 
-    _seen(boxes)
+    found = _boxes_found(boxes)
     known = [number for number, box in enumerate(boxes) if box]
-    rows = np.array([(*box.center, box.x1 - box.x0, box.y1 - box.y0) for box in boxes if box])
+    rows = np.array([(*box.center, box.x1 - box.x0, box.y1 - box.y0) for box in found])
     track = np.stack([np.interp(np.arange(len(boxes)), known, column) for column in rows.T], axis=1)
     track = ndimage.median_filter(track, size=(2 * round(0.1 * fps) + 1, 1), mode="nearest")
-    track = ndimage.gaussian_filter1d(track, seconds * fps, axis=0, mode="nearest")
+    track = ndimage.gaussian_filter1d(track, SMOOTH_SECONDS * fps, axis=0, mode="nearest")
     return [Box(x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, y, w, h in track.tolist()]
 
 
-def _seen(boxes: Sequence[Box | None]) -> list[Box]:
-    seen = [box for box in boxes if box]
-    if not seen:
+def _boxes_found(boxes: Sequence[Box | None]) -> list[Box]:
+    """The boxes that are not None. FaceNotFound: there are none."""
+    found = [box for box in boxes if box]
+    if not found:
         raise FaceNotFound(
             f"No face was found in any of {len(boxes)} frames: use a video with a visible face, or do not crop."
         )
-    return seen
+    return found

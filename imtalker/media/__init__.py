@@ -1,1 +1,1 @@
-"""Files of sound, picture, film and tensors, read safely and written whole or not at all."""
+"""Audio, image, video and tensor files: read safely, written whole or not at all."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what a killed process left of them."""
+"""Atomic files: written whole or not at all, with cleanup of what killed processes left behind."""
 
 import contextlib
 import errno
@@ -10,45 +10,46 @@ from pathlib import Path
 from ..errors import InputError
 from .files import check_output
 
-HEADER_ROOM = 16384
+HEADER_ROOM = 16384  # bytes
 
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """A name to write to in the folder of `path`; takes the place of `path` when the block ends without an error.
+    """Yields a temporary path in the folder of `path` and renames that file to `path` if the block ends without error.
 
-    Whatever goes wrong inside, an older file stays and nothing else is left behind. What a process killed before it
-    could clean up has left of the same `path` is removed first. InputError: no such folder, disk full, not permitted.
+    On any error an existing file stays as it was and the temporary file is deleted. Temporary files of the same `path`
+    that killed processes left behind are deleted first. InputError: no such folder, disk full, no permission.
     """
     path = check_output(path)
-    # In the same folder, so that the move at the end is one step; the suffix tells FFmpeg the format.
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    # In the same folder, so that the rename is atomic; with the same suffix, which tells FFmpeg the format.
+    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     remove_stale(path)
     try:
-        # PyAV leaves a file open for ever, and its room taken, where not even the header could be written.
-        partial.write_bytes(bytes(HEADER_ROOM))
-        yield partial
-        os.replace(partial, path)
+        # If even the header does not fit, PyAV never closes the file and its disk space stays taken.
+        temporary.write_bytes(bytes(HEADER_ROOM))
+        yield temporary
+        os.replace(temporary, path)
     except BaseException as problem:
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if is_disk_full(problem):
             raise InputError(
-                f"The disk is full, {path} was not written: make room or choose another folder."
+                f"The disk is full, {path} was not written: free some space or choose another folder."
             ) from problem
-        if isinstance(problem, PermissionError) and partial.name in str(problem.filename):
+        if isinstance(problem, PermissionError) and temporary.name in str(problem.filename):
             raise InputError(
-                f"{path} may not be written: close the program that uses it or choose another."
+                f"No permission to write {path}: close any program that uses it, or choose another folder."
             ) from problem
         raise
 
 
 def is_disk_full(problem: BaseException) -> bool:
+    """Whether an error means that the disk or the user's quota is full."""
     return getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def remove_stale(path: Path) -> None:
-    """Removes the partial files of `path` whose processes are gone."""
+    """Deletes the temporary files of `path` whose processes no longer run."""
     name = re.compile(rf"\.{re.escape(path.stem)}\.partial-(\d+){re.escape(path.suffix)}")
     for entry in os.scandir(path.parent):
         found = name.fullmatch(entry.name)
@@ -59,7 +60,7 @@ def remove_stale(path: Path) -> None:
 
 def _is_running(process: int) -> bool:
     if os.name == "nt":
-        # os.kill would end it; a file that is being written cannot be removed there anyway
+        # os.kill would end the process; Windows refuses to delete an open file anyway
         return False
     try:
         os.kill(process, 0)

@@ -1,4 +1,4 @@
-"""Sound in: any media file or waveform to the mono 16 kHz signal that the audio encoder was trained on."""
+"""Audio in: any media file or waveform to the mono 16 kHz signal that the audio encoder was trained on."""
 
 import logging
 import os
@@ -18,29 +18,34 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
 
-SAMPLE_RATE = 16000
-FPS = 25
+SAMPLE_RATE = 16000  # Hz, of the audio encoder
+FPS = 25  # of audio features and sampled motion
 
-
-BLOCK = 1 << 18
-# A file whose header says that its sound begins further than this from its picture is not believed.
-LATEST_START = 3600
-# Files that hold their media themselves: a playlist (HLS, DASH, concat) would have others opened, even of a network.
+BLOCK = 1 << 18  # samples
+# Seconds between the start of audio and video: a header that claims more is wrong.
+MAX_OFFSET = 3600
+# No playlists (HLS, DASH, concat): they would make FFmpeg open other files, even over the network.
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,mpegvideo,"
     "mxf,nut,ogg,rm,tta,voc,w64,wav,wv"
 )
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 
-logger = logging.getLogger("imtalker")
+log = logging.getLogger("imtalker")
 
 
 @dataclass(frozen=True)
 class Audio:
-    """A sound in memory at its own rate: waveform (channels, samples) float32 on the CPU, nominally -1..1."""
+    """Audio in memory at its native rate: waveform (channels, samples) float32 on the CPU, nominally -1..1.
+
+    Any waveform that `check_waveform` accepts is converted to this form. InputError: as there.
+    """
 
     waveform: Tensor
     sample_rate: int
+
+    def __post_init__(self):
+        object.__setattr__(self, "waveform", check_waveform(self.waveform, self.sample_rate))
 
     @property
     def samples(self) -> int:
@@ -51,15 +56,15 @@ class Audio:
         return self.samples / self.sample_rate
 
     def blocks(self) -> Iterator[Tensor]:
-        """The waveform, as `check_waveform` has it, in parts (channels, n)."""
-        return iter(check_waveform(self.waveform, self.sample_rate).split(BLOCK, dim=-1))
+        """Yields the waveform in blocks (channels, n)."""
+        return iter(self.waveform.split(BLOCK, dim=-1))
 
 
 class AudioFile:
-    """The sound of an audio or video file at its native rate, with all its channels, read again by every `blocks()`.
+    """The audio of an audio or video file at its native rate, all channels, streamed from disk by each `blocks()`.
 
-    It is never in memory as a whole. The sound of a video begins where its picture does.
-    InputError: no such file, not media, no sound in it.
+    It is never in memory as a whole. The audio of a video is aligned to start with the first frame.
+    InputError: no such file, not media, no audio track.
     """
 
     sample_rate: int
@@ -71,16 +76,16 @@ class AudioFile:
             if not container.streams.audio:
                 raise InputError(f"{path} has no sound: choose a file with speech in it.")
             if container.streams.audio[0].codec_context is None:
-                raise InputError(f"{path} holds sound in an unknown encoding: convert it to WAV first.")
-            # what a header says can be half of what the decoder makes of it
+                raise InputError(f"{path} has audio in an unknown codec: convert it to WAV first.")
+            # From a decoded frame: some decoders put out twice the rate that the header says.
             first = next(decoded_frames(container, container.streams.audio[0]), None)
         if first is None:
             raise self._empty()
-        self.sample_rate = _possible(first.sample_rate)
+        self.sample_rate = _checked_rate(first.sample_rate)
 
     @property
     def samples(self) -> int:
-        """Counted by reading the file once; headers are not to be trusted with it."""
+        """Number of samples per channel, counted by reading the file once: headers cannot be trusted."""
         if self._samples is None:
             for _ in self.blocks():
                 pass
@@ -91,73 +96,81 @@ class AudioFile:
         return self.samples / self.sample_rate
 
     def blocks(self) -> Iterator[Tensor]:
-        """The waveform in parts (channels, n), float32. InputError on the way: NaN, infinite, empty, another format."""
-        from av import AudioResampler
+        """Yields the waveform in blocks (channels, n), float32.
 
+        InputError while reading: NaN, infinite, empty, a format that changes within the file.
+        """
         count = 0
         with open_media(self.path) as container:
-            stream = container.streams.audio[0]
-            to_float, late = AudioResampler(format="fltp"), None
-            try:
-                for frame in decoded_frames(container, stream):
-                    for part in to_float.resample(frame):
-                        block = torch.from_numpy(part.to_ndarray())
-                        if late is None:
-                            late = self._late(container, frame)
-                            silence = block.new_zeros(len(block), max(0, late)).split(BLOCK, dim=-1)
-                            yield from (part for part in silence if part.shape[-1])
-                            count = max(0, late)
-                        cut = min(max(0, -late), block.shape[-1])
-                        late += cut
-                        block = block[:, cut:]
-                        if block.shape[-1]:
-                            count += block.shape[-1]
-                            yield _finite(block)
-            except ValueError as problem:
-                if isinstance(problem, InputError):
-                    raise
-                raise InputError(
-                    f"{self.path} changes its sound format on the way: convert it to WAV first."
-                ) from problem
+            for block in self._aligned(container):
+                if block.shape[-1]:
+                    count += block.shape[-1]
+                    yield _checked_samples(block)
         if not count:
             raise self._empty()
         self._samples = count
 
+    def _aligned(self, container: "InputContainer") -> Iterator[Tensor]:
+        """The decoded blocks, padded with silence or cut so that they start with the video."""
+        late = None
+        for frame, block in self._decoded(container):
+            if late is None:
+                late = self._late(container, frame)
+                yield from block.new_zeros(len(block), max(0, late)).split(BLOCK, dim=-1)
+            cut = min(max(0, -late), block.shape[-1])
+            late += cut
+            yield block[:, cut:]
+
+    def _decoded(self, container: "InputContainer") -> "Iterator[tuple[AudioFrame, Tensor]]":
+        """Each decoded frame with its samples (channels, n) as float32."""
+        from av import AudioResampler
+
+        to_float = AudioResampler(format="fltp")
+        try:
+            for frame in decoded_frames(container, container.streams.audio[0]):
+                for part in to_float.resample(frame):
+                    yield frame, torch.from_numpy(part.to_ndarray())
+        except ValueError as problem:
+            raise InputError(f"{self.path} changes its audio format midway: convert it to WAV first.") from problem
+
     def _late(self, container: "InputContainer", first: "AudioFrame") -> int:
-        """Samples between the beginning of a video's picture and its sound; negative where the sound comes first."""
-        picture = video_stream(container)
-        if picture is None or picture.start_time is None or first.pts is None:
+        """How many samples after the video the audio starts; negative if it starts before."""
+        video = video_stream(container)
+        if video is None or video.start_time is None or first.pts is None:
             return 0
-        seconds = first.pts * first.time_base - picture.start_time * picture.time_base
-        if abs(seconds) > LATEST_START:
-            raise InputError(f"{self.path} says its sound begins {float(seconds):.0f} s after its picture: convert it.")
+        seconds = first.pts * first.time_base - video.start_time * video.time_base
+        if abs(seconds) > MAX_OFFSET:
+            raise InputError(
+                f"The audio of {self.path} starts {float(seconds):.0f} s after its video, according to its header: "
+                "convert it first."
+            )
         return round(seconds * self.sample_rate)
 
     def _empty(self) -> InputError:
-        return InputError(f"{self.path} has an empty sound track: choose a file with speech in it.")
+        return InputError(f"{self.path} has an empty audio track: choose a file with speech in it.")
 
 
 def open_media(path: str | os.PathLike) -> "InputContainer":
-    """Open a media file with FFmpeg; InputError where there is no such file or it is not media."""
+    """Opens a media file with FFmpeg. InputError: no such file, not media."""
     import av
 
     if not Path(path).is_file():
         raise InputError(f"There is no file {path}: check the name and the folder.")
-    # An absolute path is never taken for a protocol such as concat:.
+    # FFmpeg cannot mistake an absolute path for a protocol such as concat:.
     name = os.path.abspath(path)
     try:
         try:
             return av.open(name, options=OPTIONS)
-        except UnicodeDecodeError:  # only releases that still have this option decode tags strictly
+        except UnicodeDecodeError:  # older PyAV decodes tags strictly
             return av.open(name, metadata_errors="replace", options=OPTIONS)
     except av.FFmpegError as problem:
         raise InputError(
-            f"{path} cannot be read as sound or video ({problem.strerror}): choose a media file, or convert it first."
+            f"{path} cannot be read as audio or video ({problem.strerror}): choose a media file, or convert it first."
         ) from problem
 
 
 def decoded_frames(container: "InputContainer", stream: "Stream") -> "Iterator[AudioFrame | VideoFrame]":
-    """Every good frame of a stream; broken ones are left out and counted in one warning at the end."""
+    """Yields the intact frames of a stream; broken ones are skipped and counted in one warning at the end."""
     import av
 
     broken = 0
@@ -177,67 +190,67 @@ def decoded_frames(container: "InputContainer", stream: "Stream") -> "Iterator[A
             else:
                 yield frame
     if broken:
-        logger.warning("%s: %d broken %s frames were skipped", container.name, broken, stream.type)
+        log.warning("%s: skipped %d broken %s frames", container.name, broken, stream.type)
 
 
 def video_stream(container: "InputContainer") -> "Stream | None":
-    """The first moving picture of a file; the cover art of a song is not one."""
+    """The first video stream of a file that is not cover art, or None."""
     from av.stream import Disposition
 
     return next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
 
 
 def read_audio(path: str | os.PathLike) -> Audio:
-    """The sound of an `AudioFile`, as a whole in memory."""
+    """Reads the whole audio of a media file into memory. InputError as for `AudioFile`."""
     file = AudioFile(path)
     return Audio(torch.cat(list(file.blocks()), dim=-1), file.sample_rate)
 
 
 def check_waveform(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Bring (samples,), (channels, samples) or (batch, channels, samples) to (channels, samples) float32 on the CPU.
+    """Converts (samples,), (channels, samples) or (batch, channels, samples) to (channels, samples) float32 on the CPU.
 
-    Of a batch the first clip is used. InputError: empty, NaN or infinite, another shape, a rate that is not positive.
+    Of a batch the first clip is used. InputError: empty, NaN or infinite, another shape, an impossible sample rate.
     """
-    _possible(sample_rate)
+    _checked_rate(sample_rate)
     if waveform.ndim not in (1, 2, 3) or waveform.numel() == 0:
         raise InputError(
-            f"The audio is empty or of an unknown shape {tuple(waveform.shape)}: load a sound with samples."
+            f"The audio is empty or has an unknown shape {tuple(waveform.shape)}: load a file with speech in it."
         )
     if waveform.ndim == 3:
         if len(waveform) > 1:
-            logger.warning("the audio is a batch of %d clips; only the first is used", len(waveform))
+            log.warning("The audio is a batch of %d clips; only the first is used.", len(waveform))
         waveform = waveform[0]
-    waveform = _finite(waveform.detach().to("cpu", torch.float32))
+    waveform = _checked_samples(waveform.detach().to("cpu", torch.float32))
     return waveform.reshape(-1, waveform.shape[-1])
 
 
-def _possible(sample_rate: int) -> int:
+def _checked_rate(sample_rate: int) -> int:
     if not 100 <= sample_rate <= 1_000_000:
-        raise InputError(f"The audio has a sample rate of {sample_rate}: give its true rate in Hz.")
+        raise InputError(f"The audio has a sample rate of {sample_rate}: set its true rate in Hz.")
     return sample_rate
 
 
-def _finite(waveform: Tensor) -> Tensor:
+def _checked_samples(waveform: Tensor) -> Tensor:
     if not waveform.isfinite().all():
-        raise InputError("The audio contains NaN or infinite samples: load it again or repair the node that made it.")
+        raise InputError("The audio contains NaN or infinite samples: load it again or fix the node that made it.")
     return waveform
 
 
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Any waveform that `check_waveform` takes to (samples,) at 16 kHz: channels are averaged first, like librosa."""
+    """Converts a waveform as `check_waveform` accepts it to mono (samples,) at 16 kHz, averaging first like librosa."""
     return resample(check_waveform(waveform, sample_rate).mean(dim=0), sample_rate, SAMPLE_RATE)
 
 
-def mono_16k(sound: Audio | AudioFile) -> Iterator[Tensor]:
-    """`to_mono_16k` of a sound, in blocks (n,)."""
-    return resample_blocks((block.mean(dim=0) for block in sound.blocks()), sound.sample_rate, SAMPLE_RATE)
+def mono_16k(audio: Audio | AudioFile) -> Iterator[Tensor]:
+    """`to_mono_16k` as a stream of blocks (n,)."""
+    return resample_blocks((block.mean(dim=0) for block in audio.blocks()), audio.sample_rate, SAMPLE_RATE)
 
 
 def normalise(waveform: Tensor) -> Tensor:
-    """Zero mean and unit population variance over the whole clip; silence stays silence (Wav2Vec2FeatureExtractor)."""
+    """Scales to zero mean and unit population variance, as Wav2Vec2FeatureExtractor does; silence stays silence."""
     return (waveform - waveform.mean()) / (waveform.var(correction=0) + 1e-7).sqrt()
 
 
 def frame_count(samples_16k: int) -> int:
-    """Video frames at 25 fps that cover so many samples at 16 kHz, the last one perhaps in part."""
+    """Number of 25 fps video frames that cover `samples_16k` samples at 16 kHz, the last one perhaps in part."""
     return -(-samples_16k * FPS // SAMPLE_RATE)

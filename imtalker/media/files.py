@@ -1,4 +1,4 @@
-"""What holds for files of every kind: where an output may go, and the hash of a file's content."""
+"""Files of any kind: checks of output paths, and SHA-256."""
 
 import hashlib
 from pathlib import Path
@@ -6,28 +6,28 @@ from pathlib import Path
 from ..errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".mov")
-HASHED = 1 << 20  # bytes read at a time
+CHUNK = 1 << 20  # bytes
 
 
 def check_output(path: str | Path, *suffixes: str) -> Path:
-    """The path of a file to write, checked before the work: its folder exists, and it ends in one of `suffixes`.
+    """Checks an output path before the work starts: its folder exists and it ends in one of `suffixes`, if any.
 
-    Without `suffixes` any name will do. Raises InputError.
+    Returns the path. InputError: another suffix, no such folder.
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(f"{path} must end in {' or '.join(suffixes)}.")
+        raise InputError(f"{path} must end in {' or '.join(suffixes)}: change the name.")
     if not path.parent.is_dir():
         raise InputError(f"There is no folder {path.parent}: create it or choose another.")
     return path
 
 
 def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal. Raises InputError for a file that cannot be read."""
+    """Returns the SHA-256 of a file, in hexadecimal. InputError: the file cannot be read."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            while block := file.read(HASHED):
+            while block := file.read(CHUNK):
                 digest.update(block)
     except OSError as problem:
         raise InputError(f"{path} cannot be read ({problem.strerror}): check the name and the folder.") from problem

@@ -1,4 +1,4 @@
-"""Video in at a constant rate and out as H.264 with sound, one frame at a time in constant memory."""
+"""Video in at a constant frame rate, and out as H.264 with audio, frame by frame in constant memory."""
 
 import contextlib
 import itertools
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("imtalker")
 
-# Containers store times in steps of up to a millisecond, so a frame may seem to come that much late.
+# Containers round times to as little as a millisecond, so a frame may seem that much late.
 TOLERANCE = Fraction(1, 500)
-# Nobody shows one picture for longer, but a broken time stamp says so.
-MAX_GAP = 600
+# A frame that lasts longer than this has a broken time stamp.
+MAX_GAP = 600  # seconds
 MAX_PIXELS = 8192 * 8192
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-# Tags that every player knows where to find in an mp4; any other key needs the newer way of storing them all.
+# Tags that mp4 has fixed fields for; any other key switches all of them to the newer mdta metadata.
 COMMON_TAGS = {"title", "artist", "album", "comment", "description", "copyright", "date", "genre"}
-# Values of ITU-T H.273, the same in every FFmpeg.
+# Code points of ITU-T H.273, the same in every FFmpeg.
 BT709, BT601, UNSPECIFIED, LIMITED, FULL = 1, 5, 2, 1, 2
-# SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND of libswscale, whose quick way to RGB is 1 to 2 of 255 too dark.
+# SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: libswscale's fast path to RGB is 1 to 2 levels of 255 too dark.
 ACCURATE = 0x2 | 0x2000 | 0x40000
 
 
 def frame_rate(fps: float | Fraction) -> Fraction:
-    """Frames a second as the exact rate that is meant: 25.0 -> 25, 29.97 -> 30000/1001. InputError: not in 0..1000."""
+    """Turns frames per second into the exact rate: 25.0 -> 25, 29.97 -> 30000/1001. InputError: not in 0..1000."""
     if not 0 < fps <= 1000:
         raise InputError(f"A frame rate of {fps} is not possible: give frames per second, such as 25.")
     broadcast = Fraction(round(fps) * 1000, 1001)
@@ -52,12 +52,12 @@ def frame_rate(fps: float | Fraction) -> Fraction:
 
 
 class VideoReader:
-    """The frames of a video file, upright, as uint8 tensors (H,W,3) at the constant rate `fps`.
+    """Iterates over the frames of a video file, upright, as uint8 tensors (H,W,3) at the constant rate `fps`.
 
-    Frame i is what a player shows i/fps seconds after the first picture, so files with a variable rate keep their
-    timing. It can be iterated over again, from the start; only the latest iteration is valid. `frames` and `seconds`
-    are estimates from the file's header, None where it says nothing.
-    InputError: no such file, not a video, no picture that can be decoded, no frame rate in the file nor given.
+    Frame i is what a player shows i/fps seconds after the first frame, so files with a variable rate keep their timing.
+    Each new iteration starts over; only the latest one is valid. `frames` and `seconds` are estimates from the file's
+    header, None if it has none. `fps` None keeps the file's own rate.
+    InputError: no such file, not a video, no frame can be decoded, frame rate neither in the file nor given.
     """
 
     fps: Fraction
@@ -87,10 +87,10 @@ class VideoReader:
             raise InputError(f"{self.path} has no video in it: choose a video file.")
         size = self._stream.codec_context
         if size is None:
-            raise InputError(f"{self.path} holds pictures in an unknown encoding: convert it to H.264 first.")
+            raise InputError(f"{self.path} has video in an unknown codec: convert it to H.264 first.")
         rate = self._stream.average_rate or self._stream.guessed_rate
         if not (rate or fps):
-            raise InputError(f"{self.path} does not say its frame rate: give one.")
+            raise InputError(f"{self.path} does not state its frame rate: set one.")
         self._period = 1 / (rate or frame_rate(fps))
         self.fps = frame_rate(fps) if fps else rate
         self.has_audio = bool(self._container.streams.audio)
@@ -103,19 +103,19 @@ class VideoReader:
         if size.width * size.height > MAX_PIXELS:
             raise InputError(f"{self.path} is {size.width}x{size.height}: scale it to 8192x8192 or less first.")
         if self.fps > 1000:
-            raise InputError(f"{self.path} says that it has {self.fps} frames a second: give its true rate.")
+            raise InputError(f"{self.path} claims {self.fps} frames per second: set its true frame rate.")
         first = next(decoded_frames(self._container, self._stream), None)
         if first is None:
-            raise InputError(f"{self.path} holds no picture that can be decoded: convert it to H.264 first.")
+            raise InputError(f"No frame of {self.path} can be decoded: convert it to H.264 first.")
         self._coded_size = first.width, first.height
         self.height, self.width = _upright(first, *self._coded_size).shape[:2]
 
     def __iter__(self) -> Iterator[Tensor]:
         self.close()
         self._open()
-        index, waiting, picture = 0, None, None
+        index, shown, image = 0, None, None
         origin, end = None, Fraction(0)
-        # None stands for the end of the file.
+        # None marks the end of the file.
         for frame in itertools.chain(decoded_frames(self._container, self._stream), [None]):
             start = end
             if frame is not None:
@@ -124,14 +124,14 @@ class VideoReader:
                     origin = start if origin is None else origin
                     start -= origin
                     if start > end + MAX_GAP:
-                        log.warning("%s: its times leap by %.0f s, which is left out", self.path, float(start - end))
+                        log.warning("%s: skipped a jump of %.0f s in its time stamps", self.path, float(start - end))
                         origin, start = origin + start - end, end
                 end = start + min(self._period, MAX_GAP)
-            while waiting is not None and index / self.fps < start - TOLERANCE:
-                picture = _upright(waiting, *self._coded_size) if picture is None else picture
-                yield picture
+            while shown is not None and index / self.fps < start - TOLERANCE:
+                image = _upright(shown, *self._coded_size) if image is None else image
+                yield image
                 index += 1
-            waiting, picture = frame, None
+            shown, image = frame, None
 
     def close(self) -> None:
         self._container.close()
@@ -144,7 +144,7 @@ class VideoReader:
 
 
 def _upright(frame: "VideoFrame", width: int, height: int) -> Tensor:
-    """A decoded frame as uint8 RGB (H,W,3), turned and mirrored as its display matrix says."""
+    """A decoded frame as uint8 RGB (H,W,3), rotated and mirrored by its display matrix."""
     matrix = frame.colorspace
     if matrix == UNSPECIFIED:
         matrix = BT709 if frame.height >= 720 else BT601
@@ -154,7 +154,7 @@ def _upright(frame: "VideoFrame", width: int, height: int) -> Tensor:
         height,
         "rgb24",
         src_colorspace=matrix,
-        # RGB has no matrix, but older PyAV only looks at the source's when the two differ.
+        # RGB has no matrix, but older PyAV ignores the source's matrix unless the two differ.
         dst_colorspace=BT601 if matrix == BT709 else BT709,
         src_color_range=FULL if full else LIMITED,
         dst_color_range=FULL,
@@ -163,7 +163,7 @@ def _upright(frame: "VideoFrame", width: int, height: int) -> Tensor:
     image = torch.from_numpy(rgb.to_ndarray())
     if frame.rotation == 0:
         return image
-    # Shown x = a x + c y and shown y = b x + d y, with one of each pair zero.
+    # displayed x = a x + c y, displayed y = b x + d y; one of each pair is zero
     a, b, _, c, d = memoryview(bytes(frame.side_data["DISPLAYMATRIX"])).cast("i")[:5]
     if abs(a) < abs(b):
         image, a, d = image.transpose(0, 1), c, b
@@ -179,29 +179,29 @@ def write_video(
     crf: int = 18,
     preset: str = "veryfast",
 ) -> int:
-    """Write a stream of RGB frames as H.264 (bt709, limited range) with AAC sound, and return how many they were.
+    """Writes a stream of RGB frames as H.264 (bt709, limited range) with AAC audio; returns the number of frames.
 
-    `frames`: tensors (H,W,3) or (n,H,W,3), float in 0..1 or uint8, all of one size; an odd side is padded to even by
-    repeating the edge. The sound is cut or padded with silence to exactly frames / fps. The file appears under its
-    name only when it is whole: whatever goes wrong, an older file stays and nothing else is left behind.
-    InputError: no frames, sizes that differ, an unusable sound, an unknown suffix, no such folder, disk full.
+    frames: tensors (H,W,3) or (n,H,W,3), float in 0..1 or uint8, all of one size; an odd side is padded to even by
+    repeating the edge. The audio is cut or padded with silence to exactly frames / fps seconds. The file is written
+    whole or not at all: on any error an existing file stays as it was.
+    InputError: no frames, frames of different sizes, unusable audio, unknown suffix, no such folder, disk full.
     """
     path = check_output(path, *VIDEO_SUFFIXES)
     rate = frame_rate(fps)
-    sound = None if audio is None else Soundtrack(audio)
-    pictures = _single_frames(frames)
-    first = next(pictures, None)
+    soundtrack = None if audio is None else Soundtrack(audio)
+    images = _single_frames(frames)
+    first = next(images, None)
     if first is None:
         raise InputError(f"There are no frames to write to {path}: check the length of the motion.")
-    with whole_file(path) as partial:
-        return _encode(partial, itertools.chain([first], pictures), rate, sound, dict(metadata or {}), crf, preset)
+    with whole_file(path) as temporary:
+        return _encode(temporary, itertools.chain([first], images), rate, soundtrack, dict(metadata or {}), crf, preset)
 
 
 def _encode(
     path: Path,
     frames: Iterable[Tensor],
     rate: Fraction,
-    sound: "Soundtrack | None",
+    soundtrack: "Soundtrack | None",
     metadata: dict[str, str],
     crf: int,
     preset: str,
@@ -209,7 +209,7 @@ def _encode(
     import av
 
     flags = "+faststart" if metadata.keys() <= COMMON_TAGS else "+faststart+use_metadata_tags"
-    # The default, milliseconds, cannot say how long a frame is at most rates.
+    # In milliseconds, the default, most frame durations cannot be expressed.
     ticks = str(rate.numerator * math.ceil(10000 / rate.numerator))
     container = av.open(os.path.abspath(path), "w", options={"movflags": flags, "movie_timescale": ticks})
     try:
@@ -219,41 +219,41 @@ def _encode(
         context = video.codec_context
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
-        if sound is not None:
-            layout = "stereo" if sound.channels == 2 else "mono"
-            track = container.add_stream("aac", rate=sound.sample_rate, layout=layout)
-            track.bit_rate = 96000 * sound.channels
+        if soundtrack is not None:
+            layout = "stereo" if soundtrack.channels == 2 else "mono"
+            track = container.add_stream("aac", rate=soundtrack.sample_rate, layout=layout)
+            track.bit_rate = 96000 * soundtrack.channels
         written = 0
         for index, pixels in enumerate(frames):
             if index == 0:
                 video.height, video.width = pixels.shape[:2]
             elif pixels.shape[:2] != (video.height, video.width):
                 raise InputError(
-                    f"Frame {index} is {pixels.shape[1]}x{pixels.shape[0]}, those before it "
-                    f"{video.width}x{video.height}: give frames of one size."
+                    f"Frame {index} is {pixels.shape[1]}x{pixels.shape[0]} but the frames before it are "
+                    f"{video.width}x{video.height}: make all frames the same size."
                 )
             frame = av.VideoFrame.from_ndarray(pixels.numpy(), format="rgb24").reformat(
                 format="yuv420p", dst_colorspace=BT709, src_color_range=FULL, dst_color_range=LIMITED
             )
             frame.pts, frame.time_base = index, 1 / rate
             container.mux(video.encode(frame))
-            if sound is not None:
-                # Frame by frame, or the muxer would have to hold one stream back for the other.
-                until = round((index + 1) * sound.sample_rate / rate)
-                samples = sound.read(written, until)
+            if soundtrack is not None:
+                # Interleaved frame by frame, so that the muxer need not buffer one stream.
+                until = round((index + 1) * soundtrack.sample_rate / rate)
+                samples = soundtrack.read(written, until)
                 block = av.AudioFrame.from_ndarray(samples.numpy(), format="fltp", layout=layout)
                 block.sample_rate, block.pts, block.time_base = (
-                    sound.sample_rate,
+                    soundtrack.sample_rate,
                     written,
-                    Fraction(1, sound.sample_rate),
+                    Fraction(1, soundtrack.sample_rate),
                 )
                 container.mux(track.encode(block))
                 written = until
         container.mux(video.encode(None))
-        if sound is not None:
+        if soundtrack is not None:
             container.mux(track.encode(None))
     except BaseException:
-        # What went wrong first is what has to be told.
+        # A second error on closing would hide the first one.
         with contextlib.suppress(av.FFmpegError, OSError):
             container.close()
         raise
@@ -262,10 +262,10 @@ def _encode(
 
 
 def _single_frames(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Every frame alone: uint8 (H,W,3) on the CPU with even sides."""
+    """Splits blocks into single frames: uint8 (H,W,3) on the CPU, padded to even sides."""
     for block in frames:
         if block.ndim not in (3, 4) or block.shape[-1] != 3 or 0 in block.shape[-3:]:
-            raise InputError(f"Frames must be (H,W,3) or (n,H,W,3), these are {tuple(block.shape)}.")
+            raise InputError(f"Frames must be (H,W,3) or (n,H,W,3), not {tuple(block.shape)}.")
         block = block.detach().reshape(-1, *block.shape[-3:])
         if block.dtype != torch.uint8:
             block = block.float().clamp(0, 1).mul(255).round().to(torch.uint8)
@@ -277,7 +277,7 @@ def _single_frames(frames: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 class Soundtrack:
-    """A sound as AAC takes it, one or two channels at a rate it knows, read as it goes."""
+    """Streams audio in a form that AAC supports: one or two channels at one of its sample rates."""
 
     def __init__(self, audio: Audio | AudioFile):
         self.sample_rate = audio.sample_rate if audio.sample_rate in AAC_RATES else 48000
@@ -288,13 +288,13 @@ class Soundtrack:
         self._reader = BlockReader(resample_blocks(pairs, audio.sample_rate, self.sample_rate))
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Samples start..stop (channels,n), silent beyond the end of the sound; only ever forward."""
+        """Samples start..stop (channels,n), silent after the end; positions may only move forward."""
         part = self._reader.read(start, stop)
         return F.pad(part, (0, stop - start - part.shape[-1])).contiguous()
 
 
 def _front_pair(waveform: Tensor) -> Tensor:
-    """Of more than two channels: the front pair, all others 3 dB lower in the middle, scaled so that nothing clips."""
+    """Downmixes to stereo: the front pair plus all others at -3 dB in the centre, scaled so that nothing clips."""
     if len(waveform) <= 2:
         return waveform
     rest = waveform[2:].sum(dim=0) * math.sqrt(0.5)

@@ -1,7 +1,7 @@
-"""What makes one architecture differ from another: sizes only, no device, path or training switch.
+"""The sizes of an architecture, and nothing else: no device, path or training switch.
 
-The defaults are those of the published weights. A file without a configuration in its metadata is one of them;
-our own files carry theirs (see checkpoints.py), so that smaller models of the same classes load the same way.
+The defaults are the published weights' sizes. A file without a configuration in its metadata has one of those; our own
+files carry their configuration (see weights/reading.py), so smaller models of the same classes load the same way.
 """
 
 from dataclasses import asdict, dataclass, field, fields
@@ -18,10 +18,10 @@ class RendererConfig:
     """
 
     generation: Generation
-    input_size: int  # side of the square pictures both encoders take
+    input_size: int  # side of the square images both encoders take
     channels: tuple[int, ...] = (512, 512, 256, 128, 64, 32)
     coarsest: int = 8
-    attention_levels: int = 4  # levels with cross attention of their own; finer ones copy the best match of the last
+    attention_levels: int = 4  # levels with their own cross attention; finer ones copy the best match of the last
     motion_size: int = 32
     identity_size: int = 512
     motion_channels: tuple[int, ...] = (64, 128, 256, 512, 512, 512)  # motion encoder: first convolution, then halvings
@@ -41,7 +41,7 @@ class RendererConfig:
 
     @property
     def halvings(self) -> int:
-        """How often the identity encoder halves the picture before the finest feature map: 0 in v1, 1 in v2."""
+        """How often the identity encoder halves the image before the finest feature map: 0 in v1, 1 in v2."""
         return (self.input_size // self.side(self.levels - 1)).bit_length() - 1
 
 
@@ -70,14 +70,14 @@ class GeneratorConfig:
     width: int = 512
     depth: int = 8
     heads: int = 8
-    window: int = 50  # frames sampled at once
-    context: int = 10  # frames of the window before that stay fixed in front of them
+    window: int = 50  # frames sampled at a time
+    context: int = 10  # last frames of the previous window, held fixed in front
     neighbours: int = 5  # v1 only: a frame attends this many frames to either side
     audio: AudioConfig = field(default_factory=AudioConfig)
 
     @property
     def cfg(self) -> float:
-        """Audio guidance recommended for this generation."""
+        """Recommended audio guidance."""
         return 3.0 if self.generation == "v1" else 2.0
 
 
@@ -88,12 +88,12 @@ PUBLISHED = {
 
 
 def to_dict(config: RendererConfig | GeneratorConfig) -> dict:
-    """Plain values, ready for json."""
+    """Plain values, ready for JSON."""
     return asdict(config)
 
 
 def from_dict(kind: str, values: dict) -> RendererConfig | GeneratorConfig:
-    """The inverse of `to_dict`; kind is "renderer" or "generator". Unknown or missing names raise TypeError."""
+    """Inverse of `to_dict`; kind is "renderer" or "generator". Raises TypeError for unknown or missing names."""
     cls = {"renderer": RendererConfig, "generator": GeneratorConfig}[kind]
     values = _tuples(cls, values)
     if kind == "generator" and "audio" in values:
@@ -102,7 +102,7 @@ def from_dict(kind: str, values: dict) -> RendererConfig | GeneratorConfig:
 
 
 def check_sizes(config: RendererConfig | GeneratorConfig | AudioConfig) -> None:
-    """ValueError for sizes far from any that such a model has: a file may name any, and be built before it is read."""
+    """Raises ValueError for absurd sizes: a file may claim any, and the model is built before its tensors are read."""
     most = {"depth": 64, "num_hidden_layers": 64, "attention_levels": 16}
     for name, value in vars(config).items():
         if isinstance(value, AudioConfig):

@@ -1,4 +1,4 @@
-"""What is read off a picture: who it is (identity encoder) and how the face is held (motion encoder)."""
+"""Encoders of one image: who is in it (identity) and the pose and expression of the face (motion)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from .resample import Down
 
 
 class IdentityEncoder(nn.Module):
-    """Picture (B,3,input_size,input_size) -> feature maps, coarse to fine, and identity vector (B,identity_size)."""
+    """Image (B,3,input_size,input_size) -> feature maps, coarse to fine, and identity vector (B,identity_size)."""
 
     def __init__(self, config: RendererConfig):
         super().__init__()
@@ -32,7 +32,7 @@ class IdentityEncoder(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """Picture (B,3,input_size,input_size) -> motion latent (B,motion_size)."""
+    """Image (B,3,input_size,input_size) -> motion latent (B,motion_size)."""
 
     def __init__(self, config: RendererConfig):
         super().__init__()

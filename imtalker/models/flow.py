@@ -1,4 +1,4 @@
-"""The flow-matching transformer: noisy motion and conditions to a velocity, one token per frame."""
+"""The flow-matching transformer: from noisy motion and conditions to a velocity, one token per frame."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def rotary_table(length: int, width: int) -> Tensor:
-    """(2,length,width): cosines and sines of the rotary angles, each frequency twice."""
+    """(2,length,width): cosines and sines of the rotary angles, each frequency twice (RoPE)."""
     frequencies = 10000.0 ** (-torch.arange(0, width, 2, device="cpu").float() / width)
     angles = torch.outer(torch.arange(length, device="cpu").float(), frequencies).repeat(1, 2)
     return torch.stack([angles.cos(), angles.sin()])
@@ -72,7 +72,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Transformer block whose norms are shifted, scaled and gated per frame by the condition (adaLN)."""
+    """DiT block: the condition shifts, scales and gates its norms frame by frame (adaLN)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -111,7 +111,7 @@ class FlowTransformer(Folded):
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.head = Head(width, config.motion_size)
         self.context = config.context
-        # v1 has learned positions and sees its neighbours; v2 has rotary positions and sees all
+        # v1: learned positions, attention to near frames; v2: rotary positions, attention to all
         positions = torch.arange(length, device="cpu")
         v1 = config.generation == "v1"
         self.pos_embed = nn.Parameter(torch.empty(1, length, width)) if v1 else None
@@ -122,7 +122,7 @@ class FlowTransformer(Folded):
         self.recording = Recording()
 
     def derive(self) -> tuple[Tensor, Tensor]:
-        """The linear layers of all adaLN modulations as one, head last."""
+        """The linear layers of all adaLN modulations as one layer, head last."""
         layers = [module.adaLN_modulation[1] for module in (*self.blocks, self.head)]
         return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
 
@@ -134,7 +134,7 @@ class FlowTransformer(Folded):
         return self.velocity(x, self.fixed_input(reference), self.condition(condition) + self.time(time)[:, None])
 
     def fixed_input(self, reference: Tensor) -> Tensor:
-        """What the first layer makes of the reference motion (B,motion), and of the positions: no step changes it."""
+        """The first layer applied to the reference motion (B,motion), plus the positions; the same in every step."""
         weight = self.input.weight[:, : reference.shape[1]]
         h = F.linear(reference, weight, self.input.bias)[:, None]
         return h if self.pos_embed is None else h + self.pos_embed
@@ -149,14 +149,14 @@ class FlowTransformer(Folded):
         return self.head(h[:, self.context :], head[:, self.context :])
 
     def replayed(self, function: Callable[..., Tensor], inputs: Sequence[Tensor], settings: Hashable) -> Tensor:
-        """`function(*inputs)`, which uses this transformer, with as little overhead as the device allows."""
+        """Returns `function(*inputs)`, recorded and replayed where the device allows; the function uses this model."""
         return self.recording.run(function, inputs, itertools.chain(self.parameters(), self.buffers()), settings)
 
     def _apply(self, *args, **kwargs) -> "FlowTransformer":
         device = self.input.weight.device
         super()._apply(*args, **kwargs)
         if self.input.weight.device != device:
-            self.recording.forget()  # its memory on the device they have left
+            self.recording.forget()  # frees its memory on the old device
         return self
 
     def _widths(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""What follows from the weights alone (equalised scales, gains, norms) is folded into them once, after loading."""
+"""Folding: what depends on the weights alone (equalised scales, gains, norms) is computed once, after loading."""
 
 import torch
 from torch import Tensor, nn
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class Folded(nn.Module):
     """A layer that computes with tensors derived from its parameters.
 
-    `fold` keeps them beside the parameters, which stay as they are in files. Training, and loading other weights, drop
-    them, and without them they are derived at every call; whoever changes a parameter in place folds again.
+    `fold` stores them beside the parameters, which stay as they are in files. Training and loading other weights drop
+    them; then they are derived at every call. After changing a parameter in place, fold again.
     """
 
     def __init__(self):
@@ -16,7 +16,7 @@ class Folded(nn.Module):
         self.kept: list[str] = []
 
     def derive(self) -> tuple[Tensor | None, ...]:
-        """What `forward` computes with."""
+        """The tensors that `forward` computes with."""
         raise NotImplementedError(f"{type(self).__name__} derives nothing")
 
     def derived(self) -> tuple[Tensor | None, ...]:
@@ -43,13 +43,13 @@ class Folded(nn.Module):
 
 
 def channels_last(x: Tensor | None) -> Tensor | None:
-    """The same values, a map's or kernel's channels next to each other in memory: the layout of every convolution."""
+    """The same map or kernel stored channels last, the layout of every convolution here."""
     return x.contiguous(memory_format=torch.channels_last) if x is not None and x.ndim == 4 else x
 
 
 @torch.no_grad()
 def fold(model: nn.Module) -> nn.Module:
-    """Folds every layer of a model whose weights are final; returns the model."""
+    """Folds every layer of a model; for final weights. Returns the model."""
     for module in model.modules():
         if isinstance(module, Folded):
             module.fold()

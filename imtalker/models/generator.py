@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..media.audio import FPS, Audio, AudioFile, check_waveform, mono_16k
+from ..media.audio import FPS, Audio, AudioFile, mono_16k
 from ..media.resampling import BlockReader
 from ..motion.control import WIDTHS, Control
+from ..motion.match import Side, check_match
 from ..motion.motion import Motion
 from ..sampling import check_settings, pad_rows, sample_windows, stream_noise
 from .audio_encoder import AudioEncoder
@@ -41,15 +42,13 @@ class AudioFeatures:
 
 
 class Listening:
-    """The features of a sound, computed while they are asked for: a clip of any length is never held as a whole.
+    """Audio features computed on demand, so that a clip of any length is never in memory as a whole.
 
-    Made by `Generator.listen`, and taken by `sample` and `stream` in the place of AudioFeatures. The sound has been
-    gone through once, and `blocks` goes through it again.
+    `Generator.listen` makes one; `sample` and `stream` take it in place of AudioFeatures. A first pass over the audio
+    is done already, and every call of `blocks` reads the audio again.
     """
 
     def __init__(self, encoder: AudioEncoder, sound: Audio | AudioFile, memory: float | None, progress: Callable):
-        if isinstance(sound, Audio):
-            sound = Audio(check_waveform(sound.waveform, sound.sample_rate), sound.sample_rate)
         self._encoder, self._sound, self._memory, self._progress = encoder, sound, memory, progress
         self._measures = encoder.measure(mono_16k(sound))
 
@@ -62,7 +61,7 @@ class Listening:
 
     @torch.inference_mode()
     def blocks(self) -> Iterator[Tensor]:
-        """Features (n,hidden_size), float32 on the CPU, T of them in all."""
+        """Yields features (n,hidden_size), float32 on the CPU, T rows in all."""
         for block in self._encoder.features(mono_16k(self._sound), self._measures, self._memory, self._progress):
             yield block.float().cpu()
 
@@ -88,12 +87,17 @@ class Generator(nn.Module):
     def generation(self) -> str:
         return self.config.generation
 
+    @property
+    def anchor(self) -> Tensor:
+        """A parameter that shows the model's device and precision."""
+        return self.flow.input.weight
+
     def encode_audio(
         self, waveform: Tensor, sample_rate: int, progress: Callable[[float], None] = lambda frames: None
     ) -> AudioFeatures:
-        """Sound (channels,samples) at any rate -> features (T,hidden_size), T = ceil(seconds * 25).
+        """Audio (channels,samples) at any rate -> features (T,hidden_size), T = ceil(seconds * 25).
 
-        Empty sound and values that are not numbers raise InputError; silence and any length work.
+        Raises InputError for empty audio and for NaN or infinite samples; silence and any length work.
         """
         speech = self.listen(Audio(waveform, sample_rate), progress=progress)
         features, done = torch.empty(len(speech), speech.size), 0
@@ -109,10 +113,11 @@ class Generator(nn.Module):
         memory: float | None = None,
         progress: Callable[[float], None] = lambda frames: None,
     ) -> Listening:
-        """The features of `encode_audio` as a stream, after one pass over the sound.
+        """The features of `encode_audio` as a stream, after one pass over the audio.
 
-        memory: bytes they may take beside the weights, None for half of what is free (models/audio_encoder.py).
-        progress: called with how many frames more are done, fractions counting; what it raises ends the work.
+        memory: bytes to use beside the weights, None for half of what is free (models/audio_encoder.py).
+        progress: called with the number of frames done since the last call, fractions included; an exception from it
+        stops the work.
         """
         return Listening(self.audio_encoder, sound, memory, progress)
 
@@ -129,10 +134,12 @@ class Generator(nn.Module):
     ) -> Motion:
         """Motion for the whole clip, one latent per audio frame.
 
-        cfg: weight of the speech, None for the generation's own (v1 3.0, v2 2.0). nfe: points in time, nfe - 1 steps.
-        noise (50,motion_size), the same for all windows, or (windows,50,motion_size), replaces the seed's.
-        padding: what a control shorter than the audio is continued with: its last row ("hold"), or zeros ("zero", as
-        published). Raises InputError where source and generator are of different generations.
+        cfg: weight of the speech, None for the generation's default (v1 3.0, v2 2.0).
+        nfe: points in time, nfe - 1 steps.
+        noise: (50,motion_size), used for every window, or (windows,50,motion_size); replaces the seed.
+        padding: how to extend a control shorter than the audio: "hold" repeats its last row, "zero" adds zeros, as
+        published.
+        Raises InputError if source, audio and generator do not belong together, and for other settings.
         """
         blocks = self.stream(audio, source, control, cfg, nfe, seed, noise, padding)
         return Motion(torch.cat([block.latents for block in blocks]), float(FPS), self.generation)
@@ -149,61 +156,59 @@ class Generator(nn.Module):
         padding: Literal["hold", "zero"] = "hold",
     ) -> Iterator[Motion]:
         """The motion of `sample`, a window at a time."""
-        if source.generation != self.generation:
-            raise InputError(
-                f"The generator's weights are {self.generation} but the source was encoded with {source.generation} "
-                f"weights; use a renderer and a generator of one generation."
-            )
-        if source.motion.shape[1] != self.config.motion_size:
-            raise InputError(
-                f"The source's motion has {source.motion.shape[1]} values and this generator makes "
-                f"{self.config.motion_size}; use a renderer and a generator that belong together."
-            )
-        if audio.size != self.config.audio.hidden_size:
-            raise InputError(
-                f"The audio features have {audio.size} values a frame and this generator takes "
-                f"{self.config.audio.hidden_size}; encode the audio with the same generator."
-            )
+        self.check_source(source)
+        encoder = Side("the generator's audio encoder", size=self.config.audio.hidden_size)
+        check_match(
+            encoder, Side("the audio features", size=audio.size), "encode the audio with the generator that samples."
+        )
         cfg = self.config.cfg if cfg is None else cfg
         check_settings(cfg, nfe)
         noise = self._noise(-(-len(audio) // self.config.window), seed, noise)
         return self._stream(audio, source, control, cfg, nfe, noise, padding)
 
-    # entered anew for each window: a generator must not hold its caller in inference mode
+    def check_source(self, source: Source) -> None:
+        """Raises InputError for a source of another generation or motion size."""
+        ours = Side("the generator", self.generation, self.config.motion_size)
+        check_match(ours, Side("the source", source.generation, source.motion.shape[1]))
+
+    def project_speech(self, features: Tensor) -> Tensor:
+        """The speech's part of the condition: audio features (n,hidden_size) -> (n,condition_size)."""
+        return self.audio_projection(features.to(self.anchor))
+
+    def project_control(
+        self, control: Control, start: int, count: int, padding: Literal["hold", "zero"] = "hold"
+    ) -> Tensor:
+        """The controls' part of the condition for frames `start` to `start + count`, (count,condition_size).
+
+        That is the sum of the projected parts of `control`, which must be at 25 fps, times their strengths. A part that
+        ends earlier is extended as in `sample`.
+        """
+        total = self.anchor.new_zeros(count, self.config.condition_size)
+        for name, rows in _steering(control).items():
+            beyond = rows[-1:] if padding == "hold" else torch.zeros_like(rows[-1:])
+            part = pad_rows(torch.cat([rows[start : start + count], beyond]), count)
+            project = getattr(self, f"{name}_projection")
+            total = total + control.strengths()[name] * project(part.to(total))
+        return total
+
+    # inference mode is entered for each window: a generator must not leave its caller in it
     @torch.inference_mode()
     def _stream(self, audio, source, control, cfg, nfe, noise, padding) -> Iterator[Motion]:
-        anchor = self._anchor()
-        conditions = zip(self._speech(audio), self._project_control(control, len(audio), padding))
-        noise = (rows.to(anchor) for rows in noise)
-        for latents in sample_windows(self.flow, conditions, source.motion.to(anchor), noise, cfg, nfe):
+        control = control.at_fps(FPS) if control else Control()
+        _warn_of_lengths(control, len(audio), padding)
+        conditions = self._conditions(audio, control, padding)
+        noise = (rows.to(self.anchor) for rows in noise)
+        for latents in sample_windows(self.flow, conditions, source.motion.to(self.anchor), noise, cfg, nfe):
             yield Motion(latents.float().cpu(), float(FPS), self.generation)
 
-    def _speech(self, audio: AudioFeatures | Listening) -> Iterator[Tensor]:
-        """The projected audio of each window (n,condition_size)."""
-        blocks = (self.audio_projection(block.to(self._anchor())) for block in audio.blocks())
-        speech, window = BlockReader(blocks, dim=0), self.config.window
-        for start in range(0, len(audio), window):
-            yield speech.read(start, start + window)
-
-    def _project_control(self, control: Control | None, frames: int, padding: str) -> Iterator[Tensor]:
-        """The sum of the projected controls times their strengths for each window, (n,condition_size)."""
-        control = control.at_fps(FPS) if control else Control()
-        strengths = control.strengths()
-        parts = {name: rows for name, rows in control.parts().items() if strengths[name]}
-        for name, rows in parts.items():
-            if len(rows) != frames:
-                filling = "its last row" if padding == "hold" else "zeros"
-                done = "cut" if len(rows) > frames else f"continued with {filling}"
-                log.warning("The %s control has %d frames and the audio %d; it is %s.", name, len(rows), frames, done)
+    def _conditions(
+        self, audio: AudioFeatures | Listening, control: Control, padding: Literal["hold", "zero"]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The projected speech and controls of each window, (n,condition_size) each."""
+        speech, frames = BlockReader(map(self.project_speech, audio.blocks()), dim=0), len(audio)
         for start in range(0, frames, self.config.window):
             count = min(self.config.window, frames - start)
-            total = self._anchor().new_zeros(count, self.config.condition_size)
-            for name, rows in parts.items():
-                beyond = rows[-1:] if padding == "hold" else torch.zeros_like(rows[-1:])
-                part = torch.cat([rows[start : start + count], beyond])
-                project = getattr(self, f"{name}_projection")
-                total = total + strengths[name] * project(pad_rows(part, count).to(total))
-            yield total
+            yield speech.read(start, start + count), self.project_control(control, start, count, padding)
 
     def _noise(self, windows: int, seed: int, noise: Tensor | None) -> Iterable[Tensor]:
         """(window,motion_size) for each window."""
@@ -218,6 +223,16 @@ class Generator(nn.Module):
             )
         return noise
 
-    def _anchor(self) -> Tensor:
-        """A parameter that tells device and precision."""
-        return self.flow.input.weight
+
+def _steering(control: Control) -> dict[str, Tensor]:
+    """The parts of a control that have any strength."""
+    strengths = control.strengths()
+    return {name: rows for name, rows in control.parts().items() if strengths[name]}
+
+
+def _warn_of_lengths(control: Control, frames: int, padding: str) -> None:
+    for name, rows in _steering(control).items():
+        if len(rows) != frames:
+            filling = "its last row" if padding == "hold" else "zeros"
+            change = "cut" if len(rows) > frames else f"extended with {filling}"
+            log.warning("The %s control has %d frames and the audio %d; it is %s.", name, len(rows), frames, change)

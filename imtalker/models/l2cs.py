@@ -1,7 +1,7 @@
-"""L2CS-Net (Abdelrahman et al. 2022, arXiv 2203.03339): where a face looks.
+"""L2CS-Net (Abdelrahman et al. 2022, arXiv 2203.03339): gaze direction.
 
-A ResNet-50 (arXiv 1512.03385, with the stride in the middle convolution) whose two linear layers each choose among 90
-angles; attributes are named as in the published file.
+A ResNet-50 (arXiv 1512.03385, with the stride in the middle convolution) with two linear heads, each of which chooses
+among 90 angles. Attributes have the published names.
 """
 
 import math
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from .layers import BatchNorm2d
 
 L2CS_SIDE = 448
-MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, on which such trunks are first trained
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which the trunk was pretrained on
 BINS, BIN_DEGREES, FIRST_BIN = 90, 4.0, -180.0
-# channels inside, blocks, stride
+# inner channels, blocks, stride
 LAYERS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 WIDENING = 4
 
@@ -23,7 +23,7 @@ WIDENING = 4
 class GazeEncoder(nn.Module):
     """Faces (B,3,448,448), RGB in 0..1 -> two angles (B,2) in radians, in the order of the published model's outputs.
 
-    The first is that of `fc_yaw_gaze` (+ is image left) and the second that of `fc_pitch_gaze` (+ is up), although the
+    The first comes from `fc_yaw_gaze` (+ is image left), the second from `fc_pitch_gaze` (+ is up), although the
     published pipeline calls them pitch and yaw.
     """
 

@@ -27,7 +27,7 @@ class EqualLinear(Folded):
 
 
 class EqualMLP(nn.Module):
-    """Four equalised layers with leaky ReLU, then one without."""
+    """Four equalised layers with leaky ReLU, then one without it."""
 
     def __init__(self, width: int, outputs: int):
         super().__init__()
@@ -41,7 +41,7 @@ class EqualMLP(nn.Module):
 
 
 class EqualConv2d(Folded):
-    """Square convolution with the equalised scale of EqualLinear."""
+    """Square convolution, scaled like EqualLinear."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0, bias: bool = False):
         super().__init__()
@@ -69,7 +69,7 @@ class EqualConvAct(Folded):
 
     def __init__(self, inputs: int, outputs: int, halve: bool = False):
         super().__init__()
-        # published names: the blur, which has no weights, counts
+        # published names: the blur counts although it has no weights
         self.conv, self.act = ("1", "2") if halve else ("0", "1")
         self.add_module(self.conv, EqualConv2d(inputs, outputs, 3))
         self.add_module(self.act, ChannelBias(outputs))
@@ -103,7 +103,7 @@ class Blur(nn.Module):
 
 
 class BatchNorm2d(nn.Module):
-    """torch's batch norm without its counter of batches, which the files need not hold."""
+    """torch's batch norm without its batch counter, which files need not hold."""
 
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
@@ -117,8 +117,8 @@ class BatchNorm2d(nn.Module):
         mean, variance = self.running_mean, self.running_var
         return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
 
-    def into(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the convolution with this norm, at its running statistics, behind it."""
+    def folded_into(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution followed by this norm, at its running statistics."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
         bias = shift if conv.bias is None else shift + conv.bias * scale
@@ -129,22 +129,8 @@ def conv3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
 
 
-class Conv3(Folded):
-    """3x3 convolution without bias, whose kernel is kept channels last; the parameter stays as files have it."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3))
-
-    def derive(self) -> tuple[Tensor]:
-        return (self.weight,)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, *self.derived(), padding=1)
-
-
 class ConvNorm(Folded):
-    """Convolution without bias and batch norm."""
+    """3x3 convolution without bias, then batch norm."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -152,7 +138,7 @@ class ConvNorm(Folded):
         self.norm = BatchNorm2d(channels)
 
     def derive(self) -> tuple[Tensor, Tensor]:
-        return self.norm.into(self.conv)
+        return self.norm.folded_into(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -169,7 +155,7 @@ class Stem(Folded):
         self.add_module("1", BatchNorm2d(channels))
 
     def derive(self) -> tuple[Tensor, Tensor]:
-        return getattr(self, "1").into(getattr(self, "0"))
+        return getattr(self, "1").folded_into(getattr(self, "0"))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -178,7 +164,7 @@ class Stem(Folded):
 
 
 class FeatRes(nn.Module):
-    """Residual block of two normalised 3x3 convolutions."""
+    """Residual block of two 3x3 convolutions with batch norm."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -191,7 +177,7 @@ class FeatRes(nn.Module):
 
 
 class StyleRes(nn.Module):
-    """Halving residual block of the motion encoder; the skip is as wide as the branch and the sum is not divided."""
+    """Halving residual block of the motion encoder. The skip has the branch's shape; the sum is not divided."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -204,7 +190,7 @@ class StyleRes(nn.Module):
 
 
 class ModulatedConv2d(nn.Module):
-    """The weights of a 3x3 convolution that a latent modulates."""
+    """Holds the weights of a 3x3 convolution that a latent modulates."""
 
     def __init__(self, inputs: int, outputs: int, latent: int):
         super().__init__()
@@ -213,11 +199,11 @@ class ModulatedConv2d(nn.Module):
 
 
 class StyledConv(Folded):
-    """3x3 convolution whose weight is scaled per input channel by a latent and normalised per output channel, bias,
-    leaky ReLU of slope 0.2 with gain sqrt(2); with `upsample` it doubles the side.
+    """3x3 convolution modulated by a latent (scaled per input channel, normalised per output channel), bias, leaky ReLU
+    of slope 0.2 with gain sqrt(2); `upsample` doubles the side.
 
-    Scaling the input and the output instead of the weight keeps one weight for the whole batch. The published noise
-    input is switched off in the method.
+    The input and the output are scaled instead of the weight, so one weight serves the whole batch. The published noise
+    input is unused in the method.
     """
 
     def __init__(self, inputs: int, outputs: int, latent: int, upsample: bool = False):

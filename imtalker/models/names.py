@@ -1,8 +1,8 @@
-"""Published names of weights and ours. Files always hold the published names, without their prefix."""
+"""Published names of weights and ours. Our files hold the published names, without prefix."""
 
 import re
 
-# each pair is (published, ours); every part occurs nowhere else, so that both directions are plain replacements
+# (published, ours); each part is unique, so plain replacement works in both directions
 RENDERER = [
     ("dense_feature_encoder.initial_conv.", "identity_encoder.stem."),
     ("dense_feature_encoder.down_block_0.", "identity_encoder.halvings.0."),
@@ -33,7 +33,7 @@ GENERATOR = [
 ]
 PAIRS = {"renderer": RENDERER, "generator": GENERATOR}
 
-# constants that the configuration defines, and weights that the method does not use
+# constants that follow from the configuration, and weights that the method does not use
 UNUSED = re.compile(
     r"(^|\.)(kernel|attn_mask|relative_position_index|alignment_mask|inv_freq|num_batches_tracked|masked_spec_embed)$"
     r"|\.noise\.weight$|^dense_feature_encoder\.equalconv\."
@@ -41,16 +41,16 @@ UNUSED = re.compile(
 
 
 def to_ours(kind: str, name: str) -> str:
-    """Published name, without prefix, -> the name in our modules."""
+    """Published name without prefix -> name in our modules."""
     for published, ours in PAIRS[kind]:
         name = name.replace(published, ours)
-    # torch's weight norm was once spelled otherwise
+    # the old spelling of torch's weight norm
     name = re.sub(r"\.conv\.weight_g$", ".conv.parametrizations.weight.original0", name)
     return re.sub(r"\.conv\.weight_v$", ".conv.parametrizations.weight.original1", name)
 
 
 def to_published(kind: str, name: str) -> str:
-    """The inverse of `to_ours`, in the newer spelling of weight norm."""
+    """Inverse of `to_ours`, with the new spelling of weight norm."""
     for published, ours in PAIRS[kind]:
         name = name.replace(ours, published)
     return name

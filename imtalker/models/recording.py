@@ -1,4 +1,4 @@
-"""Work that is always the same, recorded once and replayed: on CUDA one launch in the place of thousands."""
+"""Work that repeats, recorded once and replayed: on CUDA, one launch instead of thousands."""
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -10,14 +10,15 @@ from . import backend
 
 
 class Recording:
-    """Calls a function of tensors; from the second call of a kind on, what it did is replayed (spec: performance, 8).
+    """Calls a function of tensors, and replays it from the second call with the same signature on.
 
-    A kind is the settings, the inputs' shapes, precisions and device, and the weights' addresses: a replay works at the
-    addresses of its recording, so that one whose weights were moved, cast or replaced is thrown away. Weights changed
-    in place are seen by a replay. One recording is kept, in memory of its own, until another kind comes, or `forget`.
+    Captured graphs are keyed by their signature: the settings, the inputs' shapes, precisions and device, and the
+    weights' addresses. A replay works at the addresses it was recorded with, so a recording is dropped once its weights
+    were moved, cast or replaced; weights changed in place take effect. One recording is kept, in its own memory, until
+    the signature changes or `forget` is called.
 
-    The first call of a kind is plain, and so are all of them where `backend.recorder` has nothing for the device, while
-    another thread replays, and after a recording has failed once.
+    The function is simply called the first time for each signature, on devices without a `backend.recorder`, while
+    another thread replays, and after a recording has failed once (spec: performance, 8).
     """
 
     def __init__(self):
@@ -35,23 +36,23 @@ class Recording:
         weights: Iterable[Tensor],
         settings: Hashable,
     ) -> Tensor:
-        """What `function(*inputs)` gives; it reads no other tensors than these and `weights`, and changes none.
+        """Returns `function(*inputs)`. The function reads only these tensors and `weights`, and changes none.
 
-        settings: all else that the function's work depends on.
+        settings: everything else that the result depends on.
         """
         record = None if self._failed else backend.recorder(inputs[0].device)
         if record is None or not self._lock.acquire(blocking=False):
             return function(*inputs)
         try:
-            kind = (
+            signature = (
                 settings,
                 tuple((x.shape, x.dtype, x.device) for x in inputs),
                 tuple((w.data_ptr(), w.dtype) for w in weights),
             )
-            if kind != self._kind:
+            if signature != self._signature:
                 self._forget()
                 result = function(*inputs)
-                self._kind, self._result = kind, _buffer(result)
+                self._signature, self._result = signature, _buffer(result)
                 return result
             if self._replay is None:
                 self._inputs = [_buffer(x) for x in inputs]
@@ -73,21 +74,21 @@ class Recording:
             self._forget()
 
     def _record(self, record: Callable, function: Callable[..., Tensor]) -> Callable[[], None] | None:
-        # the result's memory is ours as well: nothing that was made while recording is read afterwards
+        # the result is ours too: nothing allocated while recording is read afterwards
         inputs, result = self._inputs, self._result
         try:
             return record(lambda: result.copy_(function(*inputs)))
-        except Exception as error:  # whatever the driver says, the plain way gives the same result
+        except Exception as error:  # drivers raise anything; calling the function gives the same result
             self._failed = True
-            backend.log.info("Steps cannot be recorded on %s (%s): they run one by one.", result.device, error)
+            backend.log.info("Steps cannot be recorded on %s (%s): running them one by one.", result.device, error)
             return None
 
     def _forget(self) -> None:
-        self._kind = self._replay = self._result = None
+        self._signature = self._replay = self._result = None
         self._inputs: list[Tensor] = []
 
 
 def _buffer(like: Tensor) -> Tensor:
-    """Memory that can be written inside and outside of inference mode, unlike what is made inside."""
+    """Memory that can be written both inside and outside inference mode; tensors made inside cannot."""
     with torch.inference_mode(False):
         return torch.empty(like.shape, dtype=like.dtype, device=like.device)

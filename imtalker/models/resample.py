@@ -1,28 +1,32 @@
-"""Blocks that change a map's side or join two maps, and the arithmetic that a repeated map saves."""
+"""Blocks that change a map's side or merge two maps, without ever computing on repeated pixels."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .folding import Folded
-from .layers import BatchNorm2d, Conv3, FeatRes, conv3
+from .layers import BatchNorm2d, FeatRes, conv3
 
 
 class Resample(Folded):
-    """conv-norm-activation, conv, two residual blocks; `Down`, `Up` and `Merge` differ in how the first is done."""
+    """conv-norm-activation, conv, two residual blocks; `Down`, `Up` and `Merge` differ in the first convolution."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.conv1 = conv3(inputs, outputs)
         self.norm = BatchNorm2d(outputs)
-        self.conv2 = Conv3(outputs)
+        self.conv2 = conv3(outputs, outputs)
         self.res1 = FeatRes(outputs)
         self.res2 = FeatRes(outputs)
 
     def derive(self) -> tuple[Tensor, ...]:
-        return self.norm.into(self.conv1)
+        return self.norm.folded_into(self.conv1)
 
-    def leave(self, x: Tensor) -> Tensor:
+    def fold(self) -> None:
+        super().fold()
+        self.conv2.to(memory_format=torch.channels_last)
+
+    def tail(self, x: Tensor) -> Tensor:
         return self.res2(self.res1(self.conv2(x)))
 
 
@@ -31,7 +35,7 @@ class Down(Resample):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv1(x)) if self.training else F.conv2d(x, *self.derived(), padding=1)
-        return self.leave(F.avg_pool2d(F.leaky_relu_(x, 0.01), 2))
+        return self.tail(F.avg_pool2d(F.leaky_relu_(x, 0.01), 2))
 
 
 class Up(Resample):
@@ -47,11 +51,11 @@ class Up(Resample):
         else:
             weight, bias = self.derived()
             x = interleave(F.leaky_relu_(F.conv2d(x, weight, bias, padding=1), 0.01))
-        return self.leave(x)
+        return self.tail(x)
 
 
 class Merge(Resample):
-    """Joins a map and features of the same width, of the same side or, with `coarse`, of 1/2, 1/4, ... of it."""
+    """Merges a map with features of the same width, and of the same side or, with `coarse`, 1/2, 1/4, ... of it."""
 
     def __init__(self, channels: int, coarse: bool):
         super().__init__(2 * channels, channels)
@@ -73,7 +77,7 @@ class Merge(Resample):
                 interleave(F.conv2d(nearest(features, scale // 2), second, padding=1), add_to=x)
             else:
                 x.add_(F.conv2d(features, second, padding=1))
-        return self.leave(F.leaky_relu_(x, 0.01))
+        return self.tail(F.leaky_relu_(x, 0.01))
 
 
 def nearest(x: Tensor, scale: int) -> Tensor:
@@ -83,8 +87,8 @@ def nearest(x: Tensor, scale: int) -> Tensor:
 def phases(weight: Tensor) -> Tensor:
     """3x3 kernels (o,i,3,3) for a map doubled by repetition -> 2x2 kernels (4o,i,2,2) for the map itself.
 
-    A pixel of the doubled map sees only 2x2 different values; the four kernels are those of the even and odd rows and
-    columns. `interleave` puts their outputs together: 2.25 times less work, and no doubled map.
+    A pixel of the doubled map sees only 2x2 different values, so four kernels suffice, one each for even and odd rows
+    and columns. `interleave` assembles their outputs: 2.25 times less work, and no doubled map.
     """
     rows = torch.stack([weight[..., 0, :], weight[..., 1, :] + weight[..., 2, :]], dim=-2)
     odd_rows = torch.stack([weight[..., 0, :] + weight[..., 1, :], weight[..., 2, :]], dim=-2)
@@ -96,9 +100,9 @@ def phases(weight: Tensor) -> Tensor:
 
 
 def interleave(x: Tensor, add_to: Tensor | None = None) -> Tensor:
-    """What the kernels of `phases` make of a map padded by 1, (B,4o,S+1,S+1), as one map (B,o,2S,2S).
+    """The output of `phases` kernels on a map padded by 1, (B,4o,S+1,S+1) -> one map (B,o,2S,2S).
 
-    With `add_to`, a map (B,o,2S,2S), it is added to that.
+    Added to the map `add_to` (B,o,2S,2S), if given.
     """
     batch, channels, side = x.shape[0], x.shape[1] // 4, x.shape[2] - 1
     if add_to is None:
@@ -109,9 +113,9 @@ def interleave(x: Tensor, add_to: Tensor | None = None) -> Tensor:
     for number, part in enumerate(x.chunk(4, dim=1)):
         row, column = divmod(number, 2)
         part = part[..., row : row + side, column : column + side]
-        place = output[..., row::2, column::2]
+        pixels = output[..., row::2, column::2]
         if add_to is None:
-            place.copy_(part)
+            pixels.copy_(part)
         else:
-            place.add_(part)
+            pixels.add_(part)
     return output

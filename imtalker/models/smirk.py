@@ -1,7 +1,7 @@
-"""SMIRK's pose encoder (Retsinas et al. 2024, arXiv 2404.04104): how a head is turned, and the camera that sees it.
+"""SMIRK's pose encoder (Retsinas et al. 2024, arXiv 2404.04104): head rotation and camera.
 
 A MobileNetV3 "small minimalistic" (arXiv 1905.02244) in TensorFlow's variant, averaged over its last map, and one
-linear layer. Attributes are named as in the published file, so its names need no translation.
+linear layer. Attributes have the published names, so files load without renaming.
 """
 
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ SMIRK_SIDE = 224
 EPS = 1e-3  # TensorFlow's
 
 STEM = 16
-# each block of each stage: channels inside, channels out, stride
+# for each block of each stage: inner channels, output channels, stride
 STAGES = (
     ((72, 24, 2), (88, 24, 1)),
     ((96, 40, 2), (240, 40, 1), (240, 40, 1)),
@@ -38,7 +38,7 @@ class PoseEncoder(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """Pictures (B,3,H,W) -> the last map (B,576,H/32,W/32)."""
+    """Images (B,3,H,W) -> the last map (B,576,H/32,W/32)."""
 
     def __init__(self):
         super().__init__()
@@ -71,7 +71,7 @@ class Separable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widens to `inside` channels, mixes each with its neighbours, narrows; a residual where the shape stays."""
+    """1x1 up to `inside` channels, 3x3 depthwise, 1x1 down; residual if the shape stays the same."""
 
     def __init__(self, inputs: int, inside: int, outputs: int, stride: int):
         super().__init__()
@@ -101,7 +101,7 @@ class Pointwise(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """Without bias, padded as TensorFlow's "SAME": where the padding is odd, the larger half is right and below."""
+    """Convolution without bias, padded like TensorFlow's "SAME": odd padding puts the larger half right and below."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)

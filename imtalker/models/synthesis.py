@@ -1,4 +1,4 @@
-"""From the rearranged features of a source to a picture."""
+"""From the transferred features of a source to frames."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from .windows import SwinBlock
 
 
 class Refine(nn.Module):
-    """Self attention over one level: global where the side allows it, in windows above."""
+    """Self attention over one level: global on the coarse levels, in windows on the fine ones."""
 
     def __init__(self, config: RendererConfig, level: int):
         super().__init__()
@@ -28,7 +28,7 @@ class Refine(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """The transfer's maps, coarse to fine -> pictures (B,3,output_size,output_size) in 0..1."""
+    """Transferred maps, coarse to fine -> frames (B,3,output_size,output_size) in 0..1."""
 
     def __init__(self, config: RendererConfig):
         super().__init__()

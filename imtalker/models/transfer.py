@@ -1,4 +1,4 @@
-"""Implicit motion transfer: motion decoded to maps whose attention says where each part of the source goes."""
+"""Implicit motion transfer: motion is decoded to maps, and attention between maps moves the source's features."""
 
 from dataclasses import dataclass
 
@@ -52,14 +52,16 @@ class MotionDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the transfer needs of a source, computed once: never changed afterwards."""
+    """What the transfer needs from a source: computed once, never changed afterwards."""
 
     keys: tuple[Tensor, ...]  # (1,heads,S*S,C/heads) per attention level
-    values: tuple[Tensor, ...]  # likewise
-    pooled: tuple[Tensor, ...]  # finer levels, averaged to the cells of the last attention level: (S*S,C)
+    values: tuple[Tensor, ...]  # the same shapes
+    pooled: tuple[Tensor, ...]  # finer levels averaged over the cells of the last attention level, (S*S,C)
 
 
 class CrossAttention(nn.Module):
+    """Holds one level's attention under its published name; MotionTransfer runs it."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.cross = Attention(width, heads)
@@ -68,8 +70,8 @@ class CrossAttention(nn.Module):
 class MotionTransfer(nn.Module):
     """Rearranges a source's feature maps to follow driving maps.
 
-    Attention levels attend to the whole map. Finer levels copy, for each cell of the last attention level, the mean
-    of the cell its head-averaged attention is largest for.
+    Attention levels attend to the whole map. On finer levels, each cell of the last attention level gets the mean over
+    the cell with its largest head-averaged attention.
     """
 
     def __init__(self, config: RendererConfig):
@@ -78,7 +80,7 @@ class MotionTransfer(nn.Module):
         self.levels = nn.ModuleList(CrossAttention(width, config.heads) for width in channels)
 
     def prepare(self, features: tuple[Tensor, ...], maps: list[Tensor]) -> Reference:
-        """`features` (1,C,S,S) of the source, `maps` decoded from the source's own motion."""
+        """From the source's `features` (1,C,S,S) and the `maps` decoded from its own motion."""
         attentions = [level.cross for level in self.levels]
         side = maps[-1].shape[-1]
         return Reference(
@@ -90,9 +92,9 @@ class MotionTransfer(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], reference: Reference) -> list[Tensor]:
-        """Driving maps (B,C,S,S) -> the source's features where the driver has them, coarse to fine, (B,C,S,S) each.
+        """Driving maps (B,C,S,S) -> the source's features in the driver's pose, coarse to fine, (B,C,S,S) each.
 
-        The finer levels are constant over the cells of the last attention level, so they come at its side.
+        Finer levels are constant over each cell of the last attention level and are returned at that level's side.
         """
         aligned = []
         batch = len(maps[0])

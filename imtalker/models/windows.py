@@ -1,4 +1,4 @@
-"""Attention inside the windows of a map (Swin), for the levels too large for attention over the whole.
+"""Attention inside the windows of a map (Swin), for levels too large for global attention.
 
 Maps are tokens (B,S*S,C), row-major; heads are contiguous channel slices.
 """
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from .backend import working_set
 from .folding import Folded
 
-# Added to the logits of cells that do not belong together. Published -100, which leaves weights of 1e-44: no sum shows
-# them in float32, but a CPU is slow with numbers below 1e-38. These are 0.
+# Added to the logits between unrelated cells. The published -100 leaves weights of 1e-44: lost in a float32 sum, but
+# slow on a CPU, as all numbers below 1e-38 are. With -120 they are exactly 0.
 APART = -120.0
-PART = 1 / 16  # of the working set is what one head's logits take at a time: these stay nearest to the cores
+PART = 1 / 16  # share of the working set for one head's logits: fits the L2 cache
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
@@ -23,14 +23,8 @@ def to_windows(x: Tensor, window: int) -> Tensor:
     return x.transpose(2, 3).reshape(batch, -1, window**2, channels)
 
 
-def from_windows(x: Tensor, window: int, side: int) -> Tensor:
-    """The inverse of `to_windows`."""
-    x = x.unflatten(2, (window, window)).unflatten(1, (side // window, side // window))
-    return x.transpose(2, 3).reshape(x.shape[0], side, side, -1)
-
-
 def shift_mask(side: int, window: int) -> Tensor:
-    """(windows, window**2, window**2): APART between cells that only the roll brought into one window, else 0."""
+    """(windows, window**2, window**2): APART between cells that only the roll brought together, else 0."""
     shift = window // 2
     position = torch.arange(side, device="cpu")
     region = (position >= side - window).long() + (position >= side - shift).long()
@@ -47,7 +41,7 @@ def relative_index(window: int) -> Tensor:
 
 
 def window_order(side: int, window: int, shift: int) -> Tensor:
-    """(S*S,): which token comes where when the map is rolled by -shift and read window by window."""
+    """(S*S,): the order of tokens when the map is rolled by -shift and read window by window."""
     tokens = torch.arange(side**2, device="cpu").view(1, side, side, 1)
     return to_windows(tokens.roll((-shift, -shift), dims=(1, 2)), window).flatten()
 
@@ -65,11 +59,11 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(Folded):
-    """Window attention and MLP, both residual; with `shifted`, windows straddle those of the block before.
+    """Window attention and MLP, both residual; with `shifted`, windows straddle those of the previous block.
 
-    Heads are as narrow as 4 channels, too few for fused kernels. Where a map's logits are more than the working set, it
-    is one head after the other, for as many windows as that holds; keys, values and result then stand channels first,
-    since products along rows of four numbers are slow.
+    Heads are as narrow as 4 channels, too few for fused kernels. If a map's logits exceed the working set, heads are
+    computed one at a time, over as many windows as fit; keys, values and result are then stored channels first, because
+    products along rows of four numbers are slow.
     """
 
     def __init__(self, side: int, width: int, heads: int, window: int, shifted: bool):
@@ -82,18 +76,18 @@ class SwinBlock(Folded):
         self.heads, self.cells = heads, window**2
         order = window_order(side, window, window // 2 if shifted else 0).view(-1, self.cells)
         mask = shift_mask(side, window) if shifted else torch.zeros(len(order), 1, 1, device="cpu")
-        # windows with the same mask one after another: inside, in the last column, in the last row, in the corner
-        masks, kind, counts = mask.flatten(1).unique(dim=0, return_inverse=True, return_counts=True)
+        # windows grouped by their mask: inside, in the last column, in the last row, in the corner
+        masks, group, counts = mask.flatten(1).unique(dim=0, return_inverse=True, return_counts=True)
         self.groups = counts.tolist()
-        order = order[kind.argsort()].flatten()
+        order = order[group.argsort()].flatten()
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", order.argsort(), persistent=False)
         self.register_buffer("index", relative_index(window), persistent=False)
         self.register_buffer("mask", masks.view(-1, 1, *mask.shape[1:]), persistent=False)
 
     def derive(self) -> tuple[Tensor, ...]:
-        """Weight and bias of q (scaled), k and v together; bias of the logits for each group of windows, mask included,
-        (groups,heads,n,n); weight and bias of the MLP's entry."""
+        """Weight and bias of q (scaled), k and v as one layer; logit bias with mask for each group of windows,
+        (groups,heads,n,n); weight and bias of the MLP's first layer."""
         attn = self.attn
         scale = (attn.q.weight.shape[0] // self.heads) ** -0.5
         q, q_bias = after_norm(self.norm_q, attn.q)
@@ -114,7 +108,7 @@ class SwinBlock(Folded):
         return x + self.mlp[2](hidden)
 
     def _attend(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
-        """q, k, v (B,W,n,3C) -> (B,W,n,C), without gradients in as little memory as the working set."""
+        """q, k, v (B,W,n,3C) -> (B,W,n,C), within the working set unless gradients are needed."""
         map_bytes = qkv.shape[1] * self.heads * self.cells**2 * qkv.element_size()
         at_once = len(qkv) if torch.is_grad_enabled() else working_set(qkv.device) // map_bytes
         if at_once:
@@ -132,7 +126,7 @@ class SwinBlock(Folded):
         return x.transpose(-3, -2).flatten(-2)
 
     def _head_by_head(self, qkv: Tensor, bias: Tensor, output: Tensor) -> None:
-        """The same, written into output (B,W,n,C)."""
+        """The same as `_together`, written into output (B,W,n,C)."""
         _, count, cells, width = output.shape
         depth = width // self.heads
         step = max(1, min(count, int(PART * working_set(qkv.device)) // (cells**2 * qkv.element_size())))
@@ -149,5 +143,5 @@ class SwinBlock(Folded):
 
 
 def after_norm(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a layer that takes what the norm's affine part would have changed."""
+    """Weight and bias of the layer with the affine part of the norm before it folded in."""
     return layer.weight * norm.weight, layer.bias + layer.weight @ norm.bias

@@ -1,12 +1,12 @@
-"""Control drawn by hand: keyframes per channel, as JSON that the editors, a person and a script write alike.
+"""Control drawn by hand: keyframes per channel, in a JSON format for the editors, people and scripts.
 
     {"version": 1, "channels": {"yaw": [[0, 0], [0.8, 20], [2, 0]], "horizontal": [[0, -5]]}}
 
-Each keyframe is [seconds, value]: degrees for angles, a share of the crop's side for x and y, 1 = as in the crop for
-distance. Before the first keyframe and after the last their values hold; between them runs the piecewise cubic of
-Fritsch and Carlson that never overshoots, as scipy's PchipInterpolator has it (two keyframes: a straight line).
-Times count to the millisecond, floor(1000 t + 0.5) / 1000; of keyframes at one time the last one written stays.
-web/js/keyframes.js computes the same, from the tables CHANNELS and PRESETS that the nodes hand to it.
+Each keyframe is [seconds, value]: degrees for angles, a fraction of the crop's side for x and y, and for distance a
+factor, 1 = as in the crop. Values are held before the first keyframe and after the last. In between, they follow the
+piecewise cubic of Fritsch and Carlson, which never overshoots (scipy's PchipInterpolator; a line for two keyframes).
+Times are rounded to milliseconds, floor(1000 t + 0.5) / 1000; of several keyframes at one time the last one counts.
+web/js/keyframes.js computes the same from the tables CHANNELS and PRESETS, which the nodes pass to it.
 """
 
 import json
@@ -30,14 +30,14 @@ VERSION = 1
 MAX_SECONDS, MAX_KEYFRAMES, MAX_TEXT = 3600.0, 10_000, 2_000_000
 FPS = 25.0
 
-# An estimate: SMIRK's camera scale for a face in a crop of 1.6 times its size. It was never published which crop the
-# authors measured on; figures from 6.4 to 7.7 are plausible, and training probably saw 6.5 to 10.
+# Estimate of SMIRK's camera scale for a face in a crop of 1.6 times its size. The authors never published which crop
+# they measured on: 6.4 to 7.7 is plausible, and training probably saw 6.5 to 10.
 REST_SCALE = 7.7
 
 
 @dataclass(frozen=True)
 class Channel:
-    """What one curve means. The limits stay inside what the model probably saw; the wide ones are for trying."""
+    """One animated value: `low`..`high` is what the model probably saw, the wide range is for experiments."""
 
     label: str
     unit: str
@@ -45,9 +45,9 @@ class Channel:
     high: float
     wide_low: float
     wide_high: float
-    positive: str  # where larger values lead, as seen in the picture
-    rest: float = 0.0  # facing the camera, as in the crop
-    step: float = 1.0  # of the arrow keys
+    positive: str  # what larger values do, as seen in the image
+    rest: float = 0.0  # facing the camera, placed as in the crop
+    step: float = 1.0  # per press of an arrow key
 
 
 POSE = {
@@ -64,23 +64,23 @@ GAZE = {
 }
 CHANNELS = POSE | GAZE
 
-Curves = dict[str, list[tuple[float, float]]]  # of each channel the keyframes (seconds, value), in order of time
+Curves = dict[str, list[tuple[float, float]]]  # keyframes (seconds, value) of each channel, sorted by time
 
 
 def parse(content: str | Mapping, channels: Iterable[str] = CHANNELS) -> Curves:
-    """Reads keyframes from JSON text or what it decodes to; an empty text holds none.
+    """Reads keyframes from JSON text, or from the decoded document; empty text means no keyframes.
 
-    `channels` are the ones wanted here. Anything else, and any value that is no finite number, raises InputError.
+    channels: the ones that are allowed. InputError: any other channel or key, a value that is not a finite number.
     """
     document = _decoded(content) if isinstance(content, str) else content
     if not isinstance(document, Mapping) or not isinstance(document.get("channels", {}), Mapping):
         raise InputError('Keyframes must be JSON of the form {"version": 1, "channels": {"yaw": [[0, 10]]}}.')
     if document.get("version") != VERSION or isinstance(document["version"], bool):
         raise InputError(
-            f"These keyframes have version {document.get('version', 'none')!r}, and this IMTalker reads {VERSION}: "
-            f'write "version": {VERSION}, or use a newer IMTalker.'
+            f"These keyframes have version {document.get('version', 'none')!r} but this IMTalker reads {VERSION}: "
+            f'write "version": {VERSION}, or update IMTalker.'
         )
-    _refuse_unknown("The keyframes hold", document, ("version", "channels"))
+    _refuse_unknown("The keyframes contain", document, ("version", "channels"))
     curves = document.get("channels", {})
     _refuse_unknown("There is a channel", curves, channels)
     found = {name: _keyframes(name, curves[name]) for name in channels if name in curves}
@@ -89,34 +89,34 @@ def parse(content: str | Mapping, channels: Iterable[str] = CHANNELS) -> Curves:
 
 def _decoded(text: str) -> object:
     def refuse(constant: str) -> None:
-        raise InputError(f"The keyframes hold {constant}, which is no number.")
+        raise InputError(f"The keyframes contain {constant}, which is not a number: replace it.")
 
     if len(text) > MAX_TEXT:
-        raise InputError(f"The keyframes are {len(text) / 1e6:.1f} MB of text; {MAX_TEXT / 1e6:.0f} MB are the most.")
+        raise InputError(f"The keyframes are {len(text) / 1e6:.1f} MB of text: use {MAX_TEXT / 1e6:.0f} MB or less.")
     if not text.strip():
         return {"version": VERSION}
     try:
         return json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"The keyframes are no JSON: {error.msg} at {place}.") from error
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"The keyframes are not valid JSON: {error.msg} at {where}.") from error
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in brackets
-        raise InputError("The keyframes are no JSON of a sensible size.") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, very deep nesting
+        raise InputError("The keyframes are not valid JSON: a number is too long or the nesting too deep.") from error
 
 
 def _refuse_unknown(what: str, found: Mapping, known: Iterable[str]) -> None:
     for name in found:
         if name not in known:
-            raise InputError(f"{what} {str(name)[:40]!r}, which is not known here; known are {', '.join(known)}.")
+            raise InputError(f"{what} {str(name)[:40]!r}, which is unknown here: use {', '.join(known)}.")
 
 
 def _keyframes(name: str, values: object) -> list[tuple[float, float]]:
     if not isinstance(values, list | tuple):
         raise InputError(f"Channel {name!r} must be a list of keyframes [seconds, value], not {str(values)[:40]!r}.")
     if len(values) > MAX_KEYFRAMES:
-        raise InputError(f"Channel {name!r} has {len(values)} keyframes; {MAX_KEYFRAMES} are the most.")
+        raise InputError(f"Channel {name!r} has {len(values)} keyframes: use {MAX_KEYFRAMES} or fewer.")
     curve = {}
     for number, keyframe in enumerate(values, 1):
         where = f"Keyframe {number} of channel {name!r}"
@@ -124,7 +124,7 @@ def _keyframes(name: str, values: object) -> list[tuple[float, float]]:
             raise InputError(f"{where} must be [seconds, value], two numbers, not {str(keyframe)[:40]}.")
         time, value = keyframe
         if not 0 <= time <= MAX_SECONDS:
-            raise InputError(f"{where} lies at {time:g} s; it must lie between 0 and {MAX_SECONDS:g} s.")
+            raise InputError(f"{where} is at {time:g} s: move it between 0 and {MAX_SECONDS:g} s.")
         curve[_rounded(time, 1000)] = float(value)
     return sorted(curve.items())
 
@@ -132,17 +132,17 @@ def _keyframes(name: str, values: object) -> list[tuple[float, float]]:
 def _is_number(value: object) -> bool:
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer beyond any float
+    except OverflowError:  # an integer larger than any float
         return False
 
 
 def _rounded(value: float, parts: int) -> float:
-    """Half up, as JavaScript's Math.round; Python's own rounds half to even."""
+    """Rounds to 1 / `parts`, half up, as JavaScript does; Python rounds half to even."""
     return math.floor(value * parts + 0.5) / parts
 
 
 def limit(curves: Curves, allow_more: bool = False) -> Curves:
-    """Every value inside its channel's limits, or the wide ones; a warning names the channels that were not."""
+    """Clamps values to their channel's limits, or the wide ones; a warning names the channels that were clamped."""
     limited, names = {}, []
     for name, curve in curves.items():
         channel = CHANNELS[name]
@@ -151,13 +151,13 @@ def limit(curves: Curves, allow_more: bool = False) -> Curves:
         if limited[name] != curve:
             names.append(f"{name} ({low:g} to {high:g})")
     if names:
-        more = "" if allow_more else "; allow more to go beyond"
-        log.warning("Keyframes are held inside the limits of %s%s.", ", ".join(names), more)
+        more = "" if allow_more else "; turn on allow_more to go further"
+        log.warning("Keyframes were limited: %s%s.", ", ".join(names), more)
     return limited
 
 
 def values_at(curve: list[tuple[float, float]], times: np.ndarray) -> np.ndarray:
-    """The curve (see above) at `times` in seconds -> float64 values of the same shape. At least one keyframe."""
+    """Evaluates a curve of at least one keyframe at `times` in seconds -> float64 of the same shape."""
     knots, values = np.array(curve, np.float64).T
     if len(knots) == 1:
         return np.full(np.shape(times), values[0])
@@ -167,28 +167,27 @@ def values_at(curve: list[tuple[float, float]], times: np.ndarray) -> np.ndarray
 def to_control(
     content: str | Mapping,
     seconds: float = 0.0,
-    fps: float = FPS,
     allow_more: bool = False,
     channels: Iterable[str] = CHANNELS,
 ) -> Control:
-    """Keyframes as the sequences that steer the generator.
+    """Turns keyframes into a control at 25 fps.
 
-    seconds: the length; 0: to the last keyframe. A channel without keyframes rests where another one of its part (pose,
-    camera, gaze) has some; a part without any stays free.
+    content: as for `parse`. seconds: the length; 0 ends with the last keyframe. allow_more: use the wide limits.
+    A part (pose, camera, gaze) without keyframes stays free; if only some of its channels have keyframes, the others
+    stay at rest. InputError: as for `parse`, or seconds outside 0..3600.
     """
     if not 0 <= seconds <= MAX_SECONDS:
         raise InputError(f"A control can be 0 to {MAX_SECONDS:g} seconds long, not {seconds:g}.")
     curves = limit(parse(content, channels), allow_more)
     last = max((curve[-1][0] for curve in curves.values()), default=0.0)
-    # the frame after the last keyframe is the first to show its full value
-    frames = max(1, math.ceil(seconds * fps - 1e-6)) if seconds else math.ceil(last * fps - 1e-6) + 1
-    times = np.arange(frames) / fps
+    # plus one frame, the first at or after the last keyframe
+    frames = max(1, math.ceil(seconds * FPS - 1e-6)) if seconds else math.ceil(last * FPS - 1e-6) + 1
+    times = np.arange(frames) / FPS
 
     def rows(*names: str) -> list[np.ndarray] | None:
         if not any(name in curves for name in names):
             return None
-        free = np.ones(frames)
-        return [values_at(curves[n], times) if n in curves else free * CHANNELS[n].rest for n in names]
+        return [values_at(curves[n], times) if n in curves else np.full(frames, CHANNELS[n].rest, float) for n in names]
 
     pose, cam, gaze = rows("yaw", "pitch", "roll"), rows("distance", "x", "y"), rows("horizontal", "vertical")
     parts = {
@@ -196,43 +195,43 @@ def to_control(
         "cam": cam and camera(*cam),
         "gaze": gaze and eye_angles(*gaze),
     }
-    return Control(**{n: torch.from_numpy(p).float() for n, p in parts.items() if p is not None}, fps=fps)
+    return Control(**{n: torch.from_numpy(p).float() for n, p in parts.items() if p is not None}, fps=FPS)
 
 
 def head_pose(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Degrees (T,) -> SMIRK's pose_params (T,3), axis-angle in radians.
+    """Converts degrees (T,) to SMIRK's pose_params (T,3), axis-angle in radians.
 
-    The head rolls about its nose, then nods about its ears, then turns about the vertical: Ry(yaw) Rx(-pitch) Rz(-roll)
-    with FLAME's x to the picture's right, y up and z to the camera.
+    The head rolls around its nose, then pitches around its ears, then yaws around the vertical axis: Ry(yaw) Rx(-pitch)
+    Rz(-roll), with FLAME's axes: x to the image's right, y up, z to the camera.
     """
     return Rotation.from_euler("YXZ", np.stack([yaw, -pitch, -roll], axis=-1), degrees=True).as_rotvec()
 
 
 def camera(distance: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """-> SMIRK's weak-perspective cam (T,3): scale, and shifts that move the face by scale * shift / 2 crop sides."""
+    """Converts to SMIRK's weak-perspective cam (T,3): scale, and shifts that move the face scale * shift / 2 crops."""
     scale = REST_SCALE / distance
     return np.stack([scale, 2 * x / scale, 2 * y / scale], axis=-1)
 
 
 def eye_angles(horizontal: np.ndarray, vertical: np.ndarray) -> np.ndarray:
-    """Degrees (T,) -> L2CS-Net's angles (T,2) in radians: the first to the picture's left, the second up."""
+    """Converts degrees (T,) to L2CS-Net's angles (T,2) in radians: the first to the image's left, the second up."""
     return np.radians(np.stack([-horizontal, vertical], axis=-1))
 
 
 def load(path: str | Path) -> str:
-    """The text of a file of keyframes, for `to_control`."""
+    """Reads the text of a keyframe file, for `to_control`. InputError: no such file, not text."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read(MAX_TEXT + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a text of keyframes: {error}") from error
+        raise InputError(f"{path} cannot be read as a keyframe file: {error}") from error
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A movement: keyframes (share of the period, difference from rest) per channel.
+    """A movement: keyframes (fraction of the period, offset from rest) per channel.
 
-    period: its length in seconds, repeated over the whole time as often as goes best; 0: once over the whole time.
+    period: seconds; it is repeated a whole number of times and stretched to fit. 0: once over the whole duration.
     """
 
     label: str
@@ -293,9 +292,9 @@ GAZE_PRESETS = {
 
 
 def expand(preset: Preset, seconds: float, amount: float = 1.0) -> Curves:
-    """The preset's keyframes over `seconds`, its differences from rest times `amount`.
+    """Turns a preset into keyframes over `seconds`, with its offsets from rest multiplied by `amount`.
 
-    Times are rounded to milliseconds and values to hundredths, both half up.
+    Times are rounded to milliseconds and values to hundredths, half up.
     """
     times = max(1, math.floor(seconds / preset.period + 0.5)) if preset.period else 1
     period = seconds / times
@@ -307,9 +306,3 @@ def expand(preset: Preset, seconds: float, amount: float = 1.0) -> Curves:
                 curve[_rounded((repeat + share) * period, 1000)] = _rounded(CHANNELS[name].rest + value * amount, 100)
         curves[name] = sorted(curve.items())
     return curves
-
-
-def to_json(curves: Mapping[str, Iterable[tuple[float, float]]]) -> str:
-    """The text that `parse` reads, one line for each channel."""
-    lines = [f"{json.dumps(name)}: {json.dumps([list(frame) for frame in curve])}" for name, curve in curves.items()]
-    return f'{{"version": {VERSION}, "channels": {{' + ",".join(f"\n  {line}" for line in lines) + "}}"

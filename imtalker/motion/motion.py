@@ -1,4 +1,4 @@
-"""Motion: what a face does over time, as one latent per frame."""
+"""Motion: what a face does over time, one latent per frame."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from .sequence import load_sequence, resample_rows, row_count, rows_at, save_seq
 
 @dataclass(frozen=True)
 class Motion:
-    """Latents (T,motion_size) at `fps` frames a second, in the motion space of one generation of weights."""
+    """Latents (T,motion_size) at `fps` frames per second, in the motion space of one generation of weights."""
 
     latents: Tensor
     fps: float = 25.0
@@ -22,49 +22,49 @@ class Motion:
 
     def __post_init__(self):
         if self.latents.ndim != 2 or not len(self.latents):
-            raise InputError(f"Motion latents must be (frames, size) with at least one frame, not {self._shape()}.")
+            raise InputError(
+                f"Motion latents must be (frames, size) with at least one frame, not {tuple(self.latents.shape)}."
+            )
         if not self.fps > 0:
             raise InputError(f"Motion needs a frame rate above 0, not {self.fps}.")
         if not torch.isfinite(self.latents).all():
-            raise InputError("The motion holds values that are not numbers; make it again.")
+            raise InputError("The motion contains NaN or infinite values: make it again.")
 
     def __len__(self) -> int:
         return len(self.latents)
-
-    def _shape(self) -> tuple[int, ...]:
-        return tuple(self.latents.shape)
 
     @property
     def seconds(self) -> float:
         return len(self) / self.fps
 
     def at_fps(self, fps: float, frames: int | None = None) -> "Motion":
-        """The same motion at another frame rate, latents interpolated linearly in time.
+        """Changes the frame rate: latents are interpolated linearly in time, the last one is held past the end.
 
-        `frames` defaults to as many as cover the same time; past the end the last latent is held.
+        frames: number of frames returned; None covers the same duration.
         """
         if fps == self.fps and frames in (None, len(self)):
             return self
         return replace(self, latents=resample_rows(self.latents, self.fps, fps, frames), fps=fps)
 
     def save(self, path: str | Path) -> None:
-        """Writes a .safetensors file with frame rate and generation in its metadata."""
+        """Writes a .safetensors file with the frame rate and generation in its metadata."""
         save_sequence(path, "motion", {"latents": self.latents}, fps=self.fps, generation=self.generation)
 
     @classmethod
     def load(cls, path: str | Path) -> "Motion":
+        """Reads a file that `save` wrote. InputError: another kind of file, or damaged."""
         tensors, fps, metadata = load_sequence(path, "motion", ["latents"])
         if "latents" not in tensors or metadata.get("generation") not in ("v1", "v2"):
-            raise InputError(f"{path} lacks its latents or their generation; save the motion again.")
+            raise InputError(f"{path} lacks its latents or their generation: save the motion again.")
         return cls(tensors["latents"], fps, metadata["generation"])
 
 
 def stream_at_fps(blocks: Iterable[Motion], fps: float, frames: int | None = None) -> Iterator[Motion]:
-    """`Motion.at_fps` for a motion that arrives in blocks of one frame rate: yields each latent as soon as it is known.
+    """`Motion.at_fps` for motion that arrives in blocks at one frame rate: yields each latent as soon as possible.
 
-    Stops asking for blocks once `frames` are out.
+    Takes no more blocks once `frames` latents are out.
     """
-    rows, first, done = None, 0, 0  # `rows` are the latest latents, of which the first has index `first`
+    rows, first, done = None, 0, 0  # the latest latents, the index of their first, and the number yielded
     for block in blocks:
         rows = block.latents if rows is None else torch.cat([rows, block.latents])
         step = block.fps / fps

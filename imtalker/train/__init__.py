@@ -1,1 +1,1 @@
-"""Training and fine-tuning of both models. Needs `pip install lightning-fabric`; nothing else needs it."""
+"""Training and fine-tuning of both models. Only this room needs `pip install lightning-fabric`."""

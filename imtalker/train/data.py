@@ -1,6 +1,7 @@
-"""Prepared clips (prepare.py) as training samples, and batches of them in an order that a seed decides.
+"""Training samples from prepared clips (prepare.py), in batches whose order follows from a seed.
 
-A sample is drawn with a generator of its own, seeded by the place it has in the training: any step can be asked for.
+Each sample is drawn with its own random generator, seeded by its position in the training, so training can resume at
+any step.
 """
 
 import bisect
@@ -23,14 +24,16 @@ from ..models.config import GeneratorConfig, RendererConfig
 from .loop import Batches
 from .runtime import seed_of
 
-TRACKS = "tracks.safetensors"  # written last: a clip's folder without it is unfinished
+TRACKS = "tracks.safetensors"  # written last: a clip's folder without it is incomplete
 FRAMES = "frames"
 CONDITIONS = ("audio", "pose", "cam", "gaze")
+CONDITION_DROPOUT = 0.1  # share of samples without audio, pose, cam or gaze, each on its own
+CONTEXT_DROPOUT = 0.5  # share of samples without context
 
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """One clip's folder, read when it is asked for; frames and rows are 25 a second."""
+    """One clip's folder, read on demand; 25 frames and rows a second."""
 
     folder: Path
 
@@ -41,12 +44,12 @@ class PreparedClip:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Of the rows there are: motion (T,motion_size), audio (T,hidden_size), pose, cam, gaze, points (T,5,2)."""
+        """Its tracks, out of motion (T,motion_size), audio (T,hidden_size), pose, cam, gaze and points (T,5,2)."""
         with self._open() as file:
             return frozenset(file.keys())
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Read from the file each time: many hours of audio features are more than a memory holds."""
+        """Rows of a track, read from the file each time: hours of audio features do not fit into memory."""
         with self._open() as file:
             return file.get_slice(name)[start:stop]
 
@@ -54,7 +57,7 @@ class PreparedClip:
         try:
             return safe_open(str(self.folder / TRACKS), "pt")
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.folder} is damaged ({error}): delete it and prepare the clip again.") from error
+            raise InputError(f"{self.folder} is damaged ({error}): delete it and run prepare again.") from error
 
     @property
     def person(self) -> str:
@@ -64,38 +67,38 @@ class PreparedClip:
         return int(self.metadata["frames"])
 
     def frame(self, number: int) -> Tensor:
-        """(1,S,S,3), RGB in 0..1."""
+        """One frame, (1,S,S,3), RGB in 0..1."""
         return read_image(self.folder / FRAMES / f"{number:06}.jpg")
 
 
 def find_clips(folder: str | Path) -> list[PreparedClip]:
-    """The finished clips of a dataset folder, by name. InputError where there is none, or they are of other models."""
+    """The complete clips of a dataset folder, sorted by name. InputError if there are none or they do not match."""
     clips = [PreparedClip(path.parent) for path in sorted(Path(folder).glob(f"*/{TRACKS}"))]
     if not clips:
         raise InputError(f"{folder} holds no prepared clips: run python -m imtalker prepare VIDEOS {folder} first.")
     for name in ("size", "generation", "renderer", "generator"):
         if len(found := {clip.metadata.get(name) for clip in clips}) > 1:
             raise InputError(
-                f"The clips in {folder} are of different preparations ({name}: {', '.join(sorted(map(str, found)))}): "
-                f"prepare all with the same models."
+                f"The clips in {folder} were prepared differently ({name}: {', '.join(sorted(map(str, found)))}): "
+                f"prepare all of them with the same models."
             )
     return clips
 
 
 class Samples(Protocol):
     def __len__(self) -> int:
-        """How many samples are one round through the data."""
+        """The number of samples in one epoch."""
 
     def sample(self, index: int, random: torch.Generator) -> dict[str, Tensor]:
-        """Number `index`; all that is drawn comes from `random`."""
+        """Sample number `index`; everything random in it comes from `random`."""
 
 
 class FramePairs:
-    """For the renderer: two frames of one clip, and a frame of another person where there is one.
+    """Samples for the renderer: two frames of one clip, and a frame of another person.
 
-    source, driving, other (3,S,S), S the size of prepared frames; source_motion, driving_motion (motion_size);
-    mask (1,S,S) of the driving frame's eyes and mouth, empty where they are not known. `other` is `source` where the
-    data shows one person only. held_out: share of each clip, at its end, that is not shown.
+    source, driving, other (3,S,S), S the size of prepared frames; source_motion, driving_motion (motion_size); mask
+    (1,S,S) of the driving frame's eyes and mouth, all 0 if they are unknown. `other` equals `source` if the data shows
+    only one person. held_out: share of each clip, at its end, that is kept out of training.
     """
 
     def __init__(self, clips: list[PreparedClip], config: RendererConfig, held_out: float = 0.0):
@@ -105,13 +108,13 @@ class FramePairs:
         self.several_people = len({clip.person for clip in clips}) > 1
 
     def unseen(self, count: int) -> list[dict[str, Tensor]]:
-        """`count` samples of the held out frames, evenly spread, each with its clip's first frame as the source."""
-        places = [
+        """`count` samples of the held-out frames, evenly spread, each with its clip's first frame as the source."""
+        held_out = [
             (number, frame)
             for number, clip in enumerate(self.clips)
             for frame in range(self.lengths[number], len(clip))
         ]
-        chosen = places[:: max(1, len(places) // count)][:count]
+        chosen = held_out[:: max(1, len(held_out) // count)][:count]
         return [self._pair(self.clips[number], 0, frame, self.clips[number].frame(0)) for number, frame in chosen]
 
     @property
@@ -133,26 +136,26 @@ class FramePairs:
 
     def _pair(self, clip: PreparedClip, source: int, driving: int, other: Tensor) -> dict[str, Tensor]:
         def row(name: str, number: int) -> Tensor:
-            # frames alone will do for a renderer whose motion encoder learns as well
+            # a renderer that also trains its motion encoder needs frames alone
             return clip.rows(name, number, number + 1)[0] if name in clip.names else torch.zeros(0)
 
         return {
-            "source": self._picture(clip.frame(source)),
-            "driving": self._picture(clip.frame(driving)),
-            "other": self._picture(other),
+            "source": self._to_chw(clip.frame(source)),
+            "driving": self._to_chw(clip.frame(driving)),
+            "other": self._to_chw(other),
             "source_motion": row("motion", source),
             "driving_motion": row("motion", driving),
             "mask": face_mask(row("points", driving), self.size),
         }
 
-    def _picture(self, frame: Tensor) -> Tensor:
+    def _to_chw(self, frame: Tensor) -> Tensor:
         return resize(frame, self.size)[0].movedim(-1, 0)
 
 
 def face_mask(points: Tensor, size: int) -> Tensor:
-    """(1,size,size), 1 on eyes and mouth, from (5,2) in 0..1 of the picture: eyes, nose, corners of the mouth.
+    """A mask (1,size,size) of eyes and mouth from points (5,2) in 0..1 of the frame: eyes, nose, corners of the mouth.
 
-    Nothing is 1 where there are no points, or they are not numbers.
+    All 0 if there are no points or they are NaN.
     """
     mask = torch.zeros(1, size, size)
     if not len(points) or not points.isfinite().all():
@@ -161,7 +164,7 @@ def face_mask(points: Tensor, size: int) -> Tensor:
     span = ((first[0] - second[0]) ** 2 + (first[1] - second[1]) ** 2) ** 0.5
     boxes = [(*eye, 0.35 * span, 0.25 * span) for eye in (first, second)]
     middle = (left[0] + right[0]) / 2, (left[1] + right[1]) / 2
-    # the corners are a little above an open mouth's middle
+    # the corners lie a little above the middle of an open mouth
     boxes.append((middle[0], middle[1] + 0.1 * span, abs(right[0] - left[0]) / 2 + 0.2 * span, 0.4 * span))
     for x, y, across, down in boxes:
         top, bottom, west, east = (max(0, round(v)) for v in (y - down, y + down, x - across, x + across))
@@ -170,27 +173,28 @@ def face_mask(points: Tensor, size: int) -> Tensor:
 
 
 class MotionWindows:
-    """For the generator: windows of a clip's motion with the context before them, and all that is random in the loss.
+    """Samples for the generator: windows of motion with the context before them, and everything random in the loss.
 
-    With L = context + window: motion (L,motion_size), audio (L,hidden_size), pose (L,3), cam (L,3), gaze (L,2),
-    reference (motion_size): a frame of the same clip; keep (L,4): 1 where audio, pose, cam, gaze are shown to the
-    model; context (1,): 1 where there is one, otherwise the window is the first of its clip, with zeros before it;
-    noise (window,motion_size), time ().
+    With L = context + window: motion (L,motion_size), audio (L,hidden_size), pose (L,3), cam (L,3), gaze (L,2);
+    reference (motion_size): the motion of a random frame of the clip; keep (L,4): 1 where the model gets audio, pose,
+    cam, gaze; context (1,): 1 with a context, 0 for the first window of a clip, which has zeros before it; noise
+    (window,motion_size); time ().
     """
 
-    def __init__(self, clips: list[PreparedClip], config: GeneratorConfig, condition_dropout=0.1, context_dropout=0.5):
+    def __init__(self, clips: list[PreparedClip], config: GeneratorConfig):
         self.config = config
         self.clips = [clip for clip in clips if len(clip) >= config.window and "audio" in clip.names]
-        self.condition_dropout, self.context_dropout = condition_dropout, context_dropout
         if not self.clips:
             raise InputError(
-                f"No clip is as long as {config.window / 25:g} s and has sound: the generator needs such ones."
+                f"The generator trains on clips of {config.window / 25:g} s or more with audio, and there are none: "
+                f"prepare longer videos that have sound."
             )
         if (size := self.clips[0].rows("audio", 0, 1).shape[1]) != config.audio.hidden_size:
             raise InputError(
-                f"The audio features have {size} values a frame: prepare with the generator to be trained."
+                f"The audio features have {size} values a frame, this generator needs {config.audio.hidden_size}: "
+                f"prepare the data with the generator that you train."
             )
-        # a clip comes once in a round for each of its windows
+        # an epoch draws from each clip once per window in it
         self.order = [clip for clip in self.clips for _ in range(len(clip) // config.window)]
 
     def __len__(self) -> int:
@@ -199,7 +203,7 @@ class MotionWindows:
     def sample(self, index: int, random: torch.Generator) -> dict[str, Tensor]:
         clip, config = self.order[index], self.config
         start = _draw(len(clip) - config.window + 1, random)
-        dropped = torch.rand((), generator=random) < self.context_dropout
+        dropped = torch.rand((), generator=random) < CONTEXT_DROPOUT
         with_context = start >= config.context and not dropped
         start = start if with_context or start >= config.context else 0
 
@@ -214,8 +218,8 @@ class MotionWindows:
         for number, name in enumerate(CONDITIONS):
             if name not in clip.names:
                 keep[:, number] = 0
-            # what guidance takes away: of the speech the window's alone, of a control everything
-            elif torch.rand((), generator=random) < self.condition_dropout:
+            # guidance drops the speech of the window only, but all of a control
+            elif torch.rand((), generator=random) < CONDITION_DROPOUT:
                 keep[config.context if name == "audio" else 0 :, number] = 0
         if not with_context:
             keep[: config.context] = 0
@@ -232,22 +236,23 @@ class MotionWindows:
 
 
 def batches(samples: Samples, size: int, seed: int = 0, workers: int = 0) -> Batches:
-    """Batches of `size` for each process: round after round, each in an order of its own.
+    """Batches of `size` for each process; every epoch has its own order.
 
-    A step of n processes sees the samples that one process with n times the size would.
+    A step of n processes sees the samples that one process would see with n times the size.
     """
 
     def from_step(step: int, process: int, processes: int) -> Iterator[dict[str, Tensor]]:
-        places = _Places(step, process, processes, size)
-        how = {"persistent_workers": True, "worker_init_fn": _ignore_interrupts} if workers else {}
-        yield from DataLoader(_Placed(samples, seed), batch_sampler=places, num_workers=workers, **how)
+        positions = _StepBatches(step, process, processes, size)
+        options = {"persistent_workers": True, "worker_init_fn": _ignore_interrupts} if workers else {}
+        shuffled = _ShuffledSamples(samples, seed)
+        yield from DataLoader(shuffled, batch_sampler=positions, num_workers=workers, **options)
 
     return from_step
 
 
 @dataclass(frozen=True)
-class _Places:
-    """For each step, the places in the training of this process's samples."""
+class _StepBatches:
+    """For each step, the positions in the training of this process's samples."""
 
     step: int
     process: int
@@ -261,19 +266,19 @@ class _Places:
             start += self.processes * self.size
 
 
-class _Placed(torch.utils.data.Dataset):
-    """Samples by their place."""
+class _ShuffledSamples(torch.utils.data.Dataset):
+    """Samples by their position in the training; each epoch is shuffled anew."""
 
     def __init__(self, samples: Samples, seed: int):
         self.samples, self.seed = samples, seed
-        self._round, self._order = None, None
+        self._epoch, self._order = None, None
 
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
-        number, index = divmod(place, len(self.samples))
-        if number != self._round:
-            order = torch.Generator().manual_seed(seed_of(self.seed, number))
-            self._round, self._order = number, torch.randperm(len(self.samples), generator=order)
-        random = torch.Generator().manual_seed(seed_of(self.seed, place, 0))
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        epoch, index = divmod(position, len(self.samples))
+        if epoch != self._epoch:
+            order = torch.Generator().manual_seed(seed_of(self.seed, epoch))
+            self._epoch, self._order = epoch, torch.randperm(len(self.samples), generator=order)
+        random = torch.Generator().manual_seed(seed_of(self.seed, position, 0))
         return self.samples.sample(int(self._order[index]), random)
 
 
@@ -282,5 +287,5 @@ def _draw(count: int, random: torch.Generator) -> int:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C is for the loop, which ends after its step."""
+    """Leaves Ctrl-C to the training loop, which stops after its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

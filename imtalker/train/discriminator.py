@@ -1,4 +1,4 @@
-"""Tells rendered from real pictures, patch by patch, at two sizes."""
+"""Tells rendered from real images, patch by patch, at two sizes."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,18 +7,18 @@ WIDTHS = (64, 128, 256, 512)
 
 
 class Patches(nn.Module):
-    """Picture (B,3,S,S) -> a score for each patch, (B,1,s,s); above 0 is real."""
+    """Image (B,3,S,S) -> a score for each patch, (B,1,s,s); above 0 means real."""
 
-    def __init__(self, widths: tuple[int, ...] = WIDTHS):
+    def __init__(self):
         super().__init__()
         layers = []
-        for number, (inputs, outputs) in enumerate(zip((3, *widths), widths)):
-            last = number == len(widths) - 1
+        for number, (inputs, outputs) in enumerate(zip((3, *WIDTHS), WIDTHS)):
+            last = number == len(WIDTHS) - 1
             layers.append(nn.Conv2d(inputs, outputs, 4, stride=1 if last else 2, padding=1))
             if number:
                 layers.append(nn.InstanceNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2))
-        layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1))
+        layers.append(nn.Conv2d(WIDTHS[-1], 1, 4, padding=1))
         self.layers = nn.Sequential(*layers)
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d):
@@ -30,11 +30,11 @@ class Patches(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Scores of the picture and of its half, [(B,1,s,s), (B,1,s/2,s/2)]; sides from 64 on."""
+    """Scores of an image in 0..1 and of its half-size copy, [(B,1,s,s), (B,1,s/2,s/2)]; sides of 64 or more."""
 
-    def __init__(self, widths: tuple[int, ...] = WIDTHS):
+    def __init__(self):
         super().__init__()
-        self.scales = nn.ModuleList(Patches(widths) for _ in range(2))
+        self.scales = nn.ModuleList(Patches() for _ in range(2))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         image = 2 * image - 1

@@ -1,4 +1,4 @@
-"""The renderer's forward pass as training needs it: batched over sources, and differentiable throughout."""
+"""The renderer's forward pass for training: batched over sources, and differentiable throughout."""
 
 from collections.abc import Sequence
 
@@ -17,24 +17,24 @@ def render(
     identity: Tensor,
     source_latent: Tensor,
     driving_latent: Tensor,
-    asked: Sequence[Tensor] | None = None,
+    queries: Sequence[Tensor] | None = None,
 ) -> Tensor | tuple[Tensor, list[Tensor]]:
-    """Frames (B,3,output_size,output_size) in 0..1, every sample with a source of its own (spec: Renderer 3 to 6).
+    """Renders frames (B,3,output_size,output_size) in 0..1, each sample with its own source (spec: Renderer 3 to 6).
 
-    features: the sources' maps, coarse to fine, (B,C,S,S) each, and identity (B,identity_size): what
-    `renderer.identity_encoder` gives. source_latent, driving_latent (B,motion_size): of `renderer.motion_encoder`, not
-    adapted. With `asked`, indices (Q,) of cells of the frame for each attention level, also where these look, (B,Q,S*S)
-    averaged over heads: columns are cells of the source, row-major, and a row sums to 1.
+    features, identity: the sources' maps, coarse to fine, (B,C,S,S) each, and vectors (B,identity_size), from
+    `renderer.identity_encoder`. source_latent, driving_latent (B,motion_size): from `renderer.motion_encoder`, not
+    adapted. queries: indices (Q,) of frame cells for each attention level; with them the attention of these cells is
+    returned too, (B,Q,S*S) averaged over heads: columns are cells of the source, row-major, and each row sums to 1.
 
-    In evaluation mode this is `Renderer.forward` for each sample. Gradients reach everything but the choice of the
-    cell that the levels without attention copy from: there they flow through what is copied.
+    In evaluation mode this equals `Renderer.forward` for each sample. The levels without attention copy the best match:
+    gradients flow through the copied values, not through the choice of the cell.
     """
     both = torch.cat([source_latent, driving_latent])
     decoded = renderer.motion_decoder(renderer.adapter(both, identity.repeat(2, 1)))
-    reference, driving = zip(*(maps.chunk(2) for maps in decoded))
-    aligned, seen = transfer(renderer, features, reference, driving, asked)
+    reference, driving = zip(*(level.chunk(2) for level in decoded))
+    aligned, maps = transfer(renderer, features, reference, driving, queries)
     frames = renderer.synthesis(aligned)
-    return frames if asked is None else (frames, seen)
+    return frames if queries is None else (frames, maps)
 
 
 def transfer(
@@ -42,33 +42,33 @@ def transfer(
     features: tuple[Tensor, ...],
     reference: tuple[Tensor, ...],
     driving: tuple[Tensor, ...],
-    asked: Sequence[Tensor] | None = None,
+    queries: Sequence[Tensor] | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """`MotionTransfer` with a reference for each sample: the rearranged maps, and where the asked cells look."""
+    """`MotionTransfer` with one reference per sample: the aligned maps, and the attention of the query cells."""
     levels = [level.cross for level in renderer.transfer.levels]
-    aligned, seen = [], []
+    aligned, maps = [], []
     for number, level in enumerate(levels):
         q, k = level.queries(to_tokens(driving[number])), level.keys(to_tokens(reference[number]))
         v = level.values(to_tokens(features[number]))
         aligned.append(to_map(level.proj(join_heads(F.scaled_dot_product_attention(q, k, v)))))
-        if asked is not None:
-            seen.append(attention(q[:, :, asked[number]], k))
+        if queries is not None:
+            maps.append(attention(q[:, :, queries[number]], k))
         if number == len(levels) - 1:
             match = best_match(q, k, v)
     side = aligned[-1].shape[-1]
     for fine in features[len(levels) :]:
         cells = to_tokens(F.avg_pool2d(fine, fine.shape[-1] // side))
         aligned.append(to_map(cells.gather(1, match[..., None].expand(-1, -1, cells.shape[-1]))))
-    return aligned, seen
+    return aligned, maps
 
 
 def attention(q: Tensor, k: Tensor) -> Tensor:
-    """The weights of attention (B,heads,N,d) over (B,heads,M,d), averaged over heads: (B,N,M) in float32."""
+    """Attention weights of queries (B,heads,N,d) over keys (B,heads,M,d), averaged over heads: (B,N,M) in float32."""
     return ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float().softmax(dim=-1).mean(dim=1)
 
 
 @torch.no_grad()
 def best_match(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The key with the largest head-averaged weight for each query, (B,N), without the map of all weights."""
+    """The key with the largest head-averaged weight for each query, (B,N), without building the full attention map."""
     each = ((x[None] for x in parts) for parts in zip(q, k, v))
     return torch.cat([attend_and_match(*one)[1] for one in each])

@@ -1,4 +1,4 @@
-"""The generator's training: flow matching on windows of motion, under what is heard and how the head is held."""
+"""The generator's training task: flow matching on windows of motion, conditioned on speech, pose, camera and gaze."""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,15 +16,15 @@ BETAS = 0.9, 0.999
 
 
 class GeneratorTask:
-    """See loop.Task; batches are those of data.MotionWindows, the generator is where it will be trained.
+    """A loop.Task; batches come from data.MotionWindows, and the generator is already on its device.
 
-    The audio encoder never learns. lora: rank of the change that the transformer's blocks learn, everything else
-    staying as it is; None: transformer and condition projections learn as a whole.
+    The audio encoder stays frozen. lora: the rank of the change that the transformer's blocks learn, everything else
+    frozen; None: transformer and condition projections are trained in full.
     """
 
     def __init__(self, generator: Generator, rate: float, lora: int | None = None, seed: int = 0):
         self.generator, self.lora = generator, lora
-        generator.requires_grad_(False).train()  # nothing stays folded
+        generator.requires_grad_(False).train()  # training mode unfolds it
         generator.audio_encoder.eval()
         if lora:
             self._modules = {"lora": adapt(generator.flow, lora, seed)}
@@ -42,10 +42,10 @@ class GeneratorTask:
 
     def losses(self, batch: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
         context = self.generator.config.context
-        before, motion = batch["motion"].split([context, self.generator.config.window], dim=1)
+        past, motion = batch["motion"].split([context, self.generator.config.window], dim=1)
         time = batch["time"]
         t = time[:, None, None]
-        x = torch.cat([before * batch["context"][:, :, None], t * motion + (1 - t) * batch["noise"]], dim=1)
+        x = torch.cat([past * batch["context"][:, :, None], t * motion + (1 - t) * batch["noise"]], dim=1)
         velocity = self.generator.flow(x, time, batch["reference"], self.conditions(batch)).float()
         target = motion - batch["noise"]
         yield (
@@ -54,13 +54,13 @@ class GeneratorTask:
         )
 
     def conditions(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the projected conditions (B,context+window,condition_size); one that is not shown adds zeros."""
-        shown = batch["keep"].split(1, dim=-1)
+        """The sum of the projected conditions, (B,context+window,condition_size); a dropped one adds zeros."""
+        keeps = batch["keep"].split(1, dim=-1)
         projections = (getattr(self.generator, f"{name}_projection") for name in CONDITIONS)
-        return sum(keep * project(batch[name]) for name, project, keep in zip(CONDITIONS, projections, shown))
+        return sum(keep * project(batch[name]) for name, project, keep in zip(CONDITIONS, projections, keeps))
 
     def finish(self) -> Generator:
-        """The generator with its low-rank parts merged in; nothing more can be trained then."""
+        """The trained generator with its low-rank parts merged in; it cannot be trained further."""
         if self.lora:
             merge(self.generator.flow)
         return self.generator.eval()

@@ -1,6 +1,6 @@
-"""Where training from nothing starts: random weights under which signals neither die nor explode.
+"""Random weights to train from scratch: signals neither vanish nor explode under them.
 
-Not to be taken for imtalker/weights/untrained.py, whose weights are reference values for tests.
+Not to be confused with imtalker/weights/untrained.py, whose weights are reference values for tests.
 """
 
 import math
@@ -28,25 +28,27 @@ from ..models.layers import (
 )
 from ..models.names import to_ours
 from ..models.renderer import Renderer
-from ..models.resample import Conv3, Merge
+from ..models.resample import Merge, Resample
 from ..models.synthesis import Synthesis
 from ..models.windows import SwinBlock
 from ..weights.checkpoints import read_wav2vec
 
-SMALL = 0.02  # deviation of tables that are added to something of unit variance
-LEAK = 0.2  # slope of the equalised layers' activation, which in EqualMLP has no gain of its own
+SMALL = 0.02  # deviation of tables that are added to signals of unit variance
+LEAK = 0.2  # negative slope of the equalised layers' activation, which has no gain in EqualMLP
 
 
 def new_renderer(config: RendererConfig, seed: int = 0) -> Renderer:
-    """A renderer to be trained from nothing, float32 on the CPU, in training mode."""
+    """A renderer to train from scratch, float32 on the CPU, in training mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return initialise(Renderer(config)).train()
 
 
 def new_generator(config: GeneratorConfig, seed: int = 0, wav2vec: str | Path | None = None) -> Generator:
-    """A motion generator to be trained from nothing, as `new_renderer`; its audio encoder from `wav2vec`, folder or
-    file, or random as transformers has it."""
+    """A motion generator to train from scratch, float32 on the CPU, in training mode.
+
+    wav2vec: folder or file of the audio encoder's weights; None leaves transformers' random ones.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = initialise(Generator(config))
@@ -61,12 +63,12 @@ def new_generator(config: GeneratorConfig, seed: int = 0, wav2vec: str | Path | 
 
 @torch.no_grad()
 def initialise(model: Renderer | Generator) -> Renderer | Generator:
-    """Draws every weight anew from torch's generator, but those of wav2vec2, which transformers has drawn."""
+    """Draws all weights from torch's global generator, except those of wav2vec2, which transformers has drawn."""
     parts = [part for name, part in model.named_children() if name != "audio_encoder"]
     for part in parts:
         for module in part.modules():
             _draw(module)
-    # after what is inside them
+    # second pass: overrides what the first drew inside these modules
     for part in parts:
         for module in part.modules():
             _adjust(module)
@@ -74,21 +76,8 @@ def initialise(model: Renderer | Generator) -> Renderer | Generator:
 
 
 @torch.no_grad()
-def spread(renderer: Renderer, pictures: Tensor) -> None:
-    """Rescales the last layers of motion encoder and adapter so that each number of a latent has mean 0 and deviation 1
-    over `pictures` (B,3,input_size,input_size), 0..1, a dozen or more of different people and motions.
-
-    Ten layers leave of what differs between pictures a hundredth of what they share: a random motion encoder says the
-    same of all, and nothing could follow it.
-    """
-    latents = standardise(renderer.motion_encoder.mlp.last, lambda: renderer.motion_encoder(pictures))
-    _, identity = renderer.identity_encoder(pictures)
-    standardise(renderer.adapter.mlp.last, lambda: renderer.adapter(latents, identity))
-
-
-@torch.no_grad()
 def standardise(last: EqualLinear, run: Callable[[], Tensor]) -> Tensor:
-    """Mean 0 and deviation 1 for what `run` gives, (B,n), through the layer that it comes from; that afterwards."""
+    """Rescales the last layer so that what `run` returns, (B,n), has mean 0 and deviation 1; returns the new values."""
     values = run()
     deviation = values.std(dim=0).clamp_min(1e-8)
     last.weight.div_(deviation[:, None])
@@ -97,23 +86,24 @@ def standardise(last: EqualLinear, run: Callable[[], Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def settle(encoder: MotionEncoder, run: Callable[[], Tensor], deviation: Tensor) -> None:
-    """Gives every layer's output mean 0 and deviation 1 over what `run` puts through, the last one's `deviation` (n,).
+def standardise_layers(encoder: MotionEncoder, run: Callable[[], Tensor], deviation: Tensor) -> None:
+    """Rescales every layer to mean 0 and deviation 1 over the images that `run` encodes, the last to `deviation` (n,).
 
-    Without it all that a random encoder says of a picture is what all pictures share.
+    After ten random layers the outputs for different images differ by a hundredth of what they share: a motion encoder
+    without this says nearly the same about every image.
     """
 
     def adjust(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         if isinstance(module, EqualConvAct):
-            output = torch.where(output > 0, output, output / LEAK) / GAIN  # before its activation
+            output = torch.where(output > 0, output, output / LEAK) / GAIN  # undoes the activation
             weight, bias = getattr(module, module.conv).weight, getattr(module, module.act).bias
         else:
             weight, bias = module.weight, module.bias
-        over = [0, 2, 3] if output.ndim == 4 else [0]
-        wanted = deviation if module is encoder.mlp.last else 1.0
-        scale = wanted / (output.std(over) + 1e-6) / (GAIN if isinstance(module, EqualConvAct) else 1.0)
+        dims = [0, 2, 3] if output.ndim == 4 else [0]
+        target = deviation if module is encoder.mlp.last else 1.0
+        scale = target / (output.std(dims) + 1e-6) / (GAIN if isinstance(module, EqualConvAct) else 1.0)
         weight.mul_(scale.view(-1, *[1] * (weight.ndim - 1)))
-        bias.copy_(((bias.flatten() - output.mean(over)) * scale).view_as(bias))
+        bias.copy_(((bias.flatten() - output.mean(dims)) * scale).view_as(bias))
         return module.forward(*inputs)
 
     layers = [module for module in encoder.modules() if isinstance(module, EqualConvAct | EqualLinear)]
@@ -126,20 +116,21 @@ def settle(encoder: MotionEncoder, run: Callable[[], Tensor], deviation: Tensor)
 
 
 @torch.no_grad()
-def shallow(synthesis: Synthesis) -> None:
-    """Residual branches all but closed, and what stands between them all but the identity: maps pass through at first.
+def start_as_identity(synthesis: Synthesis) -> None:
+    """Nearly closes residual branches and makes the layers between them nearly the identity, so maps pass through.
 
-    Colours are then learned in hundreds of steps, not in thousands.
+    Colours are then learned in hundreds of steps instead of thousands.
     """
     for module in synthesis.modules():
+        if isinstance(module, Resample):
+            weight = module.conv2.weight
+            weight.mul_(0.1).add_(nn.init.dirac_(torch.empty_like(weight)))
         if isinstance(module, FeatRes):
             module.conv2.norm.weight.zero_()
-        elif isinstance(module, Conv3):
-            module.weight.mul_(0.1).add_(nn.init.dirac_(torch.empty_like(module.weight)))
         elif isinstance(module, Merge):
             weight = module.conv1.weight
-            one = nn.init.dirac_(torch.empty_like(weight[:, : len(weight)]))
-            weight.mul_(0.3).add_(torch.cat([one, one], dim=1))
+            identity = nn.init.dirac_(torch.empty_like(weight[:, : len(weight)]))
+            weight.mul_(0.3).add_(torch.cat([identity, identity], dim=1))
         elif isinstance(module, SelfAttentionBlock | SwinBlock):
             module.attn.proj.weight.mul_(0.05)
             module.mlp[-1].weight.mul_(0.05)
@@ -150,7 +141,7 @@ def _draw(module: nn.Module) -> None:
         module.weight.normal_()
         if getattr(module, "bias", None) is not None:
             module.bias.zero_()
-    elif isinstance(module, nn.Conv2d | Conv3):
+    elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, a=0.01, nonlinearity="leaky_relu")
         if getattr(module, "bias", None) is not None:
             module.bias.zero_()
@@ -183,7 +174,7 @@ def _adjust(module: nn.Module) -> None:
     elif isinstance(module, ModulatedConv2d):
         module.modulation.bias.fill_(1)
     elif isinstance(module, FlowTransformer):
-        # at first every block passes its input on, and the velocity is 0 (DiT's adaLN-zero)
+        # DiT's adaLN-zero: every block starts as the identity, and the velocity is 0
         for block in (*module.blocks, module.head):
             nn.init.zeros_(block.adaLN_modulation[1].weight)
             nn.init.zeros_(block.adaLN_modulation[1].bias)
@@ -193,6 +184,6 @@ def _adjust(module: nn.Module) -> None:
 
 
 def sinusoids(length: int, width: int) -> Tensor:
-    """(length,width): sines at even and cosines at odd places, of frequencies 10000^(-2i/width)."""
+    """(length,width): sines in even and cosines in odd columns, of frequencies 10000^(-2i/width)."""
     angles = torch.arange(length)[:, None] * 10000.0 ** (-torch.arange(0, width, 2) / width)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -1,7 +1,7 @@
-"""The training loop, on Lightning Fabric: whatever a step is, it can be stopped at any moment and gone on with.
+"""The training loop, on Lightning Fabric: takes any task, stops at any moment and resumes exactly.
 
-Everything random in a step follows from seed, step and process alone, and so does a batch: a checkpoint holds no state
-of a random generator and no position in the data beside the number of the step, and going on is exact.
+Batches and everything random in a step follow from seed, step and process alone, so a checkpoint needs no random
+states and no position in the data besides the step number.
 """
 
 import contextlib
@@ -29,37 +29,36 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("imtalker")
 
-# From a step on, what process number p of n trains with, a batch for each step: batches(step, p, n).
+# batches(step, process, processes): the batches of this process, one for each step, starting at `step`
 Batches = Callable[[int, int, int], Iterator[Any]]
 
 
 class Task(Protocol):
-    """What is trained. The loop knows nothing else of it."""
+    """What is trained; the loop needs nothing else from it."""
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """All that changes in training, by name: it is moved to the device and kept in checkpoints."""
+        """Everything that training changes, by name; the loop moves it to the device and saves it in checkpoints."""
 
     def optimizers(self) -> Mapping[str, Optimizer]:
-        """By name, at the rates that a schedule starts from."""
+        """The optimisers by name, at the rates that the schedule scales."""
 
     def losses(self, batch: Any) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        """The losses of a batch, for one optimiser after the other: its name and weighted losses, scalars by name.
+        """Yields, for each optimiser in turn, its name and its weighted losses of a batch, scalars by name.
 
-        Each is followed by a step of the optimiser before the next is asked for. Every process must reach the same
-        weights.
+        The loop steps the optimiser before it takes the next pair. Every process must reach the same weights.
         """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """When to stop, and how rates go; rates are the optimisers' own times 1 falling to `end` along half a cosine."""
+    """When to stop, and the schedule: the optimisers' rates are scaled from 1 down to `end` along half a cosine."""
 
     steps: int | None = None
-    minutes: float | None = None  # over all runs together; the first limit that is reached counts
-    warmup: int = 0  # steps over which rates rise from 0
+    minutes: float | None = None  # over all runs together; the first limit reached counts
+    warmup: int = 0  # steps over which the rates rise from 0
     end: float = 1.0
-    clip: float | None = None  # the most that the norm of an optimiser's gradients may be
-    ema: float = 0.0  # decay of the averaged weights; less at first: (1 + step) / (10 + step)
+    clip: float | None = None  # largest norm of an optimiser's gradients
+    ema: float = 0.0  # decay of the averaged weights; smaller at first: (1 + step) / (10 + step)
     averaged: tuple[str, ...] = ()  # names of the modules to average
     seed: int = 0
     save_seconds: float = 60.0
@@ -67,25 +66,25 @@ class Settings:
 
     def __post_init__(self):
         if self.steps is None and self.minutes is None:
-            raise InputError("Say how long to train: give a number of steps, or minutes.")
+            raise InputError("Choose how long to train: give a number of steps, or minutes.")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended; losses are means since the line of the log before."""
+    """How a run ended; losses are means since the previous log line."""
 
     step: int
-    finished: bool  # a limit was reached; otherwise it was stopped, and the same again goes on
+    finished: bool  # False if it was stopped and can be resumed
     losses: dict[str, float]
 
 
 class Training:
     """One training run and its checkpoint.
 
-    file: the checkpoint, written whole or not at all, every `save_seconds` and at the end; where it exists training
-    goes on from it. facts: what must be the same to go on (sizes, data, rates), plain values by name; InputError
-    names those that differ. watch: called with step and mean losses at every line of the log, in the first process;
-    training stops where it returns True.
+    file: the checkpoint, written atomically every `save_seconds` and at the end; training resumes from it if it exists.
+    facts: settings that must match to resume (sizes, data, rates), plain values by name; InputError names one that
+    differs. watch: called in the first process with step and mean losses at every log line; returning True stops the
+    training.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Training:
             self.load()
 
     def run(self) -> Outcome:
-        """Trains until a limit, Ctrl-C or a polite kill; the checkpoint then holds the state after the last step."""
+        """Trains until a limit, Ctrl-C or SIGTERM; the checkpoint then holds the state after the last step."""
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         with torch.random.fork_rng(devices), stop_signals() as stopped:
             return self._run(stopped)
@@ -122,7 +121,7 @@ class Training:
     def _run(self, stopped: threading.Event) -> Outcome:
         rank, count = self.fabric.global_rank, self.fabric.world_size
         started = time.monotonic() - self.seconds
-        saved = told = time.monotonic()
+        saved = logged = time.monotonic()
         sums, since, means = {}, self.step, {}
         batches = self.batches(self.step, rank, count)
         stop = False
@@ -134,12 +133,12 @@ class Training:
             self.step += 1
             stop, self.seconds = self._agree(stopped.is_set(), time.monotonic() - started)
             now, last = time.monotonic(), stop or self.share >= 1
-            if last or now - told > self.settings.log_seconds:
+            if last or now - logged > self.settings.log_seconds:
                 means = {name: (value / (self.step - since)).item() for name, value in sums.items()}
-                self._tell(means, (self.step - since) / max(now - told, 1e-9))
+                self._log(means, (self.step - since) / max(now - logged, 1e-9))
                 if self.watch and rank == 0 and self.watch(self.step, means):
                     stopped.set()
-                told, since, sums = now, self.step, {}
+                logged, since, sums = now, self.step, {}
             if last or now - saved > self.settings.save_seconds:
                 self.save()
                 saved = now
@@ -147,7 +146,7 @@ class Training:
 
     def _one_step(self, batch: Any) -> dict[str, Tensor]:
         losses = self.task.losses(self.fabric.to_device(batch))
-        seen = {}
+        values = {}
         while True:
             with self.fabric.autocast():
                 name, parts = next(losses, (None, {}))
@@ -161,16 +160,16 @@ class Training:
                 limit = {"max_norm": self.settings.clip, "error_if_nonfinite": False}
                 self.fabric.clip_gradients(nn.Module(), optimizer, **limit)
             optimizer.step()
-            seen |= {part: value.detach().float() for part, value in parts.items()}
+            values |= {part: value.detach().float() for part, value in parts.items()}
         self._share_statistics()
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         for name, value in self._averaged_tensors():
             self.average[name].lerp_(value.detach().float(), 1 - decay)
-        return seen
+        return values
 
     @property
     def share(self) -> float:
-        """How much of the training is done, 0..1."""
+        """The share of the training that is done, 0..1."""
         settings = self.settings
         parts = [self.step / settings.steps] if settings.steps else []
         return min(1.0, max(parts + ([self.seconds / (60 * settings.minutes)] if settings.minutes else [])))
@@ -183,7 +182,7 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
 
-    # several processes: gradients are averaged here, so that a task may use its modules in any way it likes
+    # several processes: gradients are averaged here instead of by DDP, so a task may use its modules in any way
 
     def _share_gradients(self, optimizer: Optimizer) -> None:
         if self.fabric.world_size > 1:
@@ -191,19 +190,19 @@ class Training:
             all_mean(self.fabric, [gradient for gradient in everything if gradient is not None])
 
     def _share_statistics(self) -> None:
-        """Running statistics of batch norms, the same in every process."""
+        """Averages the running statistics of batch norms over all processes."""
         if self.fabric.world_size > 1:
             kept = [value for module in self.modules.values() for value in _buffers(module)]
             all_mean(self.fabric, [value for value in kept if value.is_floating_point()])
 
     def _agree(self, stop: bool, seconds: float) -> tuple[bool, float]:
-        """Whether any process was asked to stop, and one clock for all."""
+        """Whether any process is to stop, and one clock for all."""
         if self.fabric.world_size == 1:
             return stop, seconds
         both = self.fabric.all_reduce(torch.tensor([float(stop), seconds], dtype=torch.float64), reduce_op="max")
         return bool(both[0] > 0), both[1].item()
 
-    def _tell(self, means: dict[str, float], rate: float) -> None:
+    def _log(self, means: dict[str, float], rate: float) -> None:
         if not all(map(math.isfinite, means.values())):
             raise InputError(
                 f"A loss is no longer a number at step {self.step}: lower the learning rate or clip gradients; "
@@ -223,7 +222,7 @@ class Training:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the modules hold their averaged weights: for measuring and for saving the result."""
+        """Within the context the modules hold their averaged weights, for measuring and saving."""
         own = {name: value.detach().clone() for name, value in self._averaged_tensors()}
         try:
             self._put(self.average)
@@ -237,7 +236,7 @@ class Training:
             parameter.copy_(values[name])
 
     def save(self) -> None:
-        """Writes the checkpoint, in the first process. InputError where a weight is no number: the old one stays."""
+        """Writes the checkpoint, in the first process. InputError if a weight is not finite; the old file stays."""
         if self.fabric.global_rank != 0:
             return
         weights = {name: module.state_dict() for name, module in self.modules.items()}
@@ -256,24 +255,24 @@ class Training:
             "average": self.average,
             "precision": self.fabric.strategy.precision.state_dict(),
         }
-        with whole_file(self.file) as partial:
-            torch.save(state, partial)
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())  # or a power cut leaves the new name with nothing in it
+        with whole_file(self.file) as temporary:
+            torch.save(state, temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # or a power cut could leave the new name with an empty file
 
     def load(self) -> None:
-        """Takes up the state of the checkpoint."""
+        """Restores the state of the checkpoint. InputError if it is not one, or its facts differ."""
         state = read_pickle(self.file)
         if not isinstance(state, dict) or not {"step", "modules", "optimizers", "facts"} <= state.keys():
-            raise InputError(f"{self.file} is no checkpoint of a training: choose another name for the output.")
+            raise InputError(f"{self.file} is not a training checkpoint: choose another name for the output.")
         differ = [name for name in (*self.facts, *state["facts"]) if self.facts.get(name) != state["facts"].get(name)]
         if differ:
             name = differ[0]
             raise InputError(
-                f"{self.file} was begun with {name} {state['facts'].get(name)!r}, this run has "
-                f"{self.facts.get(name)!r}: give the same, or delete the file to begin anew."
+                f"{self.file} was started with {name} {state['facts'].get(name)!r}, this run has "
+                f"{self.facts.get(name)!r}: use the same, or delete the file to start over."
             )
-        # copies: the file is mapped into memory, and will be replaced
+        # copies: the tensors map a file that will be replaced
         state = _copied(state)
         self.step, self.seconds = state["step"], state["seconds"]
         for name, module in self.modules.items():
@@ -283,11 +282,11 @@ class Training:
         self.average = {name: value.to(self.fabric.device) for name, value in state["average"].items()}
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         if self.fabric.global_rank == 0:
-            log.info("Going on from step %d of %s.", self.step, self.file)
+            log.info("Resuming at step %d of %s.", self.step, self.file)
 
 
 def _buffers(module: nn.Module) -> Iterator[Tensor]:
-    """Those that files hold."""
+    """The persistent buffers."""
     parameters = {name for name, _ in module.named_parameters()}
     return (value for name, value in module.state_dict().items() if name not in parameters)
 

@@ -1,7 +1,7 @@
-"""Low-rank adaptation (LoRA) of the flow transformer: a few per cent of the weights learn, the rest stays.
+"""Low-rank adaptation (LoRA) of the flow transformer: trains a few per cent of the weights and freezes the rest.
 
-The change is added where a layer's weight is read, so it also reaches the modulations that FlowTransformer reads all
-at once; `merge` then leaves ordinary weights behind, which save, fold and load like any other.
+The change is added whenever a layer's weight is read, so it also reaches the modulations, which FlowTransformer reads
+all together. `merge` then leaves ordinary weights that save, fold and load like any others.
 """
 
 import math
@@ -14,7 +14,7 @@ from ..models.flow import FlowTransformer
 
 
 class LowRank(nn.Module):
-    """W + up @ down, with up 0 at first."""
+    """W + up @ down, with up initialised to 0."""
 
     def __init__(self, weight: Tensor, rank: int):
         super().__init__()
@@ -28,8 +28,8 @@ class LowRank(nn.Module):
 
 
 def adapt(flow: FlowTransformer, rank: int, seed: int = 0) -> nn.ModuleList:
-    """Adds the low-rank parts to every linear layer of the blocks, freezes the rest, returns what is trained."""
-    flow.requires_grad_(False).train()  # nothing stays folded
+    """Adds low-rank parts to every linear layer of the blocks, freezes the rest and returns the parts."""
+    flow.requires_grad_(False).train()  # training mode unfolds it
     parts = nn.ModuleList()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -41,7 +41,7 @@ def adapt(flow: FlowTransformer, rank: int, seed: int = 0) -> nn.ModuleList:
 
 
 def merge(flow: FlowTransformer) -> None:
-    """Puts the low-rank parts into the weights."""
+    """Adds the low-rank parts to the weights for good."""
     for layer in list(flow.blocks.modules()):
         if parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)

@@ -1,4 +1,4 @@
-"""The losses of both stages. Pictures are (B,3,S,S), RGB in 0..1; every loss is a mean, whatever the batch."""
+"""Training losses of both models, and PSNR. Images are (B,3,S,S), RGB in 0..1; losses are means over the batch."""
 
 import logging
 from pathlib import Path
@@ -12,47 +12,58 @@ from ..media.tensors import read_tensors
 
 log = logging.getLogger("imtalker")
 
-# VGG-19 up to relu5_1: channels of its convolutions, None where it pools; and the convolutions whose output is compared
+# VGG-19 up to relu5_1: channels of its convolutions, None for pooling; and the convolutions whose outputs are compared
 VGG = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 512, 512, None, 512)
 COMPARED = (0, 2, 4, 8, 12)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as its input is normalised
-SCALES = 3  # pictures are compared at full, half and quarter size
-SMALLEST = 16  # of side, below which the network pools everything away
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet statistics, which its input is normalised by
+SCALES = 3  # images are compared at full, half and quarter size
+SMALLEST = 16  # side in pixels: the network would pool anything smaller away
 
 
 def masked_l1(frames: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean difference where `mask` (B,1,S,S), 0..1, is; 0 where it is nowhere."""
+    """Mean absolute difference inside `mask` (B,1,S,S), 0..1; 0 if the mask is empty."""
     difference = (frames - target).abs().mean(dim=1, keepdim=True)
     return (difference * mask).sum() / mask.sum().clamp_min(1.0)
 
 
-def identity_distance(motion: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    """| |t - A(t,g1)| - |t - A(t,g2)| | of latents (B,motion_size): how far a motion moves must not tell whose it is.
+def psnr(frames: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of images (B,...) in 0..1: the mean over images, inf for equal ones.
 
-    motion: t, not adapted; own, other: adapted to the person's own identity g1 and to another's g2.
+    mask: 0 or 1, broadcast to the images; only the pixels inside count.
+    """
+    error = (frames - target).square()
+    inside = torch.ones_like(error) if mask is None else mask.expand_as(error)
+    error = (error * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp_min(1)
+    return (-10 * error.log10()).mean().item()
+
+
+def identity_distance(motion: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """| |t - A(t,g1)| - |t - A(t,g2)| | of latents (B,motion_size): adaptation must move them equally far for everyone.
+
+    motion: t, not adapted; own, other: t adapted to the person's own identity g1 and to another's g2.
     """
     return ((motion - own).abs() - (motion - other).abs()).abs().mean()
 
 
 def difference_l1(sequence: Tensor, target: Tensor) -> Tensor:
-    """L1 between the changes from frame to frame of (B,T,C), which keeps motion smooth."""
+    """L1 between the frame-to-frame changes of (B,T,C), which keeps motion smooth."""
     return F.l1_loss(sequence.diff(dim=1), target.diff(dim=1))
 
 
 def adversarial(fake: list[Tensor]) -> Tensor:
-    """What the renderer minimises: softplus(-D(fake)), mean over the scales of the discriminator."""
+    """The renderer's adversarial loss: softplus(-D(fake)), mean over the discriminator's scales."""
     return torch.stack([F.softplus(-each.float()).mean() for each in fake]).mean()
 
 
 def discrimination(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """What the discriminator minimises: softplus(-D(real)) + softplus(D(fake))."""
+    """The discriminator's loss: softplus(-D(real)) + softplus(D(fake)), mean over its scales."""
     return torch.stack(
         [(F.softplus(-r.float()).mean() + F.softplus(f.float()).mean()) for r, f in zip(real, fake)]
     ).mean()
 
 
 class Perceptual(nn.Module):
-    """L1 between the features that VGG-19 has of two pictures, at several sizes; never trained itself."""
+    """L1 between VGG-19 features of two images, at several sizes; VGG-19 itself is frozen."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +78,7 @@ class Perceptual(nn.Module):
 
     @classmethod
     def load(cls, file: str | Path) -> "Perceptual":
-        """From torchvision's vgg19 (.pth or .safetensors, keys features.N.weight). InputError for any other file."""
+        """Loads torchvision's vgg19 (.pth or .safetensors, keys features.N.weight). InputError for any other file."""
         weights, _ = read_tensors(file)
         model, index = cls(), 0
         state = {}
@@ -81,13 +92,14 @@ class Perceptual(nn.Module):
         wrong = [name for name, shape in expected.items() if getattr(state[name], "shape", None) != shape]
         if wrong:
             raise InputError(
-                f"{file} is not VGG-19 ({len(wrong)} of its weights are missing or of another shape): give "
-                f"torchvision's vgg19 file, whose names are features.0.weight and so on."
+                f"{file} is not VGG-19 ({len(wrong)} of its weights are missing or have another shape): use "
+                f"torchvision's vgg19 file, with keys like features.0.weight."
             )
         model.load_state_dict(state)
         return model
 
     def features(self, x: Tensor) -> list[Tensor]:
+        """The outputs of the compared layers for images (B,3,S,S) in 0..1."""
         x = (x - self.mean) / self.deviation
         found, number = [], 0
         for width in VGG:
@@ -108,14 +120,16 @@ class Perceptual(nn.Module):
             if frames.shape[-1] < SMALLEST:
                 break
             with torch.no_grad():
-                wanted = self.features(target)
-            total = total + sum(F.l1_loss(a, b) for a, b in zip(self.features(frames), wanted)) / len(COMPARED)
+                truth = self.features(target)
+            total = total + sum(F.l1_loss(a, b) for a, b in zip(self.features(frames), truth)) / len(COMPARED)
         return total
 
 
 def load_perceptual(file: str | Path | None) -> Perceptual | None:
-    """The perceptual loss, or None, once said in the log, where there is no file for it."""
+    """The perceptual loss from a VGG-19 file; without a file, logs a warning and returns None."""
     if file is None:
-        log.warning("No VGG-19 file is given: there is no perceptual loss, and frames will be softer (--vgg FILE).")
+        log.warning(
+            "There is no perceptual loss without a VGG-19 file, so frames will be softer: give one with --vgg FILE."
+        )
         return None
     return Perceptual.load(file)

@@ -1,6 +1,6 @@
-"""A folder of videos to a dataset folder: for each clip square frames at 25 a second, and what the models say of them.
+"""Turns a folder of videos into a dataset folder: square frames of each clip at 25 a second, and tracks read off them.
 
-A clip's folder is finished when its tracks file is there, which is written last; a second run does what is missing.
+A clip's folder is complete once it holds its tracks file, which is written last; a second run prepares what is missing.
 """
 
 import hashlib
@@ -34,16 +34,17 @@ log = logging.getLogger("imtalker")
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"}
 QUALITY = 95  # of JPEG
-SIZE = 512  # of frames where no renderer says it
-SMALL = 4096  # of the tensors that a fingerprint reads
+SIZE = 512  # of frames without a renderer
+SMALL = 4096  # the largest tensors that a fingerprint reads
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is read off each clip: motion by the renderer, audio features by the generator, pose and camera by `smirk`,
-    gaze by `l2cs`; each may be None. Eyes and mouth are found where YuNet lies in `model_dirs`.
+    """The models that read tracks off each clip; None leaves the track out.
 
-    crop: "auto" finds the face, one box for a clip, "none" takes the middle square.
+    renderer: motion; generator: audio features; smirk: pose and camera; l2cs: gaze. Eyes and mouth are marked if
+    `model_dirs` holds YuNet.
+    crop: "auto" finds the face, one box per clip; "none" takes the central square.
     """
 
     renderer: Renderer | None = None
@@ -61,7 +62,7 @@ class Preparation:
 
 @dataclass
 class Report:
-    """Names of clips made and of those that were there, and why others were left out."""
+    """The names of clips made and of those kept from an earlier run, and why others were left out."""
 
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -72,12 +73,12 @@ def prepare(
     videos: str | Path,
     data: str | Path,
     how: Preparation,
-    told: Callable[[str, str], None] = lambda name, outcome: None,
+    on_clip: Callable[[str, str], None] = lambda name, outcome: None,
 ) -> Report:
-    """Prepares every video below a folder, and says of each how it went: told(name, outcome).
+    """Prepares every video below a folder and reports each one as on_clip(name, outcome).
 
-    The folder that a video lies in is the person it shows; one that lies in none shows a person of its own. A video
-    that cannot be used is left out. InputError: no videos, no face detector, or no room on the disk.
+    Videos in one subfolder show one person; a video in no subfolder shows a person of its own. A video that cannot be
+    used is left out. InputError: no videos, no face detector, or a full disk.
     """
     videos, data = Path(videos), Path(data)
     files = sorted(path for path in videos.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -86,7 +87,7 @@ def prepare(
     data.mkdir(parents=True, exist_ok=True)
     points = point_finder(how.model_dirs)
     if points is None:
-        log.warning("YuNet is not installed, so eyes and mouth are not marked and weigh like the rest of the picture.")
+        log.warning("YuNet is not installed, so eyes and mouth weigh no more than the rest of the frame in training.")
     marks = {
         "renderer": fingerprint(how.renderer.motion_encoder) if how.renderer else "none",
         "generator": fingerprint(how.generator.audio_encoder) if how.generator else "none",
@@ -106,9 +107,9 @@ def prepare(
             "person": inside.parts[0],
             "video": f"{state.st_size} bytes of {state.st_mtime_ns}",
         }
-        if _is_there(data / name, metadata):
+        if _is_prepared(data / name, metadata):
             report.kept.append(name)
-            told(name, "is there already")
+            on_clip(name, "already prepared")
             continue
         try:
             frames = _prepare_clip(file, data / name, how, points, metadata)
@@ -116,20 +117,20 @@ def prepare(
             raise
         except InputError as error:
             report.left_out[name] = str(error)
-            told(name, f"left out: {error}")
+            on_clip(name, f"left out: {error}")
         except OSError as error:
             if is_disk_full(error):
                 raise InputError(f"The disk is full at {data / name}: make room and run this again.") from error
             report.left_out[name] = str(error)
-            told(name, f"left out: {error}")
+            on_clip(name, f"left out: {error}")
         else:
             report.made.append(name)
-            told(name, f"{frames} frames")
+            on_clip(name, f"{frames} frames")
     return report
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Tells weights apart by their small tensors, every one of which training moves."""
+    """A hash of the small tensors, all of which training changes: it tells weights apart."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if tensor.numel() <= SMALL:
@@ -137,7 +138,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _is_there(folder: Path, metadata: dict[str, str]) -> bool:
+def _is_prepared(folder: Path, metadata: dict[str, str]) -> bool:
     try:
         _, found = read_safetensors(folder / TRACKS)
     except InputError:
@@ -146,7 +147,7 @@ def _is_there(folder: Path, metadata: dict[str, str]) -> bool:
 
 
 def _prepare_clip(file: Path, folder: Path, how: Preparation, points, metadata: dict[str, str]) -> int:
-    shutil.rmtree(folder, ignore_errors=True)  # of another preparation, or unfinished
+    shutil.rmtree(folder, ignore_errors=True)  # from another preparation, or incomplete
     with VideoReader(file, fps=FPS) as reader:
         crop = _crop(reader, how)
         tracks = {"crop": torch.tensor([crop.x, crop.y, crop.size])}
@@ -188,5 +189,5 @@ def _trackers(reader: VideoReader, how: Preparation, count: int) -> dict[str, Te
 
 
 def _points(found, size: int) -> Tensor:
-    """In 0..1 of the frame; not numbers where no face was seen."""
+    """Points (5,2) in 0..1 of the frame, NaN if no face was found."""
     return torch.full((5, 2), float("nan")) if found is None else torch.from_numpy(found).float() / size

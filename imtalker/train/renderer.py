@@ -1,4 +1,4 @@
-"""The renderer's training: a source moves as a driving frame of its own clip, and has to become that frame."""
+"""The renderer's training task: a source, driven by another frame of its own clip, has to become that frame."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,28 +11,27 @@ from torch.optim import Adam, Optimizer
 from ..models.renderer import Renderer
 from .discriminator import Discriminator
 from .forward import render
-from .losses import Perceptual, adversarial, discrimination, identity_distance, masked_l1
+from .losses import Perceptual, adversarial, discrimination, identity_distance, masked_l1, psnr
 
 BETAS = 0.5, 0.999
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each loss counts. The paper's numbers are not known to us: these are our choice."""
+    """Weights of the losses; our choice, since the paper does not give its own."""
 
     l1: float = 1.0
     perceptual: float = 1.0
-    masked: float = 1.0  # 0 where eyes and mouth are not marked
-    identity: float = 0.1  # 0 where the data shows one person only
-    adversarial: float = 0.1  # 0: no discriminator
+    masked: float = 1.0  # 0 if eyes and mouth are not marked
+    identity: float = 0.1  # 0 if the data shows only one person
+    adversarial: float = 0.1  # 0 trains no discriminator
 
 
 class RendererTask:
-    """See loop.Task; batches are those of data.FramePairs, the renderer is where it will be trained.
+    """A loop.Task; batches come from data.FramePairs, and the renderer is already on its device.
 
-    fine_tune: the motion encoder and the norms' running statistics stay as they are, so that motion keeps its meaning
-    and every generator that went with the renderer still does; motion is then taken from the data, as prepared.
-    Otherwise everything learns.
+    fine_tune: freezes the motion encoder and the norms' running statistics, so motion keeps its meaning and generators
+    that fit the renderer still do; motion is then read from the prepared data. Otherwise everything is trained.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class RendererTask:
         seed: int = 0,
     ):
         self.renderer, self.perceptual, self.weights, self.fine_tune = renderer, perceptual, weights, fine_tune
-        renderer.requires_grad_(True).train()  # nothing stays folded
+        renderer.requires_grad_(True).train()  # training mode unfolds it
         if fine_tune:
             renderer.eval()
             renderer.motion_encoder.requires_grad_(False)
@@ -99,32 +98,33 @@ class RendererTask:
     def _motion(self, batch: Mapping[str, Tensor], source: Tensor) -> tuple[Tensor, Tensor]:
         if self.fine_tune:
             return batch["source_motion"], batch["driving_motion"]
-        pictures = torch.cat([source, resized(batch["driving"], self.renderer.config.input_size)])
-        return self.renderer.motion_encoder(pictures).chunk(2)
+        images = torch.cat([source, resized(batch["driving"], self.renderer.config.input_size)])
+        return self.renderer.motion_encoder(images).chunk(2)
 
 
 @torch.no_grad()
-def psnr(renderer: Renderer, samples: Sequence[Mapping[str, Tensor]]) -> float:
-    """Mean PSNR in dB of the driving frames that the renderer makes of samples of FramePairs, one after the other."""
+def reenactment_psnr(renderer: Renderer, samples: Sequence[Mapping[str, Tensor]]) -> float:
+    """Mean PSNR in dB of the driving frames as rendered from samples of FramePairs, one sample at a time.
+
+    Motion comes from the renderer's own encoder, whichever renderer the data was prepared with.
+    """
     modes, device = {module: module.training for module in renderer.modules()}, renderer.motion_decoder.const.device
     renderer.eval()
-    found = []
+    values = []
     for sample in samples:
-        picture, driving = (sample[name][None].to(device) for name in ("source", "driving"))
-        picture, target = resized(picture, renderer.config.input_size), resized(driving, renderer.config.output_size)
-        features, identity = renderer.identity_encoder(picture)
-        motions = (
-            renderer.motion_encoder(resized(x, renderer.config.input_size)) for x in (picture, driving)
-        )  # the encoder's own, whichever renderer the data was prepared with
+        source, driving = (sample[name][None].to(device) for name in ("source", "driving"))
+        source, target = resized(source, renderer.config.input_size), resized(driving, renderer.config.output_size)
+        features, identity = renderer.identity_encoder(source)
+        motions = (renderer.motion_encoder(resized(x, renderer.config.input_size)) for x in (source, driving))
         frames = render(renderer, features, identity, *motions)
-        found.append(-10 * torch.log10(F.mse_loss(frames, target).clamp_min(1e-10)))
+        values.append(psnr(frames, target))
     for module, training in modes.items():
         module.training = training
-    return torch.stack(found).mean().item()
+    return sum(values) / len(values)
 
 
 def resized(images: Tensor, size: int) -> Tensor:
-    """Square pictures (B,C,S,S), 0..1, at another size, as image.resize but where they are."""
+    """Resizes square images (B,C,S,S) in 0..1 as media.image.resize does, but on their own device."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What training needs of the machine: devices, several processes, signals, and seeds that follow from a place."""
+"""What training needs from the machine: devices, processes, signals, and reproducible seeds."""
 
 import contextlib
 import hashlib
@@ -20,16 +20,16 @@ log = logging.getLogger("imtalker")
 
 
 def make_fabric(device: str = "auto", devices: int = 1, precision: str = "32-true") -> "Fabric":
-    """Lightning Fabric, launched: with more than one device this script is run once more for each.
+    """Launches Lightning Fabric; with several devices it runs this script once more for each further one.
 
-    device: auto, cpu, cuda, cuda:1 or mps. precision: 32-true, bf16-mixed or 16-mixed. InputError where Fabric is not
-    installed or the device is not there.
+    device: auto, cpu, cuda, cuda:1 or mps. precision: 32-true, bf16-mixed or 16-mixed. InputError if Fabric is not
+    installed or the device does not exist.
     """
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
         raise InputError(f"Training needs Lightning Fabric ({error}): run `pip install lightning-fabric`.") from error
-    # a quiet library: what is worth saying the loop says
+    # the training loop does its own logging
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     kind, _, number = device.partition(":")
     try:
@@ -44,7 +44,7 @@ def make_fabric(device: str = "auto", devices: int = 1, precision: str = "32-tru
 
 
 def all_mean(fabric: "Fabric", tensors: Sequence[Tensor]) -> None:
-    """Puts the mean over all processes in the place of each tensor."""
+    """Replaces each tensor by its mean over all processes."""
     if tensors:
         flat = fabric.all_reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean")
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
@@ -53,7 +53,7 @@ def all_mean(fabric: "Fabric", tensors: Sequence[Tensor]) -> None:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Set by Ctrl-C or a polite kill, in place of an exception in the middle of a step; the second Ctrl-C is one."""
+    """An event that Ctrl-C or SIGTERM sets instead of interrupting a step; the second Ctrl-C does interrupt."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
@@ -73,5 +73,5 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 def seed_of(*parts: int) -> int:
-    """A seed of its own for every combination."""
+    """A different seed for every combination of numbers, always the same for the same ones."""
     return int.from_bytes(hashlib.sha256(":".join(map(str, parts)).encode()).digest()[:7], "little")

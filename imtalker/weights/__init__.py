@@ -1,1 +1,1 @@
-"""Files of weights in, configured models out; and the download of the published ones."""
+"""Weight files: reading, converting, saving, downloading."""

@@ -1,4 +1,4 @@
-"""Files of weights in, configured models out; and back."""
+"""Loads models from weight files, and saves, inspects and converts them."""
 
 import json
 from collections.abc import Mapping
@@ -30,17 +30,17 @@ from .reading import (
 )
 
 TRACKERS = {"smirk": PoseEncoder, "l2cs": GazeEncoder}
-SMIRK_PREFIXES = ("smirk_encoder.pose_encoder.", "pose_encoder.")  # the published file, its encoder alone
-L2CS_UNUSED = "fc_finetune."  # left over from an experiment of the authors'
-AVATAR = Path(__file__).parents[1] / "avatar"  # weights that come with the package
+SMIRK_PREFIXES = ("smirk_encoder.pose_encoder.", "pose_encoder.")  # the published file, the encoder alone
+L2CS_UNUSED = "fc_finetune."  # left over from the authors' experiments
+AVATAR = Path(__file__).parents[1] / "avatar"  # the weights shipped with the package
 
 
 def load_renderer(
     file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Renderer:
-    """The renderer in a .ckpt or .safetensors file, or in a dictionary of tensors; generation found from the weights.
+    """Loads a renderer from a .ckpt or .safetensors file, or a dictionary of tensors; the weights tell the generation.
 
-    dtype None is float32. Raises InputError, before anything runs, for any weights that do not fit exactly.
+    dtype: None for float32. Raises InputError, before anything runs, for weights that do not fit exactly.
     """
     return _load(_expect(read_weights(file), "renderer"), device, dtype)
 
@@ -51,15 +51,15 @@ def load_generator(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Generator:
-    """The motion generator, as `load_renderer`.
+    """Loads a motion generator, as `load_renderer` does a renderer.
 
-    wav2vec: folder in Hugging Face layout, file or tensors; needed only where the generator's file lacks wav2vec2.
+    wav2vec: folder in Hugging Face layout, file or tensors; needed only if the generator's file has no wav2vec2.
     """
     weights = _expect(read_weights(file), "generator")
     if not has_audio(weights):
         if wav2vec is None:
             raise InputError(
-                f"{weights.label} holds no wav2vec2 weights; give the folder wav2vec2-base-960h as well "
+                f"{weights.label} holds no wav2vec2 weights: give the folder wav2vec2-base-960h as well "
                 f"(python -m imtalker download fetches it)."
             )
         weights.tensors.update(read_wav2vec(wav2vec))
@@ -67,7 +67,7 @@ def load_generator(
 
 
 def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
-    """wav2vec2 weights under the names a generator has for them; the head for letters (lm_head) is left out."""
+    """wav2vec2 weights under a generator's names for them, without the letter head (lm_head)."""
     if not isinstance(file, Mapping):
         file = Path(file)
         if file.is_dir():
@@ -75,49 +75,47 @@ def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
             folder = file
             file = next((folder / name for name in names if (folder / name).is_file()), None)
             if file is None:
-                raise InputError(f"The folder {folder} holds neither {' nor '.join(names)}; fetch wav2vec2-base-960h.")
+                raise InputError(
+                    f"The folder {folder} holds neither {' nor '.join(names)}: download wav2vec2-base-960h."
+                )
     weights = read_weights(file)
     if weights.kind != "wav2vec2":
-        raise InputError(f"{weights.label} is {weights.describe()}; a wav2vec2 audio encoder is wanted.")
+        raise InputError(f"{weights.label} is {weights.describe()}: choose a wav2vec2 audio encoder.")
     names = {name: name.removeprefix("wav2vec2.") for name in weights.tensors if not name.startswith("lm_head.")}
     return {AUDIO_PREFIX + name: weights.tensors[key] for key, name in names.items()}
 
 
-def load_smirk(
-    file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
-) -> PoseEncoder:
-    """SMIRK's pose encoder, from its authors' file or a dictionary of tensors, as `load_renderer`.
+def load_smirk(file: str | Path | StateDict, device: str | torch.device = "cpu") -> PoseEncoder:
+    """Loads SMIRK's pose encoder, in float32, from its authors' file or a dictionary of tensors, as `load_renderer`.
 
-    The encoders of shape and expression and the image generator that a published file also holds are left out.
+    The published file also holds shape and expression encoders and an image generator; they are skipped.
     """
-    return _load_tracker(_expect(read_weights(file), "smirk"), device, dtype)
+    return _load_tracker(_expect(read_weights(file), "smirk"), device)
 
 
-def load_l2cs(
-    file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
-) -> GazeEncoder:
-    """L2CS-Net with a ResNet-50 and 90 bins, from its authors' file or a dictionary of tensors, as `load_renderer`."""
-    return _load_tracker(_expect(read_weights(file), "l2cs"), device, dtype)
+def load_l2cs(file: str | Path | StateDict, device: str | torch.device = "cpu") -> GazeEncoder:
+    """Loads L2CS-Net (ResNet-50, 90 bins), in float32, from its authors' file or a dictionary, as `load_renderer`."""
+    return _load_tracker(_expect(read_weights(file), "l2cs"), device)
 
 
 def models_folder(name: str) -> Path:
-    """A folder of weights by its path, or "avatar": the project's own small models, for drawn heads."""
+    """A folder of weights by its path, or "avatar" for the project's own small models of drawn heads."""
     return AVATAR if name == AVATAR.name else Path(name)
 
 
 def find_weights(folder: str | Path, kind: str) -> Path:
-    """The file of the kind in a folder, by the published name: .safetensors before .ckpt."""
+    """The weight file of this kind in a folder, by its published name; .safetensors is preferred to .ckpt."""
     for suffix in (".safetensors", ".ckpt"):
         if (path := Path(folder) / f"{kind}{suffix}").is_file():
             return path
     raise InputError(
-        f"{folder} holds neither {kind}.safetensors nor {kind}.ckpt; fetch the published weights with "
+        f"{folder} holds neither {kind}.safetensors nor {kind}.ckpt: download the published weights with "
         f"python -m imtalker download --to {folder}"
     )
 
 
 def inspect(file: str | Path | StateDict) -> Report:
-    """What a file is, and what of it is missing, unexpected or of the wrong shape."""
+    """Says what a file is, and which tensors are missing, unexpected or of the wrong shape."""
     weights = read_weights(file)
     if weights.config is None:
         return Report(weights, [], [], [])
@@ -125,14 +123,14 @@ def inspect(file: str | Path | StateDict) -> Report:
 
 
 def save_weights(model: Renderer | Generator, path: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Writes a model as .safetensors: published names, its configuration in the metadata."""
+    """Writes a model as .safetensors, with published names and its configuration in the metadata."""
     kind = "renderer" if isinstance(model, Renderer) else "generator"
-    tensors = {to_published(kind, name): _stored(tensor, dtype) for name, tensor in model.state_dict().items()}
+    tensors = {to_published(kind, name): _cast_if_finite(tensor, dtype) for name, tensor in model.state_dict().items()}
     save_safetensors(path, tensors, _metadata(kind, model.config))
 
 
-def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """In `dtype`, or as it is where that cannot hold its numbers: a norm's variance may be beyond float16."""
+def _cast_if_finite(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """In `dtype` unless its numbers overflow there: a norm's variance may be beyond float16."""
     smaller = tensor.to(dtype or tensor.dtype)
     return smaller if torch.equal(smaller.isfinite(), tensor.isfinite()) else tensor
 
@@ -142,17 +140,17 @@ def convert(
 ) -> list[Path]:
     """Writes the weights of any accepted file as .safetensors, without prefix, constants or training state.
 
-    split_wav2vec: the audio encoder goes to a file of its own beside it, NAME.wav2vec2.safetensors.
-    Returns the files written. Raises InputError for weights that `load_*` would refuse.
+    split_wav2vec: writes the audio encoder to its own file beside it, NAME.wav2vec2.safetensors.
+    Returns the written files. Raises InputError for weights that `load_*` would refuse.
     """
     to = check_output(to, ".safetensors")
     weights = read_weights(file)
     if weights.config is None:
-        raise InputError(f"{file} is {weights.describe()}; only renderers and generators are converted.")
+        raise InputError(f"{file} is {weights.describe()}: only renderers and generators can be converted.")
     _check(_compare(weights, _build(weights), audio_optional=True))
     tensors = {
-        # the newer spelling of weight norm, whichever the file has
-        to_published(weights.kind, to_ours(weights.kind, name)): _stored(tensor, dtype)
+        # to ours and back: gives the new spelling of weight norm
+        to_published(weights.kind, to_ours(weights.kind, name)): _cast_if_finite(tensor, dtype)
         for name, tensor in weights.tensors.items()
         if not UNUSED.search(name)
     }
@@ -171,18 +169,18 @@ def convert(
 
 def _expect(weights: Weights, kind: str) -> Weights:
     if weights.kind != kind:
-        raise InputError(f"{weights.label} is {weights.describe()}; {KIND_NAMES[kind]} is wanted here.")
+        raise InputError(f"{weights.label} is {weights.describe()}: choose {KIND_NAMES[kind]} here.")
     return weights
 
 
 def _build(weights: Weights) -> nn.Module:
-    """The model without memory for its weights, so that they are never initialised only to be overwritten."""
+    """The model without memory for its weights, so they are not initialised only to be overwritten."""
     try:
         with torch.device("meta"):
             return CLASSES[weights.kind](weights.config).eval().requires_grad_(False)
     except (ValueError, RuntimeError, ZeroDivisionError, IndexError, AssertionError) as error:
         message = " ".join(str(error).split())
-        raise InputError(f"{weights.label} carries a configuration of which no model can be made: {message}") from error
+        raise InputError(f"{weights.label} has an impossible configuration ({message}): fetch it again.") from error
 
 
 def _compare(weights: Weights, model: nn.Module, audio_optional: bool = False) -> Report:
@@ -197,8 +195,8 @@ def _compare(weights: Weights, model: nn.Module, audio_optional: bool = False) -
 def _check(report: Report) -> None:
     if report.problems:
         raise InputError(
-            f"{report.weights.label} seems to be {report.weights.describe()} but does not fit it "
-            f"({report.problems}); it is damaged or of another model, so fetch it again."
+            f"{report.weights.label} looks like {report.weights.describe()} but does not fit ({report.problems}): "
+            f"it is damaged or belongs to another model; fetch it again."
         )
 
 
@@ -207,21 +205,21 @@ def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | Non
     _check(_compare(weights, model))
     tensors = {}
     for name in list(weights.tensors):
-        tensor = weights.tensors.pop(name)  # the file's copy goes as ours is made
+        tensor = weights.tensors.pop(name)  # frees the file's copy as ours is made
         if not UNUSED.search(name):
-            # a copy, not the mapped file: the file may be replaced while the model lives
+            # a copy, because the mapped file may be replaced while the model is in use
             tensors[to_ours(weights.kind, name)] = tensor.to(device, torch.float32, copy=True)
     model.load_state_dict(tensors, assign=True)
-    # folded in float32, whatever precision the device then computes in
+    # folded in float32, before any cast
     return fold(model.requires_grad_(False)).to(device, dtype or torch.float32)
 
 
-def _load_tracker(weights: Weights, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:
+def _load_tracker(weights: Weights, device: str | torch.device) -> nn.Module:
     with torch.device("meta"):
         model = TRACKERS[weights.kind]().eval()
     prefix = next((p for p in SMIRK_PREFIXES if any(name.startswith(p) for name in weights.tensors)), "")
     tensors = {
-        name.removeprefix(prefix): tensor.to(device, dtype or torch.float32, copy=True)
+        name.removeprefix(prefix): tensor.to(device, torch.float32, copy=True)
         for name, tensor in weights.tensors.items()
         if name.startswith(prefix) and not (UNUSED.search(name) or name.startswith(L2CS_UNUSED))
     }

@@ -1,6 +1,6 @@
-"""The published weights, fetched only when a person asks: what there is, what is missing, and getting it.
+"""Downloading the published weights, only on request: what exists, what is missing, and fetching it.
 
-Nothing here touches the network at import. Hugging Face's library resumes what was interrupted, and reads HF_ENDPOINT,
+Importing this module touches no network. Hugging Face's library resumes interrupted downloads and reads HF_ENDPOINT,
 HF_TOKEN and HF_HUB_OFFLINE itself.
 """
 
@@ -16,13 +16,13 @@ from ..media.files import sha256_of
 
 logger = logging.getLogger("imtalker")
 
-# A branch, not a commit: the commit's hash could not be read when this was written. Pin it here once it is known.
+# A branch, because the commit's hash was not known when this was written. Pin the commit here once it is.
 REVISION = "main"
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file to fetch; `name` is its path both in the repository and below the folder it goes to."""
+    """One file to fetch; `name` is its path in the repository and below the target folder."""
 
     name: str
     repo: str
@@ -34,7 +34,7 @@ class PublishedFile:
         return f"https://huggingface.co/{self.repo}/resolve/{REVISION}/{self.name}"
 
 
-# Sizes are for planning without a network and may be out of date; a hash is given where the publisher states it.
+# Sizes are for planning offline and may be out of date; hashes are those the publisher states.
 PUBLISHED = (
     PublishedFile("renderer.ckpt", "cbsjtu01/IMTalker", 2_121_068_003),
     PublishedFile("generator.ckpt", "cbsjtu01/IMTalker", 621_318_134),
@@ -51,24 +51,24 @@ PUBLISHED = (
 Progress = Callable[[str, int, int | None], None]
 
 
-def plan(to: str | Path, online: bool = True) -> list[tuple[str, int | None, bool]]:
+def plan(to: str | Path) -> list[tuple[str, int | None, bool]]:
     """What `download` would do: (name, size in bytes, already there) of every published file.
 
-    Sizes of missing files are asked of the hub; where it does not answer, or `online` is false, they are PUBLISHED's.
+    The sizes of missing files come from the hub, or from PUBLISHED if it does not answer.
     """
     missing = [file for file in PUBLISHED if not (Path(to) / file.name).is_file()]
     sizes = {file.name: file.size for file in PUBLISHED}
-    if missing and online:
+    if missing:
         sizes |= _sizes_on_hub(missing)
     return [(file.name, sizes[file.name], file not in missing) for file in PUBLISHED]
 
 
 def download(to: str | Path, progress: Progress | None = None, files: Sequence[str] | None = None) -> list[Path]:
-    """Fetches the published files (or only those named in `files`) into the folder `to`; returns their paths.
+    """Downloads the published files (or only those named in `files`) into the folder `to`; returns their paths.
 
-    A file that is already there is left alone. `progress(name, bytes so far, bytes in all)` is called during a transfer
-    where huggingface_hub is new enough to tell. Raises InputError for an unknown name, without huggingface_hub, where
-    the hub cannot be reached or refuses (with the addresses for fetching by hand), and for a file that is not the
+    Files already there are skipped. During a transfer, `progress(name, bytes so far, bytes in all)` is called if
+    huggingface_hub is new enough to report it. Raises InputError for an unknown name, without huggingface_hub, if the
+    hub cannot be reached or refuses (listing the addresses for a download by hand), and for a file that is not the
     published one.
     """
     names = [file.name for file in PUBLISHED]
@@ -92,7 +92,7 @@ def _sizes_on_hub(files: Sequence[PublishedFile]) -> dict[str, int]:
         try:
             found = hub.HfApi().get_paths_info(repo, names, revision=REVISION)
         except (OSError, hub.errors.HTTPError) as error:
-            logger.warning("the hub does not answer for %s (%s): the sizes are approximate", repo, _first_line(error))
+            logger.warning("The hub does not answer for %s (%s): sizes are approximate.", repo, _first_line(error))
             continue
         sizes |= {entry.path: entry.size for entry in found}
     return sizes
@@ -101,16 +101,16 @@ def _sizes_on_hub(files: Sequence[PublishedFile]) -> dict[str, int]:
 def _fetch(file: PublishedFile, to: Path, progress: Progress | None, missing: Sequence[PublishedFile]) -> None:
     hub = _hub()
     options = {}
-    if progress and "tqdm_class" in inspect.signature(hub.hf_hub_download).parameters:  # older ones cannot report
+    if progress and "tqdm_class" in inspect.signature(hub.hf_hub_download).parameters:  # older releases cannot report
         options["tqdm_class"] = _reporter(hub, file.name, progress)
     try:
         hub.hf_hub_download(repo_id=file.repo, filename=file.name, revision=REVISION, local_dir=to, **options)
-    # Its network errors are OSErrors with requests, HTTPErrors of their own with httpx, RuntimeErrors from xet.
+    # Network errors are OSErrors with requests, the hub's own HTTPErrors with httpx, RuntimeErrors from xet.
     except (OSError, hub.errors.HTTPError, RuntimeError) as error:
-        places = "\n".join(f"  {other.url}\n    -> {to / other.name}" for other in missing)
+        by_hand = "\n".join(f"  {other.url}\n    -> {to / other.name}" for other in missing)
         raise InputError(
-            f"{file.name} cannot be downloaded ({_first_line(error)}): try again later, or fetch these files by hand"
-            f" and put each where its arrow points:\n{places}"
+            f"{file.name} cannot be downloaded ({_first_line(error)}): try again later, or download these files by hand"
+            f" and put each where its arrow points:\n{by_hand}"
         ) from error
 
 
@@ -130,13 +130,13 @@ def _hub():
 
 
 def _reporter(hub, name: str, progress: Progress) -> type:
-    """A progress bar class for the hub that draws nothing and calls `progress` instead."""
+    """A progress bar class for the hub that calls `progress` instead of drawing."""
 
     class Reporter(hub.utils.tqdm):
-        furthest = 0  # of all bars: xet opens one for what it receives and one for what it writes
+        furthest = 0  # over all bars: xet opens one for receiving and one for writing
 
         def __init__(self, *args, **options):
-            # Disabled bars forget their counts, and a bar is disabled wherever there is no terminal.
+            # Disabled bars do not count, and bars are disabled without a terminal.
             self.done, self.whole = options.get("initial", 0), options.get("total")
             super().__init__(*args, **{**options, "disable": True})
 

@@ -1,4 +1,4 @@
-"""What a file of weights is: its kind, generation and configuration, before any model is built."""
+"""Reading a weight file and recognising its kind, generation and configuration, before any model is built."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -29,28 +29,28 @@ StateDict = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights as a file holds them: published names without prefix, before any model is built."""
+    """Weights as in their file: published names without prefix."""
 
-    label: str  # what messages call them
+    label: str  # the name in messages
     tensors: dict[str, Tensor]
     kind: str | None  # a key of KIND_NAMES, or None for something else
     config: RendererConfig | GeneratorConfig | None
 
     def describe(self) -> str:
-        """ "a renderer (v2)", for messages."""
+        """What the weights are, as messages put it: `a renderer (v2)`."""
         if self.config:
             return f"{KIND_NAMES[self.kind]} ({self.config.generation})"
         if self.kind:
             return KIND_NAMES[self.kind]
         starts = list(dict.fromkeys(name.split(".")[0] for name in self.tensors))
-        return (
-            f"something else (its keys start with {_first_names(starts)})" if starts else "a file without any weights"
-        )
+        if not starts:
+            return "a file without any weights"
+        return f"something else (its keys start with {_first_names(starts)})"
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a file of weights compares with the model it seems to be."""
+    """How weights compare with the model they appear to be."""
 
     weights: Weights
     missing: list[str]
@@ -67,13 +67,13 @@ class Report:
 
     @property
     def problems(self) -> str:
-        """Empty where the file fits its model exactly."""
+        """What does not fit, in words; empty if everything fits."""
         found = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.misshaped))
         return "; ".join(f"{len(names)} {what}: {_first_names(names)}" for what, names in found if names)
 
 
 def read_weights(file: str | Path | StateDict) -> Weights:
-    """Weights of any kind, from a file or a dictionary: prefixes stripped, averaged (EMA) weights preferred."""
+    """Weights of any kind from a file or a dictionary, without prefixes; averaged (EMA) weights are preferred."""
     tree, metadata = (file, {}) if isinstance(file, Mapping) else read_tensors(file)
     label = "The given state dict" if isinstance(file, Mapping) else str(file)
     tensors = _state_dict(tree)
@@ -83,7 +83,7 @@ def read_weights(file: str | Path | StateDict) -> Weights:
 
 
 def _state_dict(tree: Mapping) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, out of whatever training wrapped around them."""
+    """The tensors of a checkpoint, without the training state around them."""
     state = tree.get("state_dict", tree)
     state = state if isinstance(state, Mapping) else {}
     if isinstance(state.get("model"), Mapping):
@@ -105,7 +105,7 @@ def _tensors(state: Mapping, prefix: str) -> dict[str, Tensor]:
 
 
 def _is_dense(value: object) -> bool:
-    """Sparse, quantised and nested tensors are no weights of these models, and some cannot even be asked their size."""
+    """False for sparse, quantised and nested tensors: these models have none, and some cannot even report a size."""
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_nested or value.is_quantized)
 
 
@@ -133,7 +133,9 @@ def _config(label: str, kind: str | None, tensors: StateDict, metadata: dict[str
             check_sizes(config)
             return config
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(f"{label} carries a configuration that this version does not know: {error}") from error
+            raise InputError(
+                f"{label} has a configuration that this version does not know ({error}): update this package."
+            ) from error
     if kind == "renderer":
         v2 = any(name.startswith("dense_feature_encoder.down_block_0.") for name in tensors)
     else:
@@ -159,7 +161,7 @@ def compare_shapes(weights: Weights, found: Mapping[str, torch.Size], expected: 
 
 
 def _first_names(names: Iterable[str]) -> str:
-    # as a file has them, and so perhaps with what moves a terminal's cursor
+    # names come from the file and may contain terminal escape codes
     names = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
     shown = ", ".join(names[:NAMED_IN_MESSAGES])
     return shown + (f" and {len(names) - NAMED_IN_MESSAGES} more" if len(names) > NAMED_IN_MESSAGES else "")

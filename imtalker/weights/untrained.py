@@ -1,11 +1,10 @@
-"""Made-up weights of any size, to check an installation or a rewrite where no trained weights are at hand.
+"""Made-up weights of any size, to check an installation or a rewrite without trained weights.
 
-Every tensor is a function of (seed, published name, shape) alone: the recipe of the project's reference numbers.
-Pictures rendered with them are patterns, not faces.
+Every tensor is a function of (seed, published name, shape) alone: the recipe behind the project's reference numbers.
+Frames rendered with them are patterns, not faces.
 """
 
 import math
-from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 import numpy as np
@@ -19,7 +18,9 @@ from ..models.names import to_published
 from ..models.renderer import Renderer
 from .reading import CLASSES
 
-# these parts of the renderer are scaled on use, so their weights are drawn at unit variance
+LABEL = "untrained weights: not a face"  # written across the frames
+
+# these parts of the renderer scale their weights on use, so the weights have unit variance
 EQUALISED = ("adapt.", "latent_token_decoder.")
 EQUALISED_INSIDE = ("dense_feature_encoder.", "latent_token_encoder.")
 EQUALISED_PARTS = ("equalconv", "linear_layers", "final_linear", "res_blocks")
@@ -40,31 +41,6 @@ def made_up(name: str, shape: tuple[int, ...], seed: int = 1) -> Tensor:
     number = int.from_bytes(sha256(f"{seed}:{name}".encode()).digest()[:8], "little")
     n = np.random.Generator(np.random.PCG64(number)).standard_normal(size=shape, dtype=np.float32)
     return torch.from_numpy(np.asarray(_scaled(name, n), dtype=np.float32))
-
-
-def label(blocks: Iterable[Tensor], text: str = "untrained weights: not a face") -> Iterator[Tensor]:
-    """Frames (n,H,W,3) with `text` written across their top, so that nobody takes them for a result."""
-    strip = None
-    for block in blocks:
-        if strip is None:
-            strip = _strip(text, block.shape[2]).to(block.device)
-        height = min(len(strip), block.shape[1])
-        block = block.clone()
-        block[:, :height] = strip[:height]
-        yield block
-
-
-def _strip(text: str, width: int) -> Tensor:
-    """White text on black, (height,width,3)."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.load_default(64)
-    _, _, right, bottom = font.getbbox(text)
-    picture = Image.new("L", (round(right) + 64, round(bottom) + 32))
-    ImageDraw.Draw(picture).text((32, 8), text, fill=255, font=font)
-    height = max(1, round(picture.height * width / picture.width))
-    rows = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32) / 255
-    return torch.from_numpy(rows)[:, :, None].expand(-1, -1, 3)
 
 
 def _scaled(name: str, n: np.ndarray) -> np.ndarray:

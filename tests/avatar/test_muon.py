@@ -1,4 +1,4 @@
-"""The optimiser of the avatar's training."""
+"""The optimiser that trains the avatar."""
 
 import copy
 
@@ -9,9 +9,11 @@ from torch import nn
 from imtalker.avatar.muon import Muon, orthogonalised
 from imtalker.models.layers import EqualLinear
 
+pytestmark = pytest.mark.recipe
+
 
 @pytest.mark.parametrize("shape", [(40, 60), (16, 90), (90, 16), (1, 30)])
-def test_all_singular_values_come_near_1_and_directions_stay(shape):
+def test_singular_values_come_close_to_1_and_directions_stay(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, 1, shape[1])
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     found = left.T @ orthogonalised(matrix) @ right.T
@@ -21,13 +23,13 @@ def test_all_singular_values_come_near_1_and_directions_stay(shape):
     assert (found - torch.diag(values)).abs().max() < 0.02
 
 
-def test_what_little_tells_is_learned_beside_what_much_tells():
-    """A linear layer, inputs of deviations 30 to 0.3: after so many steps Adam has not heard the weakest."""
+def test_weak_inputs_are_learned_beside_strong_ones():
+    """A linear layer whose inputs have deviations from 30 to 0.3: Adam is slower to use the weakest."""
     inputs = torch.randn(512, 8, generator=torch.Generator().manual_seed(1)) * torch.logspace(1.5, -0.5, 8)
     inputs = inputs @ torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(2)))[0]
     target = torch.linalg.svd(inputs, full_matrices=False)[0] * 512**0.5
 
-    def left(make) -> float:
+    def remaining_loss(make) -> float:
         torch.manual_seed(3)
         layer = nn.Linear(8, 8)
         optimizer = make(layer)
@@ -39,10 +41,11 @@ def test_what_little_tells_is_learned_beside_what_much_tells():
             optimizer.step()
         return loss.item()
 
-    assert left(lambda layer: Muon(layer, 0.05)) < 0.5 * left(lambda layer: torch.optim.Adam(layer.parameters(), 0.05))
+    adam = remaining_loss(lambda layer: torch.optim.Adam(layer.parameters(), 0.05))
+    assert remaining_loss(lambda layer: Muon(layer, 0.05)) < 0.5 * adam
 
 
-def test_layers_of_unit_variance_go_faster_and_what_is_no_matrix_goes_by_adam():
+def test_equalised_layers_learn_faster_and_all_but_matrices_by_adam():
     model = nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), EqualLinear(6, 6))
     nn.init.normal_(model[2].weight)
     nn.init.zeros_(model[2].bias)
@@ -56,7 +59,7 @@ def test_layers_of_unit_variance_go_faster_and_what_is_no_matrix_goes_by_adam():
     torch.testing.assert_close(bias.abs(), torch.full_like(bias, 1e-3), rtol=1e-3, atol=0)
 
 
-def test_it_goes_on_from_its_state():
+def test_it_resumes_from_its_state():
     torch.manual_seed(0)
     whole = nn.Linear(5, 3)
     stopped = copy.deepcopy(whole)

@@ -83,7 +83,7 @@ class MadeUpCrop(Maker):
     RETURN_TYPES = ("IMTALKER_CROP",)
 
     def make(self, **sides):
-        return (engine().crop.Crop(**sides),)
+        return (engine().face.crop.Crop(**sides),)
 
 
 class KeepControl(Output):

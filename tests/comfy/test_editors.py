@@ -9,7 +9,7 @@ import pytest
 import torch
 from browser import EMPTY_GRAPH, Page, open_page
 from graphs import composed, node
-from server import Server
+from server import Server, on_one_version
 from test_nodes import OURS, refusal
 
 from imtalker import Control, Motion
@@ -40,6 +40,7 @@ def loaded(server: Server) -> Control:
 
 
 class TestThroughTheApi:
+    @on_one_version
     def test_what_is_written_by_hand_steers(self, server):
         control = control_of(server, kept({"control": drawn(POSE, TURN)}))
         assert torch.equal(control.pose, keyframes.to_control(TURN).pose)
@@ -62,6 +63,7 @@ class TestThroughTheApi:
         assert len(waveform["peaks"]) == 320
         assert min(waveform["peaks"]) > 90
 
+    @on_one_version
     def test_strength_zero_is_as_no_control_at_all(self, server):
         def latents(strength: float | None) -> torch.Tensor:
             graph = composed() | {"keep": node("IMTalkerSaveMotion", motion=["motion", 0], filename_prefix="drawn")}
@@ -76,6 +78,7 @@ class TestThroughTheApi:
         assert not torch.equal(free, half)
         assert not torch.equal(half, full)
 
+    @on_one_version
     def test_blend(self, server):
         graph = {
             "a": drawn(POSE, TURN),
@@ -84,9 +87,10 @@ class TestThroughTheApi:
         }
         assert control_of(server, kept(graph)).strengths() == {"pose": 0.75, "cam": 1.0, "gaze": 0.25}
 
+    @on_one_version
     def test_what_cannot_be(self, server):
         wrong = {
-            "{": "no JSON",
+            "{": "not valid JSON",
             '{"version": 2}': "version 2",
             '{"version": 1, "channels": {"horizontal": [[0, 1]]}}': "channel 'horizontal'",
             '{"version": 1, "channels": {"yaw": [[0, 1], ["a", 1]]}}': "Keyframe 2 of channel 'yaw'",
@@ -94,12 +98,13 @@ class TestThroughTheApi:
         for text, sentence in wrong.items():
             assert sentence in refusal(server, kept({"control": drawn(POSE, text)}))
 
+    @on_one_version
     def test_limits(self, server):
         far = '{"version": 1, "channels": {"yaw": [[0, 50]]}}'
         before = len(server.log())
         control = control_of(server, kept({"control": drawn(POSE, far)}))
         assert control.pose[0, 1] == pytest.approx(math.radians(30))
-        assert "held inside the limits of yaw (-30 to 30)" in server.log()[before:]
+        assert "Keyframes were limited: yaw (-30 to 30)" in server.log()[before:]
         control = control_of(server, kept({"control": drawn(POSE, far, allow_more=True)}))
         assert control.pose[0, 1] == pytest.approx(math.radians(50))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from browser import EMPTY_GRAPH, Page, open_page
 from graphs import composed, node
-from server import Server
+from server import Server, on_one_version
 from test_more_nodes import EDIT, kept, motion_of
 
 EDITED, JOINED = "IMTalkerEditMotion", "IMTalkerJoinMotion"
@@ -29,6 +29,7 @@ def edited_and_joined() -> dict:
     return kept(graph, "joined")
 
 
+@on_one_version
 def test_the_curves_are_the_strongest_movements(server: Server):
     run = server.run(edited_and_joined())
     assert run.succeeded, run.error
@@ -45,6 +46,7 @@ def test_the_curves_are_the_strongest_movements(server: Server):
     assert abs(np.corrcoef(along, curves[0])[0, 1]) > 0.999
 
 
+@on_one_version
 def test_a_long_motion_is_few_numbers_and_a_still_one_is_a_line(server: Server):
     graph = {"made up": node("MadeUpMotion", frames=5000, size=3)}
     graph["edited"] = node(EDITED, motion=["made up", 0], **EDIT)

@@ -1,4 +1,4 @@
-"""The crop convention, exact cutting, and pasting without a seam."""
+"""Crops: the published convention, exact resampling, and pasting without a seam."""
 
 import pytest
 import torch
@@ -12,39 +12,39 @@ from imtalker.face import crop as cropping
 from imtalker.face.crop import Box, Crop
 
 
-def picture(height=300, width=400, seed=0):
-    """A smooth random picture (H, W, 3): something to resample that has no detail finer than a few pixels."""
+def smooth_image(height=300, width=400, seed=0):
+    """A smooth random image (H, W, 3), without detail finer than a few pixels."""
     noise = torch.rand(1, 3, height // 16, width // 16, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(noise, (height, width), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0).contiguous()
 
 
-def test_square_crop_is_the_published_one():
+def test_the_square_is_1_6_times_the_longer_side_of_the_box():
     crop = cropping.square_crop(Box(100, 50, 160, 150), 480, 640)
     assert crop == Crop(x=130 - 80, y=100 - 80, size=160, height=480, width=640)
 
 
 def test_a_crop_on_whole_pixels_is_an_exact_copy():
-    image = picture()
+    image = smooth_image()
     crop = Crop(37, 21, 128, 300, 400)
     assert torch.equal(cropping.apply_crop(image[None], crop, size=128)[0], image[21:149, 37:165])
 
 
-def test_resampling_is_the_antialiased_cubic_of_torch():
-    image = picture()
+def test_resampling_equals_the_antialiased_cubic_of_torch():
+    image = smooth_image()
     ours = cropping.apply_crop(image[None], cropping.centre_crop(300, 400), size=96)[0]
     theirs = F.interpolate(image[:, 50:350].permute(2, 0, 1)[None], (96, 96), mode="bicubic", antialias=True)
-    inner = slice(3, -3)  # the cut's own border differs: torch sees nothing beyond it, we see the rest of the picture
+    inner = slice(3, -3)  # the border differs: torch sees nothing beyond the cut, we see the rest of the image
     assert (ours - theirs[0].permute(1, 2, 0).clamp(0, 1))[inner, inner].abs().max() < 1e-5
 
 
-def test_fractions_of_a_pixel_move_the_picture_by_that_much():
+def test_a_fraction_of_a_pixel_moves_the_image_by_that_much():
     ramp = torch.linspace(0, 1, 401)[None, :, None].expand(401, -1, 3).contiguous()
     still, moved = (cropping.apply_crop(ramp[None], Crop(x, 100, 128, 401, 401), size=128) for x in (100, 100.25))
     assert torch.allclose(moved - still, torch.tensor(0.25 / 400), atol=1e-6)
 
 
-def test_outside_the_picture_lies_its_edge_or_black():
-    image = picture()
+def test_outside_the_image_its_edge_is_repeated_or_it_is_black():
+    image = smooth_image()
     crop = Crop(-50, 250, 100, 300, 400)
     edge, zero = (cropping.apply_crop(image[None], crop, size=100, pad=pad)[0] for pad in ("edge", "zero"))
     assert torch.equal(edge[:50, :50], image[250:, :1].expand(-1, 50, -1))
@@ -54,8 +54,8 @@ def test_outside_the_picture_lies_its_edge_or_black():
     assert zero[:, :50].eq(0).all()
 
 
-def test_one_crop_or_one_for_each_picture():
-    images = torch.stack([picture(seed=seed) for seed in range(3)])
+def test_one_crop_serves_all_images_or_each_has_its_own():
+    images = torch.stack([smooth_image(seed=seed) for seed in range(3)])
     crops = [Crop(5.5 * n, 3.25 * n, 100 + n, 300, 400) for n in range(3)]
     each = cropping.apply_crop(images, crops, size=64)
     assert torch.equal(each[2], cropping.apply_crop(images[2:], crops[2], size=64)[0])
@@ -65,9 +65,9 @@ def test_one_crop_or_one_for_each_picture():
         cropping.apply_crop(torch.zeros(1, 200, 200, 3), crops[0])
 
 
-def test_a_crop_from_a_very_large_picture_makes_no_copy_of_it():
+def test_a_crop_of_a_very_large_image_does_not_copy_it():
     resource = pytest.importorskip("resource")
-    big = torch.zeros(1, 8000, 8000, 3)  # 768 MB, though untouched pages of zeros take no room
+    big = torch.zeros(1, 8000, 8000, 3)  # 768 MB of zeros, which take no memory until they are touched
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cropping.apply_crop(big, Crop(1, 1, 4000, 8000, 8000), size=256)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 150  # megabytes
@@ -77,8 +77,8 @@ def test_a_crop_from_a_very_large_picture_makes_no_copy_of_it():
     "crop", [Crop(60, 40, 200, 300, 400), Crop(60.3, 40.7, 201.9, 300, 400), Crop(-40, 150, 220, 300, 400)]
 )
 @pytest.mark.parametrize("options", [{}, {"shape": "square"}, {"colour_match": 1.0}, {"feather": 0.0}])
-def test_pasting_the_untouched_crop_changes_nothing(crop, options):
-    image = picture()[None]
+def test_pasting_an_unchanged_crop_changes_nothing(crop, options):
+    image = smooth_image()[None]
     pasted, masks = cropping.paste_back(image, cropping.apply_crop(image, crop, size=512), crop, **options)
     assert masks.max() == 1
     assert (pasted - image).abs().max() < 0.01
@@ -86,7 +86,7 @@ def test_pasting_the_untouched_crop_changes_nothing(crop, options):
 
 
 @pytest.mark.parametrize("shape", ["ellipse", "square"])
-def test_the_mask_fades_to_nothing_at_the_crops_border(shape):
+def test_the_mask_fades_to_zero_at_the_crops_border(shape):
     crop = Crop(60.4, 40.6, 200.5, 300, 400)
     white, black = torch.ones(1, 64, 64, 3), torch.zeros(1, 300, 400, 3)
     pasted, masks = cropping.paste_back(black, white, crop, shape=shape)
@@ -95,19 +95,19 @@ def test_the_mask_fades_to_nothing_at_the_crops_border(shape):
     assert rows.nonzero().max() <= 241
     assert columns.nonzero().min() >= 60
     steps = torch.cat([masks.diff(dim=1).abs().flatten(), masks.diff(dim=2).abs().flatten()])
-    assert steps.max() < 0.08  # 20 pixels of feather at 1.5 / 20 a pixel
+    assert steps.max() < 0.08  # 20 pixels of feather, 1.5 / 20 per pixel at the steepest
     assert masks[0, 140, 160] == 1
     assert torch.allclose(pasted[..., 0], masks)
 
 
-def test_where_the_crop_leaves_the_picture_its_edge_shows_the_face_in_full():
+def test_there_is_no_fade_where_the_crop_leaves_the_image():
     _, masks = cropping.paste_back(
         torch.zeros(1, 300, 400, 3), torch.ones(1, 64, 64, 3), Crop(100, -60, 200, 300, 400), shape="square"
     )
     assert masks[0, 0, 200] == 1
 
 
-def test_a_given_mask_is_used_and_still_fades_at_the_border():
+def test_a_given_mask_still_fades_at_the_border():
     crop = Crop(60, 40, 200, 300, 400)
     mask = torch.zeros(1, 50, 100)
     mask[:, :, 50:] = 1
@@ -118,26 +118,26 @@ def test_a_given_mask_is_used_and_still_fades_at_the_border():
     assert masks[0, 140, 240:260].diff().max() <= 0
 
 
-def test_moving_crops_place_the_face_between_pixels():
+def test_moving_crops_place_the_face_with_subpixel_accuracy():
     bell = torch.exp(-(((torch.arange(64) - 31.5) / 4) ** 2))
     spot = (bell[:, None] * bell)[None, :, :, None].expand(1, -1, -1, 3).contiguous()
     crops = [Crop(60 + n / 8, 40, 200, 300, 400) for n in range(9)]
     pasted, _ = cropping.paste_back(torch.zeros(1, 300, 400, 3), spot.expand(9, -1, -1, -1), crops)
     weight = pasted[..., 0].sum(1)
-    place = (weight * torch.arange(400)).sum(1) / weight.sum(1)
-    assert torch.allclose(place.diff(), torch.tensor(1 / 8), atol=1e-3)
+    position = (weight * torch.arange(400)).sum(1) / weight.sum(1)
+    assert torch.allclose(position.diff(), torch.tensor(1 / 8), atol=1e-3)
 
 
-def test_a_face_that_speaks_goes_back_to_its_place_without_a_seam(avatar):
-    """A drawn head that hangs on a larger wall: its mouth is where it was, and the wall goes on behind it."""
+def test_a_talking_face_is_pasted_in_place_without_a_seam(avatar):
+    """A drawn head on a larger wall: the mouth is in place and in sync, and the wall continues around it."""
     crop, speech = Crop(90, 40, 192, 280, 400), sentence(1.6, pause=0.4)
     rows, columns = (torch.arange(n).sub(start).clamp(0, 191) for n, start in ((280, 40), (400, 90)))
     whole = drawn.portrait(192)[:, rows][:, :, columns]
     faces = torch.cat(list(talk(avatar.renderer, avatar.generator, whole, speech, **TALK | {"crop": crop}).blocks))
     pasted, _ = cropping.paste_back(whole, faces, crop)
-    there = cropping.apply_crop(pasted, crop, 128)
-    assert (there - faces)[:, 32:96, 32:96].abs().mean() < 0.02
-    with_own, lag = follows(mouth_in(there.permute(0, 3, 1, 2)), speech)
+    shown = cropping.apply_crop(pasted, crop, 128)
+    assert (shown - faces)[:, 32:96, 32:96].abs().mean() < 0.02
+    with_own, lag = follows(mouth_in(shown.permute(0, 3, 1, 2)), speech)
     assert with_own > 0.5
     assert abs(lag) <= 1
     change = (pasted - whole).abs().amax(-1)
@@ -148,8 +148,8 @@ def test_a_face_that_speaks_goes_back_to_its_place_without_a_seam(avatar):
     assert change[:, radius < 0.6].max() > 0.3
 
 
-def test_one_background_or_one_for_each_face():
-    backgrounds = torch.stack([picture(seed=seed) for seed in range(3)])
+def test_one_background_serves_all_faces_or_each_has_its_own():
+    backgrounds = torch.stack([smooth_image(seed=seed) for seed in range(3)])
     faces = torch.rand(3, 64, 64, 3)
     crop = Crop(60, 40, 200, 300, 400)
     both, _ = cropping.paste_back(backgrounds, faces, crop, colour_match=0.5)
@@ -161,14 +161,14 @@ def test_one_background_or_one_for_each_face():
         == 3
     )
     for wrong in ((backgrounds[:2], faces, crop), (backgrounds, faces, [crop] * 2)):
-        with pytest.raises(InputError, match=r"2 .* give 1 or 3"):
+        with pytest.raises(InputError, match=r"2 .* use 1 or 3"):
             cropping.paste_back(*wrong)
-    with pytest.raises(InputError, match="connect the picture that was cropped"):
+    with pytest.raises(InputError, match="connect the image that was cropped"):
         cropping.paste_back(torch.zeros(1, 200, 200, 3), faces, crop)
 
 
 def test_colour_match_removes_a_tint():
-    image, crop = picture()[None] * 0.6 + 0.2, Crop(60, 40, 200, 300, 400)
+    image, crop = smooth_image()[None] * 0.6 + 0.2, Crop(60, 40, 200, 300, 400)
     tinted = cropping.apply_crop(image, crop) * torch.tensor([0.8, 1.0, 0.9]) + 0.05
     plain, masks = cropping.paste_back(image, tinted, crop)
     matched, _ = cropping.paste_back(image, tinted, crop, colour_match=1.0)
@@ -176,15 +176,15 @@ def test_colour_match_removes_a_tint():
     assert (matched - image)[inside].abs().mean() < 0.5 * (plain - image)[inside].abs().mean()
 
 
-def test_colour_match_leaves_a_wall_alone_while_a_head_moves_before_it():
-    """Dark hair comes into the soft edge on the left: what stands still inside keeps its colours."""
-    image, crop = picture()[None] * 0.2 + 0.7, Crop(60, 40, 200, 300, 400)
+def test_colour_match_ignores_a_head_that_moves_into_the_soft_edge():
+    """Dark hair moves into the soft edge on the left: the rest of the face keeps its colours."""
+    image, crop = smooth_image()[None] * 0.2 + 0.7, Crop(60, 40, 200, 300, 400)
     before = cropping.apply_crop(image, crop)
     after = before.clone()
     after[:, 150:350, :90] = 0.2
     pasted, masks = cropping.paste_back(image, torch.cat([before, after]), crop, colour_match=1.0)
     still = masks[0] > 0.9
-    still[:, :120] = False  # the hair, and beside it
+    still[:, :120] = False  # the hair and its surroundings
     assert (pasted[1] - pasted[0])[still].abs().max() * 255 < 2
 
 

@@ -1,4 +1,4 @@
-"""make fuzz: renders killed, interrupted and asked to end at random moments, with and without --resume."""
+"""make fuzz: kills, interrupts and terminates renders at random moments, with and without --resume."""
 
 import os
 import random
@@ -17,23 +17,23 @@ from imtalker.cli import batch, resume
 from imtalker.cli.commands import main
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-MOMENTS = [round(random.Random(4).uniform(0, 2), 2) for _ in range(10)]  # seconds after the first byte
+MOMENTS = [round(random.Random(4).uniform(0, 2), 2) for _ in range(10)]  # seconds after the first temporary file
 
 
 @pytest.mark.parametrize("extra", [[], ["--resume"]])
 @pytest.mark.parametrize("seconds", MOMENTS)
-def test_kill_9(inputs, models, tmp_path, seconds, extra):
+def test_a_killed_render_leaves_an_older_video_or_the_new_one(inputs, models, tmp_path, seconds, extra):
     check_stopped_and_run_again(inputs, models, tmp_path, seconds, signal.SIGKILL, *extra)
 
 
 @pytest.mark.parametrize("extra", [[], ["--resume"]])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("seconds", MOMENTS[:3])
-def test_asked_to_end(inputs, models, tmp_path, seconds, how, extra):
+def test_an_interrupted_render_leaves_an_older_video_or_the_new_one(inputs, models, tmp_path, seconds, how, extra):
     check_stopped_and_run_again(inputs, models, tmp_path, seconds, how, *extra)
 
 
-def test_killed_and_resumed(inputs, models, tmp_path):
+def test_a_killed_render_resumes_to_the_same_frames(inputs, models, tmp_path):
     whole, killed = tmp_path / "whole.mp4", tmp_path / "killed.mp4"
     extra = ["--fps", "100", "--frames", "150", "--nfe", "2"]
     assert main(arguments("talk", inputs, models, whole, *extra)) == 0
@@ -50,7 +50,7 @@ def test_killed_and_resumed(inputs, models, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.mp4", "whole.mp4"]
 
 
-def test_killed_and_run_again(inputs, models, tmp_path):
+def test_a_killed_batch_continues_after_its_finished_rows(inputs, models, tmp_path):
     jobs = table(tmp_path, [talk(inputs, f"{seed}.mp4", seed, 10) for seed in range(12)])
     command = [sys.executable, "-m", "imtalker", "batch", str(jobs), "--models", str(models), "--device", "cpu"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)

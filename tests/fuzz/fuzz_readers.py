@@ -1,4 +1,4 @@
-"""make fuzz: spoiled files for every reader, made by hypothesis. Not part of the suite: it may take minutes."""
+"""make fuzz: corrupts files for every reader with hypothesis. Not part of the suite, since it may take minutes."""
 
 import faulthandler
 import sys
@@ -6,16 +6,16 @@ import sys
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from readers import answers, good_files, spoil
+from readers import corrupt, good_files, reads
 
 NAMES = [
     *("control.safetensors", "motion.safetensors", "weights.safetensors", "weights.ckpt", "old.ckpt", "pose.pt"),
     *("gaze.npy", "keys.json", "jobs.csv", "speech.wav", "driving.mp4"),
-    *(f"picture.{suffix}" for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff")),
+    *(f"image.{suffix}" for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff")),
 ]
-CASES = 300  # of each reader
-SECONDS = 20  # that one case may take, generously for a busy machine
-GIGABYTE = 1 << 20  # in the kilobytes of ru_maxrss
+CASES = 300  # per reader
+SECONDS = 20  # limit for one case, generous for a busy machine
+GIGABYTE = 1 << 20  # kilobytes, the unit of ru_maxrss
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +32,19 @@ def peak():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_spoiled_files(good, tmp_path, name):
+def test_corrupted_files_are_read_or_refused(good, tmp_path, name):
     path, read = good[name]
-    assert answers(read, path) or name == "jobs.csv", "the file is good until it is spoiled"
+    assert reads(read, path) or name == "jobs.csv", "the file is good before it is corrupted"
     content = path.read_bytes()
     before, outcomes = peak(), []
 
     @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.randoms(use_true_random=False))
     def check(random):
-        spoiled = tmp_path / name
-        spoiled.write_bytes(spoil(content, random))
+        corrupted = tmp_path / name
+        corrupted.write_bytes(corrupt(content, random))
         faulthandler.dump_traceback_later(SECONDS, exit=True)
-        outcomes.append(answers(read, spoiled))
+        outcomes.append(reads(read, corrupted))
         faulthandler.cancel_dump_traceback_later()
 
     check()
@@ -56,7 +56,7 @@ def test_spoiled_files(good, tmp_path, name):
 @settings(max_examples=200, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
-def test_any_json_is_keyframes_or_refused(document):
+def test_any_json_is_read_as_keyframes_or_refused(document):
     from imtalker import InputError
     from imtalker.motion import keyframes
 

@@ -1,4 +1,4 @@
-"""Sound: exact lengths, soxr's numbers, every file format, and a sentence for whatever cannot be used."""
+"""Audio: exact lengths, soxr's numbers, every file format, and a sentence for unusable input."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ av = pytest.importorskip("av")
 
 
 def speech_like(rate: int, seconds: float = 3.0) -> torch.Tensor:
-    """Noise falling 12 dB an octave above 500 Hz, in syllables, with a chirp through the speech band: (samples,)."""
+    """Noise that falls 12 dB per octave above 500 Hz, in syllables, plus a chirp up to 7 kHz: (samples,)."""
     generator = torch.Generator().manual_seed(rate)
     samples = round(rate * seconds)
     time = torch.arange(samples) / rate
@@ -29,8 +29,8 @@ def speech_like(rate: int, seconds: float = 3.0) -> torch.Tensor:
     return 0.5 * noise / noise.abs().max() + 0.1 * chirp
 
 
-def write_sound(path, codec, layout="mono", rate=44100, seconds=0.5, format=None, frequency=440.0):
-    """A sine at half scale, the same in every channel."""
+def write_audio(path, codec, layout="mono", rate=44100, seconds=0.5, format=None, frequency=440.0):
+    """Writes a sine at half scale, the same in every channel; returns its samples."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, layout=layout)
         if format:
@@ -46,28 +46,26 @@ def write_sound(path, codec, layout="mono", rate=44100, seconds=0.5, format=None
     return tone
 
 
-# The chirp crosses the edge of an 8 kHz file, where the two filters' skirts differ most.
+# At 8 kHz the chirp crosses the Nyquist frequency, where the two filters differ most.
 @pytest.mark.parametrize(("rate", "decibels"), [(44100, -75), (48000, -85), (24000, -85), (22050, -70), (8000, -65)])
-def test_resampling_is_soxr_hq(rate, decibels):
+def test_resampling_matches_soxr_hq(rate, decibels):
     soxr = pytest.importorskip("soxr")
     signal = speech_like(rate) if rate > SAMPLE_RATE else resample(speech_like(48000), 48000, rate)
-    wanted = torch.from_numpy(soxr.resample(signal.numpy(), rate, SAMPLE_RATE, "HQ"))
+    expected = torch.from_numpy(soxr.resample(signal.numpy(), rate, SAMPLE_RATE, "HQ"))
     got = resample(signal, rate, SAMPLE_RATE)
-    assert got.shape == wanted.shape
-    assert 20 * math.log10((got - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()) < decibels
+    assert got.shape == expected.shape
+    assert 20 * math.log10((got - expected).square().mean().sqrt() / expected.square().mean().sqrt()) < decibels
 
 
 @pytest.mark.parametrize("rate", [7350, 8000, 11025, 16000, 44099, 96000, 191999, 192000])
-@pytest.mark.parametrize("samples", [1, 2, 639, 5001])
-def test_every_rate_and_length(rate, samples):
-    if rate == 191999 and samples > 639:
-        samples = 1000
-    got = resample(torch.ones(2, samples), rate, SAMPLE_RATE)
-    assert got.shape == (2, math.ceil(Fraction(samples * SAMPLE_RATE, rate)))
-    assert got.isfinite().all()
+def test_the_length_is_exact_at_every_rate(rate):
+    for samples in (1, 2, 639, 1000 if rate == 191999 else 5001):
+        got = resample(torch.ones(2, samples), rate, SAMPLE_RATE)
+        assert got.shape == (2, math.ceil(Fraction(samples * SAMPLE_RATE, rate))), samples
+        assert got.isfinite().all(), samples
 
 
-def test_constant_stays_constant_and_time_does_not_shift():
+def test_resampling_keeps_a_constant_and_does_not_shift_time():
     assert torch.allclose(resample(torch.ones(40000), 44100, 16000)[300:-300], torch.ones(()), atol=1e-6)
     click = torch.zeros(44100)
     click[22050] = 1
@@ -75,7 +73,7 @@ def test_constant_stays_constant_and_time_does_not_shift():
     assert resample(click, 44100, 48000).argmax() == 24000
 
 
-def test_blocks_do_not_show(monkeypatch):
+def test_smaller_products_give_the_same_numbers(monkeypatch):
     signal = speech_like(44100, 1.0).expand(2, -1)
     whole = resample(signal, 44100, 16000)
     monkeypatch.setattr("imtalker.media.resampling.GATHERED", 5000)
@@ -83,7 +81,7 @@ def test_blocks_do_not_show(monkeypatch):
     assert torch.allclose(resample(signal[0], 44100, 16000), whole[0], atol=1e-6)
 
 
-def test_ten_minutes_take_seconds():
+def test_resampling_ten_minutes_takes_seconds():
     start = time.perf_counter()
     assert resample(torch.zeros(48000 * 600), 48000, 16000).shape == (16000 * 600,)
     assert time.perf_counter() - start < 15
@@ -96,7 +94,7 @@ def test_channels_are_averaged_before_resampling():
     assert to_mono_16k(signal, 16000).shape == signal.shape
 
 
-def test_normalise():
+def test_normalised_audio_has_zero_mean_and_unit_variance_and_silence_stays_silent():
     signal = normalise(3 + 5 * speech_like(16000))
     assert abs(signal.mean()) < 1e-5
     assert abs(signal.var(correction=0) - 1) < 1e-4
@@ -104,13 +102,13 @@ def test_normalise():
     assert normalise(torch.ones(1)).isfinite().all()
 
 
-def test_frame_count():
+def test_frame_count_rounds_up_exactly():
     assert [frame_count(samples) for samples in (1, 639, 640, 641, 16000, 16001)] == [1, 1, 1, 2, 25, 26]
-    # Whole numbers only: in floating point the last sample would be lost.
+    # in floating point the last sample would be lost
     assert frame_count(640 * 10**15 + 1) == 10**15 + 1
 
 
-def test_waveform_shapes(caplog):
+def test_waveforms_of_any_shape_become_channels_by_samples(caplog):
     assert check_waveform(torch.zeros(10), 8000).shape == (1, 10)
     assert check_waveform(torch.zeros(9, 1), 192000).shape == (9, 1)
     assert check_waveform(torch.zeros(1, 2, 10, dtype=torch.float64), 8000).dtype == torch.float32
@@ -154,19 +152,19 @@ def test_unusable_waveforms_are_refused(waveform, rate, words):
     ],
 )
 def test_every_format_gives_the_same_tone(tmp_path, name, codec, layout, rate, format):
-    tone = write_sound(tmp_path / name, codec, layout, rate, format=format)
+    tone = write_audio(tmp_path / name, codec, layout, rate, format=format)
     audio = read_audio(tmp_path / name)
     assert audio.sample_rate == rate
     assert audio.waveform.dtype == torch.float32
     assert len(audio.waveform) == {"mono": 1, "stereo": 2, "5.1": 6}[layout]
     exact = name.endswith(("wav", "flac", "mkv"))
-    # Lossy formats pad their last block; where they start is the decoder's business and must agree with the tone.
+    # lossy formats pad their last block, but must start in time
     assert audio.seconds == pytest.approx(0.5, abs=0 if exact else 0.1)
     middle = slice(len(tone) // 4, len(tone) // 2)
     assert torch.allclose(audio.waveform[0, middle], tone[middle], atol=0.01 if exact else 0.05)
 
 
-def test_tags_in_another_alphabet_do_not_matter(tmp_path):
+def test_tags_in_another_alphabet_do_not_prevent_reading(tmp_path):
     with wave.open(str(tmp_path / "tagged.wav"), "wb") as file:
         file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000), file.writeframes(bytes(1600))
     title = b"\xcf\xf0\xe8\xe2\xe5\xf2\xff\x00"  # cp1251
@@ -199,5 +197,5 @@ def test_unreadable_files_are_refused(tmp_path):
         read_audio(tmp_path / "nothing.wav")
 
 
-def test_audio_knows_its_length():
+def test_audio_duration_is_samples_over_rate():
     assert Audio(torch.zeros(2, 24000), 16000).seconds == 1.5

@@ -1,4 +1,4 @@
-"""What says that a video is synthetic: tags, a visible mark, and a signature that others can verify."""
+"""Marks of synthetic video: tags, visible text, and a signature that others can verify."""
 
 import datetime
 import json
@@ -30,17 +30,17 @@ def test_the_mark_is_small_in_the_lower_right_corner_and_the_same_in_every_frame
     assert (rows.max(), columns.max()) == (127, 127)
     assert rows.min() > 110
     assert 0.001 < where.float().mean() < 0.1
-    # readable on what is dark and on what is light: letters lighter than their ground
+    # readable on dark and bright images: letters are lighter than their ground
     for ground in (0.0, 1.0):
         (written,) = mark([torch.full((1, 512, 512, 3), ground)], "AI")
         corner = written[0, 496:, 470:].flatten()
         assert corner.max() > corner.median() + 0.3
         assert corner.min() >= 0
         assert corner.max() <= 1
-    assert torch.equal(GREY, torch.full((3, 128, 128, 3), 0.5))  # the frames themselves are left alone
+    assert torch.equal(GREY, torch.full((3, 128, 128, 3), 0.5))  # the input frames are not modified
 
 
-def test_single_frames_and_any_size_are_marked_and_no_text_changes_nothing():
+def test_frames_of_any_size_are_marked_and_an_empty_text_changes_nothing():
     for shape in ((36, 400, 3), (400, 36, 3), (2, 8, 8, 3)):
         block = torch.rand(shape)
         (marked,) = mark([block], "made by a machine")
@@ -50,9 +50,20 @@ def test_single_frames_and_any_size_are_marked_and_no_text_changes_nothing():
         assert [block is GREY for block in mark([GREY], text)] == [True]
 
 
-def test_a_mark_that_cannot_be_read_is_refused_before_any_work():
+def test_a_mark_at_the_top_spans_the_width_and_leaves_the_rest_alone():
+    (marked,) = mark([GREY], "untrained weights: not a face", "top")
+    strip = changed(marked, GREY)[0].all(1)
+    rows = int(strip.sum())
+    assert strip[:rows].all()
+    assert 4 < rows < 32
+    assert torch.equal(marked[:, rows:], GREY[:, rows:])
+    assert marked[:, :rows].min() < 0.05
+    assert marked[:, :rows].max() > 0.7
+
+
+def test_a_mark_that_cannot_be_drawn_is_refused_before_any_work():
     def never():
-        raise AssertionError("the frames were asked for")
+        raise AssertionError("a frame was made")
         yield
 
     with pytest.raises(InputError, match="plain letters"):
@@ -81,7 +92,7 @@ def test_the_command_line_writes_the_mark(inputs, models, tmp_path):
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory):
-    """Files of a made-up authority's chain and of its holder's key."""
+    """PEM files of a made-up certificate chain and its key."""
     pytest.importorskip("c2pa")
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization
@@ -119,13 +130,14 @@ def pems(tmp_path_factory):
 
 
 @pytest.fixture
-def asked(pems, monkeypatch):
+def signing(pems, monkeypatch):
+    """Environment variables that turn signing on."""
     monkeypatch.setenv(CERTIFICATE, str(pems / "chain.pem"))
     monkeypatch.setenv(KEY, str(pems / "key.pem"))
 
 
 def manifest(path) -> dict:
-    """What the file's signature says; the library fails where there is none."""
+    """The manifest in the file's signature; the library raises if there is none."""
     import c2pa
 
     with c2pa.Reader(str(path)) as reader:
@@ -135,7 +147,7 @@ def manifest(path) -> dict:
 def assert_signed(path):
     found = manifest(path)
     failures = found["validation_results"]["activeManifest"]["failure"]
-    # all that is wrong with it is that nobody knows its authority
+    # the only failure is that the test's authority is not a trusted one
     assert {one["code"] for one in failures} == {"signingCredential.untrusted"}
     active = found["manifests"][found["active_manifest"]]
     actions = next(one["data"]["actions"] for one in active["assertions"] if one["label"].startswith("c2pa.actions"))
@@ -147,7 +159,7 @@ def packets(path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux()]
 
 
-def test_a_saved_clip_is_signed_and_otherwise_the_same(asked, monkeypatch, tmp_path):
+def test_a_saved_clip_is_signed_and_its_streams_are_unchanged(signing, monkeypatch, tmp_path):
     def clip():
         return Clip(iter([GREY]), 25, 3, drawn.speech(0.12))
 
@@ -163,14 +175,14 @@ def test_a_saved_clip_is_signed_and_otherwise_the_same(asked, monkeypatch, tmp_p
         manifest(tmp_path / "plain.mp4")
 
 
-def test_a_resumed_video_is_signed(asked, inputs, models, tmp_path):
+def test_a_resumed_video_is_signed(signing, inputs, models, tmp_path):
     command = ["talk", "--source", inputs / "portrait.png", "--audio", inputs / "speech.wav", "--models", models]
     command += ["--crop", "none", "--device", "cpu", "--frames", 2, "--nfe", 2, "--resume", "-o", tmp_path / "o.mp4"]
     assert main([str(word) for word in command]) == 0
     assert_signed(tmp_path / "o.mp4")
 
 
-def test_the_command_signs_what_is_there_already(pems, tmp_path):
+def test_the_command_signs_an_existing_video(pems, tmp_path):
     write_video(tmp_path / "a.mp4", [GREY], 25, metadata=TAGS)
     files = ["--certificate", str(pems / "chain.pem"), "--key", str(pems / "key.pem")]
     assert main(["sign", str(tmp_path / "a.mp4"), "-o", str(tmp_path / "b.mp4"), *files]) == 0
@@ -180,26 +192,26 @@ def test_the_command_signs_what_is_there_already(pems, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
 
 
-def test_a_change_of_the_file_shows(asked, tmp_path):
+def test_a_changed_file_fails_verification(signing, tmp_path):
     Clip(iter([torch.rand(4, 64, 64, 3)]), 25, 4, None).save(tmp_path / "a.mp4")
     content = bytearray((tmp_path / "a.mp4").read_bytes())
-    place = content.rindex(b"mdat") + 600
-    content[place] ^= 255
+    position = content.rindex(b"mdat") + 600
+    content[position] ^= 255
     (tmp_path / "a.mp4").write_bytes(content)
     failures = manifest(tmp_path / "a.mp4")["validation_results"]["activeManifest"]["failure"]
     assert "assertion.bmffHash.mismatch" in {one["code"] for one in failures}
 
 
-def test_what_cannot_sign_is_refused_before_the_work(pems, monkeypatch, tmp_path):
+def test_unusable_certificates_and_keys_are_refused_before_any_work(pems, monkeypatch, tmp_path):
     def never():
-        raise AssertionError("the frames were asked for")
+        raise AssertionError("a frame was made")
         yield
 
     chain, key = pems / "chain.pem", pems / "key.pem"
     for certificate, secret, reason in (
         (chain, "", "both"),
         (chain, pems / "none.pem", "none.pem"),
-        (chain, chain, "no private key"),
+        (chain, chain, "not a PEM private key"),
         (key, key, "cannot sign"),
         (chain, pems / "other.pem", "key that belongs to it"),
     ):
@@ -210,14 +222,14 @@ def test_what_cannot_sign_is_refused_before_the_work(pems, monkeypatch, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_video_that_cannot_be_signed_stays_as_it_was(pems, tmp_path):
+def test_a_file_that_cannot_be_signed_is_left_unchanged(pems, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video at all")
     with pytest.raises(InputError, match=r"bad\.mp4"):
         find_signer(pems / "chain.pem", pems / "key.pem").sign(tmp_path / "bad.mp4")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"no video at all"]
 
 
-def test_without_the_library_it_is_said_only_where_signing_is_wanted(monkeypatch, tmp_path):
+def test_a_missing_library_only_matters_for_signing(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "c2pa", None)
     monkeypatch.delenv(CERTIFICATE, raising=False)
     monkeypatch.delenv(KEY, raising=False)

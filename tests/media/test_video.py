@@ -1,4 +1,4 @@
-"""Video: every frame and sample at its time, colours kept, memory flat, and never half a file."""
+"""Video: exact timing of frames and audio, colours, constant memory, and never half a file."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ av = pytest.importorskip("av")
 
 
 def grey(levels, height=48, width=64):
-    """One flat frame for every level in 0..255."""
+    """Yields one flat frame per level in 0..255."""
     for level in levels:
         yield torch.full((height, width, 3), level, dtype=torch.uint8)
 
@@ -33,7 +33,7 @@ def tone(seconds, rate=16000, channels=1):
 
 
 def write_variable(path, times, shades, step=Fraction(1, 1000), size=(64, 48)):
-    """Flat frames shown from given times in seconds on."""
+    """Writes flat frames at the given times in seconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height = size
@@ -68,7 +68,7 @@ def test_counts_and_durations_are_exact(tmp_path, fps):
         assert len(list(reader)) == 37
 
 
-def test_frame_rates_mean_what_they_say():
+def test_frame_rates_become_exact_fractions():
     assert frame_rate(29.97) == Fraction(30000, 1001)
     assert frame_rate(23.976) == frame_rate(Fraction(24000, 1001)) == Fraction(24000, 1001)
     assert frame_rate(25.0) == 25
@@ -80,7 +80,7 @@ def test_frame_rates_mean_what_they_say():
 
 
 @pytest.mark.parametrize(("fps", "rate"), [(25, 16000), (29.97, 44100), (60, 48000), (24, 22050)])
-def test_flash_and_click_come_at_the_same_time(tmp_path, fps, rate):
+def test_a_flash_and_a_click_are_in_sync(tmp_path, fps, rate):
     flash = 20
     click = torch.zeros(1, rate * 2)
     start = round(flash * rate / frame_rate(fps))
@@ -92,8 +92,8 @@ def test_flash_and_click_come_at_the_same_time(tmp_path, fps, rate):
     assert heard == pytest.approx(start / rate, abs=0.003)
 
 
-def test_sound_that_starts_late_stays_late(tmp_path):
-    """A file whose sound begins half a second after its picture."""
+def test_audio_that_starts_late_stays_late(tmp_path):
+    """The audio starts half a second after the video."""
     with av.open(str(tmp_path / "late.mkv"), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width = video.height = 32
@@ -114,7 +114,7 @@ def test_sound_that_starts_late_stays_late(tmp_path):
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.5, 1.0, 3.0])
-def test_sound_is_cut_or_padded_to_the_picture(tmp_path, seconds):
+def test_audio_is_cut_or_padded_to_the_length_of_the_video(tmp_path, seconds):
     write_video(tmp_path / "a.mp4", grey([0] * 25), 25, tone(seconds, 48000))
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.audio[0].duration == 48000
@@ -124,14 +124,14 @@ def test_sound_is_cut_or_padded_to_the_picture(tmp_path, seconds):
 
 
 @pytest.mark.parametrize(("channels", "kept"), [(1, 1), (2, 2), (3, 2), (6, 2), (9, 2)])
-def test_channels(tmp_path, channels, kept):
+def test_more_than_two_channels_become_stereo_without_clipping(tmp_path, channels, kept):
     write_video(tmp_path / "a.mp4", grey([0] * 10), 25, tone(0.4, 44100, channels))
     waveform = read_audio(tmp_path / "a.mp4").waveform
     assert len(waveform) == kept
     assert waveform[:, 4000:12000].abs().max() == pytest.approx(0.3, abs=0.02)
 
 
-def test_stereo_keeps_its_sides(tmp_path):
+def test_stereo_channels_stay_separate(tmp_path):
     left = tone(0.4, 44100).waveform
     write_video(tmp_path / "a.mp4", grey([0] * 10), 25, Audio(torch.cat([left, 0 * left]), 44100))
     waveform = read_audio(tmp_path / "a.mp4").waveform
@@ -142,37 +142,37 @@ def test_stereo_keeps_its_sides(tmp_path):
 @pytest.mark.parametrize(
     ("rate", "kept"), [(8000, 8000), (11025, 11025), (44100, 44100), (96000, 96000), (192000, 48000)]
 )
-def test_the_sound_keeps_its_rate_where_aac_can(tmp_path, rate, kept):
+def test_audio_keeps_its_sample_rate_if_aac_supports_it(tmp_path, rate, kept):
     write_video(tmp_path / "a.mp4", grey([0] * 10), 25, tone(0.4, rate))
     audio = read_audio(tmp_path / "a.mp4")
     assert audio.sample_rate == kept
     assert audio.seconds == pytest.approx(0.4, abs=1024 / kept + 0.001)
 
 
-def test_colours_survive(tmp_path):
-    """Flat patches, so that halved chroma does not count."""
+def test_colours_survive_writing_and_reading(tmp_path):
+    """Flat patches, to which chroma subsampling does not matter."""
     generator = torch.Generator().manual_seed(0)
     patches = torch.rand(1, 4, 6, 3, generator=generator)
-    picture = patches.repeat_interleave(32, 1).repeat_interleave(32, 2)
-    write_video(tmp_path / "a.mp4", [picture] * 5, 25, crf=8)
+    image = patches.repeat_interleave(32, 1).repeat_interleave(32, 2)
+    write_video(tmp_path / "a.mp4", [image] * 5, 25, crf=8)
     with VideoReader(tmp_path / "a.mp4") as video:
         shown = torch.stack(list(video))[2]
-    error = shown.float() - picture[0] * 255
+    error = shown.float() - image[0] * 255
     assert error.unflatten(0, (4, 32)).unflatten(2, (6, 32))[:, 8:24, :, 8:24].abs().max() <= 5
 
 
-def test_a_picture_is_read_neither_darker_nor_tinted(tmp_path):
+def test_frames_are_read_neither_darker_nor_tinted(tmp_path):
     across, down = torch.meshgrid(torch.linspace(0.1, 0.9, 256), torch.linspace(0.2, 0.8, 256), indexing="xy")
-    picture = torch.stack([across, (across + down) / 2, 1 - down], dim=-1)
-    write_video(tmp_path / "a.mp4", [picture], 25, crf=0)
+    image = torch.stack([across, (across + down) / 2, 1 - down], dim=-1)
+    write_video(tmp_path / "a.mp4", [image], 25, crf=0)
     with VideoReader(tmp_path / "a.mp4") as video:
-        error = next(iter(video)).float() - picture * 255
+        error = next(iter(video)).float() - image * 255
     assert error.mean((0, 1)).abs().max() <= 0.5
 
 
 @pytest.mark.parametrize(("space", "full"), [(1, False), (1, True), (5, False), (5, True), (2, False)])
 def test_the_files_own_colour_matrix_is_used(tmp_path, space, full):
-    """Luma and chroma worked out by hand from the standards; a small file without a tag is bt601."""
+    """Luma and chroma computed from the standards; a small untagged file is bt601."""
     colour = torch.tensor([200.0, 40.0, 90.0])
     red, blue = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 2: (0.299, 0.114)}[space]
     luma = (colour * torch.tensor([red, 1 - red - blue, blue])).sum()
@@ -191,7 +191,7 @@ def test_the_files_own_colour_matrix_is_used(tmp_path, space, full):
         assert (next(iter(video))[20:40, 20:40].float().mean((0, 1)) - colour).abs().max() <= 3
 
 
-def test_float_and_uint8_and_blocks_are_the_same(tmp_path):
+def test_float_uint8_and_blocks_of_frames_give_the_same_file(tmp_path):
     frames = (torch.rand(6, 32, 32, 3) * 255).round().to(torch.uint8)
     write_video(tmp_path / "a.mp4", frames, 25)
     write_video(tmp_path / "b.mp4", [(frames[:4] - 0.3) / 255, frames[4] / 255, frames[5:].double() / 255], 25)
@@ -203,9 +203,9 @@ def test_float_and_uint8_and_blocks_are_the_same(tmp_path):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 8), (8, 7), (33, 17)])
 def test_odd_sizes_are_padded_with_their_edge(tmp_path, height, width):
-    picture = torch.zeros(height, width, 3)
-    picture[-1], picture[:, -1] = 1, 1
-    write_video(tmp_path / "a.mp4", [picture], 25, crf=1)
+    image = torch.zeros(height, width, 3)
+    image[-1], image[:, -1] = 1, 1
+    write_video(tmp_path / "a.mp4", [image], 25, crf=1)
     with VideoReader(tmp_path / "a.mp4") as video:
         shown = next(iter(video))
     assert shown.shape == (height + height % 2, width + width % 2, 3)
@@ -213,7 +213,7 @@ def test_odd_sizes_are_padded_with_their_edge(tmp_path, height, width):
     assert shown[:, -1].min() > 200
 
 
-def test_tags_and_layout_of_the_file(tmp_path):
+def test_files_have_their_tags_codecs_and_index_at_the_front(tmp_path):
     tags = {"title": "A talk", "comment": "made by hand", "workflow": '{"nodes": []}'}
     write_video(tmp_path / "a.mp4", grey(range(30)), 25, tone(1.2), metadata=tags)
     with av.open(str(tmp_path / "a.mp4")) as container:
@@ -230,7 +230,7 @@ def test_tags_and_layout_of_the_file(tmp_path):
         assert container.metadata["title"] == "A talk"
 
 
-def test_variable_rate_keeps_its_timing(tmp_path):
+def test_variable_frame_rates_keep_their_timing(tmp_path):
     shades = [0, 50, 100, 150, 200]
     path = write_variable(tmp_path / "a.mkv", [0, 0.1, 0.5, 0.52, 1.0], shades)
     shown = levels(path, 25)
@@ -238,21 +238,21 @@ def test_variable_rate_keeps_its_timing(tmp_path):
         assert shown[round(time * 25)] == pytest.approx(shade, abs=4), time
 
 
-def test_times_count_from_the_first_picture(tmp_path):
+def test_times_count_from_the_first_frame(tmp_path):
     path = write_variable(tmp_path / "a.mkv", [3.0, 3.04, 3.08], [0, 100, 200])
     assert levels(path, 25)[:3] == pytest.approx([0, 100, 200], abs=4)
 
 
 @pytest.mark.parametrize("fps", [29.97, 30, 60, 23.976])
-def test_rounded_times_drop_and_double_nothing(tmp_path, fps):
-    """Matroska keeps whole milliseconds."""
+def test_rounded_times_drop_and_repeat_no_frame(tmp_path, fps):
+    """Matroska stores whole milliseconds."""
     rate = frame_rate(fps)
     shades = [(i * 37) % 250 for i in range(60)]
     path = write_variable(tmp_path / "a.mkv", [i / rate for i in range(60)], shades)
     assert levels(path, fps)[:60] == pytest.approx(shades, abs=5)
 
 
-def test_another_rate_is_the_same_film(tmp_path):
+def test_another_frame_rate_keeps_the_timing(tmp_path):
     write_video(tmp_path / "a.mp4", grey(range(0, 240, 4)), 60)
     assert levels(tmp_path / "a.mp4", 25) == pytest.approx([4 * (i * 60 // 25) for i in range(25)], abs=3)
     assert levels(tmp_path / "a.mp4", 120) == pytest.approx([4 * (i // 2) for i in range(120)], abs=3)
@@ -262,7 +262,7 @@ def test_another_rate_is_the_same_film(tmp_path):
         assert torch.equal(torch.stack(list(video)), torch.stack(list(video)))
 
 
-# The picture, as it is meant: dark left, bright right; its lower left corner white.
+# a, b, c, d of the display matrix
 MATRICES = {
     "none": (1, 0, 0, 1),
     "90": (0, 1, -1, 0),
@@ -274,32 +274,32 @@ MATRICES = {
 
 
 @pytest.mark.parametrize("name", MATRICES)
-def test_the_display_matrix_is_honoured(tmp_path, name):
+def test_the_display_matrix_is_applied(tmp_path, name):
     a, b, c, d = MATRICES[name]
     stored = torch.zeros(32, 64, 3)
     stored[:16, :32], stored[:16, 32:], stored[16:, :32] = 0.25, 0.5, 0.75
     write_video(tmp_path / "a.mp4", [stored] * 3, 25)
     data = bytearray((tmp_path / "a.mp4").read_bytes())
-    # Version 0 of the track header keeps its matrix 44 bytes after its name.
+    # in version 0 of the track header the matrix comes 44 bytes after the name
     struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *(n << 16 for n in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
     (tmp_path / "a.mp4").write_bytes(data)
     with VideoReader(tmp_path / "a.mp4") as video:
         shown = next(iter(video))
         assert (video.height, video.width) == shown.shape[:2] == ((32, 64) if a else (64, 32))
     for y, x in [(8, 16), (8, 48), (24, 16), (24, 48)]:
-        # Where the standard puts the stored point, measured from the middle.
+        # where the standard puts a stored point, measured from the centre
         u, v = x - 31.5, y - 15.5
         across, down = a * u + c * v + (video.width - 1) / 2, b * u + d * v + (video.height - 1) / 2
         assert shown[round(down), round(across)].float().mean() == pytest.approx(stored[y, x, 0].item() * 255, abs=6)
 
 
 def write_broken(path, wrong):
-    """20 frames, each ten levels brighter, of which some are zeros."""
+    """Writes 20 frames, each ten levels brighter; the data of those in `wrong` is zeros."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
-        for index, picture in enumerate(grey(range(0, 200, 10))):
-            frame = av.VideoFrame.from_ndarray(picture.numpy(), "rgb24").reformat(format="yuvj420p")
+        for index, image in enumerate(grey(range(0, 200, 10))):
+            frame = av.VideoFrame.from_ndarray(image.numpy(), "rgb24").reformat(format="yuvj420p")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             for packet in stream.encode(frame):
                 if index in wrong:
@@ -317,7 +317,7 @@ def test_a_broken_frame_is_skipped_and_counted(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="imtalker"):
         shown = levels(tmp_path / "a.mkv")
     assert shown == pytest.approx([40 if i in (5, 6) else 10 * i for i in range(20)], abs=4)
-    assert [r.getMessage() for r in caplog.records if "2 broken video frames" in r.getMessage()]
+    assert [r.getMessage() for r in caplog.records if "skipped 2 broken video frames" in r.getMessage()]
 
 
 def test_unreadable_files_are_refused(tmp_path):
@@ -345,7 +345,7 @@ def broken_stream(exception):
 
 
 @pytest.mark.parametrize("exception", [RuntimeError("no memory"), KeyboardInterrupt(), SystemExit(3), OSError("odd")])
-def test_whatever_goes_wrong_leaves_only_the_older_file(tmp_path, exception):
+def test_any_error_leaves_only_the_older_file(tmp_path, exception):
     path = tmp_path / "a.mp4"
     path.write_text("an earlier result")
     with pytest.raises(type(exception)) as raised:
@@ -355,14 +355,14 @@ def test_whatever_goes_wrong_leaves_only_the_older_file(tmp_path, exception):
     assert path.read_text() == "an earlier result"
 
 
-def test_the_file_appears_only_when_it_is_whole(tmp_path):
+def test_the_file_is_replaced_only_when_it_is_complete(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_text("an earlier result")
 
     def watched():
-        for picture in grey(range(60)):
+        for frame in grey(range(60)):
             assert path.read_text() == "an earlier result"
-            yield picture
+            yield frame
 
     assert write_video(path, watched(), 25) == 60
     assert len(levels(path)) == 60
@@ -370,7 +370,7 @@ def test_the_file_appears_only_when_it_is_whole(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_a_sentence(tmp_path):
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path):
     (tmp_path / f".a.partial-{os.getpid()}.mp4").symlink_to("/dev/full")
     noise = (torch.rand(64, 64, 3) for _ in range(60))
     with pytest.raises(InputError, match="disk is full"):
@@ -378,7 +378,7 @@ def test_a_full_disk_is_a_sentence(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_what_cannot_be_written_is_refused(tmp_path):
+def test_unusable_frames_audio_and_paths_are_refused(tmp_path):
     with pytest.raises(InputError, match="no frames"):
         write_video(tmp_path / "a.mp4", [], 25)
     with pytest.raises(InputError, match="folder"):
@@ -394,9 +394,9 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's account of memory")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, which reports memory in /proc")
 def test_memory_does_not_grow_with_the_length(tmp_path):
-    """300 more frames of this size are 69 MB as bytes, four times that as floats."""
+    """300 more frames of this size are 69 MB as bytes, four times as much as floats."""
 
     def measured(frames):
         for index, frame in enumerate(frames):

@@ -53,5 +53,5 @@ def test_the_published_names_load_strictly(state, tmp_path):
 
 
 def test_files_of_another_kind_are_called_what_they_are():
-    with pytest.raises(InputError, match=r"a SMIRK encoder; an L2CS-Net is wanted"):
+    with pytest.raises(InputError, match=r"a SMIRK encoder: choose an L2CS-Net"):
         load_l2cs({"pose_encoder.pose_cam_layers.0.weight": torch.zeros(6, 576)})

@@ -87,14 +87,15 @@ def test_triton_kernel():
 def main():
     from imtalker.models.matching_triton import attend_and_match as kernel
 
-    for q, k, v in cases(scales=(1.0, 1e3)):
-        output, match = kernel(q, k, v)
-        check(q, k, v, output, match)
-        _, first = kernel(torch.zeros_like(q), k, v)
-        assert (first == 0).all(), "ties go to the first key"
-        half, _ = kernel(q.half(), k.half(), v.half())
-        if q.abs().max() < 10:
-            torch.testing.assert_close(half.float(), output, rtol=0, atol=2e-2)
+    for scale in (1.0, 1e3):
+        for number, (q, k, v) in enumerate(cases(scales=(scale,))):
+            output, match = kernel(q, k, v)
+            check(q, k, v, output, match)
+            if scale == 1 and number % 2 == 0:  # once for each shape
+                _, first = kernel(torch.zeros_like(q), k, v)
+                assert (first == 0).all(), "ties go to the first key"
+                half, _ = kernel(q.half(), k.half(), v.half())
+                torch.testing.assert_close(half.float(), output, rtol=0, atol=2e-2)
 
 
 if __name__ == "__main__":

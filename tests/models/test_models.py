@@ -11,7 +11,7 @@ from imtalker import InputError, Motion
 from imtalker.models.config import PUBLISHED, from_dict, to_dict
 from imtalker.models.folding import fold
 from imtalker.models.resample import interleave, nearest, phases
-from imtalker.models.windows import SwinBlock, from_windows, relative_index, shift_mask, to_windows
+from imtalker.models.windows import SwinBlock, relative_index, shift_mask, to_windows
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -68,7 +68,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(renderer, source, caplog, mo
     with caplog.at_level("WARNING", logger="imtalker"):
         frames = renderer.render(source, motion, batch_size=5)
     assert sizes == [5, 2, 2, 1]
-    assert "going on with 2 frames at a time" in caplog.text
+    assert "continuing with 2 frames at a time" in caplog.text
     torch.testing.assert_close(frames, expected, rtol=0, atol=1e-5)
     monkeypatch.setattr(type(renderer), "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("something else")))
     with pytest.raises(RuntimeError, match="something else"):
@@ -126,6 +126,12 @@ def test_a_doubled_map_is_convolved_without_doubling_it(side):
     parts = F.conv2d(x, phases(weight), bias.repeat(4), padding=1)
     torch.testing.assert_close(interleave(parts), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(interleave(parts, add_to=expected.clone()), 2 * expected, rtol=1e-5, atol=1e-5)
+
+
+def from_windows(x, window, side):
+    """The inverse of `to_windows`."""
+    x = x.unflatten(2, (window, window)).unflatten(1, (side // window, side // window))
+    return x.transpose(2, 3).reshape(x.shape[0], side, side, -1)
 
 
 @pytest.mark.parametrize("shifted", [False, True])
@@ -196,12 +202,12 @@ def test_source_must_be_one_picture(renderer):
 def test_generations_do_not_mix(renderer, source):
     other = {"v1": "v2", "v2": "v1"}[renderer.generation]
     motion = dataclasses.replace(some_motion(renderer), generation=other)
-    with pytest.raises(InputError, match=f"weights are {renderer.generation} but the motion was made with {other}"):
+    with pytest.raises(InputError, match=f"The renderer is {renderer.generation} but the motion is {other}"):
         renderer.stream(source, motion)
 
 
 def test_motion_of_another_size_is_refused(renderer, source):
-    with pytest.raises(InputError, match="different models"):
+    with pytest.raises(InputError, match="renderer has 8 values per frame but the motion has 32"):
         renderer.stream(source, Motion(torch.zeros(3, 32), generation=renderer.generation))
 
 

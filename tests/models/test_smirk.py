@@ -61,11 +61,11 @@ def test_a_file_that_does_not_fit_is_refused_by_name(state):
 
 
 def test_files_of_another_kind_are_called_what_they_are(state, tmp_path):
-    with pytest.raises(InputError, match=r"an L2CS-Net; a SMIRK encoder is wanted"):
+    with pytest.raises(InputError, match=r"an L2CS-Net: choose a SMIRK encoder"):
         load_smirk({"fc_yaw_gaze.weight": torch.zeros(90, 2048)})
-    with pytest.raises(InputError, match=r"something else .*fc.*; a SMIRK encoder is wanted"):
+    with pytest.raises(InputError, match=r"something else .*fc.*: choose a SMIRK encoder"):
         load_smirk({"fc.weight": torch.zeros(3)})
-    with pytest.raises(InputError, match=r"is a SMIRK encoder; a renderer is wanted"):
+    with pytest.raises(InputError, match=r"is a SMIRK encoder: choose a renderer"):
         load_renderer(state)
     assert inspect(state).weights.describe() == "a SMIRK encoder"
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and no more")

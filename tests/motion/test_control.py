@@ -9,7 +9,7 @@ from imtalker.motion.control import blend, load_gaze, load_pose
 from imtalker.motion.keyframes import CHANNELS, to_control
 
 
-def test_save_and_load(tmp_path):
+def test_a_saved_control_loads_unchanged(tmp_path):
     control = Control(pose=torch.randn(7, 3), gaze=torch.randn(5, 2), fps=30)
     control.save(tmp_path / "c.safetensors")
     loaded = Control.load(tmp_path / "c.safetensors")
@@ -32,7 +32,7 @@ def test_wrong_shapes_and_values_are_refused(parts):
         Control(**parts)
 
 
-def test_published_pose_and_gaze_files(tmp_path):
+def test_published_pose_and_gaze_files_are_read(tmp_path):
     pose, cam, gaze = torch.randn(6, 3), torch.randn(6, 3), np.random.rand(6, 2)
     torch.save({"pose_params": pose, "cam": cam}, tmp_path / "p.pt")
     np.save(tmp_path / "g.npy", gaze)
@@ -42,7 +42,7 @@ def test_published_pose_and_gaze_files(tmp_path):
     torch.testing.assert_close(load_gaze(tmp_path / "g.npy"), torch.from_numpy(gaze).float())
 
 
-def test_other_files_in_their_place(tmp_path):
+def test_other_pose_and_gaze_files_are_refused(tmp_path):
     torch.save({"other": torch.zeros(1)}, tmp_path / "p.pt")
     with pytest.raises(InputError, match="neither 'pose_params' nor 'cam'"):
         load_pose(tmp_path / "p.pt")
@@ -53,7 +53,7 @@ def test_other_files_in_their_place(tmp_path):
             load_gaze(tmp_path / name)
 
 
-# the value that each channel of the editors moves, and which way
+# the motion value that each editor channel moves, and its sign
 MOVED = {name: (name, 1) for name in ("yaw", "pitch", "roll", "x", "y")}
 MOVED |= {"distance": ("scale", -1), "horizontal": ("gaze_x", 1), "vertical": ("gaze_y", 1)}
 PARTS = (("yaw", "pitch", "roll"), ("x", "y", "scale"), ("gaze_x", "gaze_y"))
@@ -65,7 +65,7 @@ def drawn(channel, *keyframes):
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_each_channel_moves_its_own_value_the_right_way_at_the_right_time(avatar, channel):
-    """Against the opposite control, so that what speech and chance do to the head drops out."""
+    """Against the opposite control, which cancels what speech and noise do to the head."""
     limits = CHANNELS[channel]
     name, sign = MOVED[channel]
     one, other = (
@@ -73,19 +73,19 @@ def test_each_channel_moves_its_own_value_the_right_way_at_the_right_time(avatar
         for before, after in ((limits.high, limits.low), (limits.low, limits.high))
     )
     moved = sign * value(one - other, name)
-    asked = torch.where(torch.arange(100) < 38, 1.0, -1.0)  # 1.5 s
-    assert correlation(moved, asked) > 0.8
+    drawn_step = torch.where(torch.arange(100) < 38, 1.0, -1.0)  # 1.5 s
+    assert correlation(moved, drawn_step) > 0.8
     first, last = moved[:10].mean(), moved[-10:].mean()
     assert first > 0.05 > -0.05 > last
-    # places change slowly: half of the way is gone when it is asked for
+    # x and y change slowly: they cross the middle near the drawn time
     (turns,) = torch.where((moved[5:-1] > (first + last) / 2) & (moved[6:] <= (first + last) / 2))
     assert abs(turns + 5 - 38).min() <= 6
     (part,) = (part for part in PARTS if name in part)
     assert max(part, key=lambda each: value(one - other, each).std()) == name
 
 
-def test_strength_and_blend_lie_between(avatar):
-    """Means of yaw, from no control to one, and from one to its opposite."""
+def test_strength_and_share_move_the_head_gradually(avatar):
+    """Mean yaw from no control to full, and from one control to its opposite."""
 
     def mean(control):
         return value(avatar.say(sentence(pause=0), control=control), "yaw").mean()

@@ -1,4 +1,4 @@
-"""Edits as properties: what they leave alone, what they keep, and how long the result is."""
+"""Edits of motion: what they keep, what they change, and how long the result is."""
 
 import logging
 from dataclasses import replace
@@ -10,13 +10,13 @@ from tiny import tiny_generator
 
 from imtalker import Control, InputError, Motion, Source
 from imtalker.avatar.readback import correlation
-from imtalker.drawn.portraits import DEGREES, MOTION
+from imtalker.drawn.head import DEGREES, MOTION
 from imtalker.idle import head_sway, idle, idle_frames
 from imtalker.motion.editing import join, loop, mix, reverse, smooth, strengthen, stretch, trim
 
 
 def sway(frames=100, fps=25.0, noise=0.05, seed=0, generation="v2"):
-    """A slow sway in four latents, with a detector's jitter on it."""
+    """A slow sway in four latents, with jitter as from a detector."""
     random = torch.Generator().manual_seed(seed)
     time = torch.arange(frames)[:, None] / fps
     rates = torch.tensor([0.2, 0.4, 0.7, 1.1])
@@ -39,7 +39,7 @@ IDENTITIES = {
 
 
 @pytest.mark.parametrize("edit", IDENTITIES.values(), ids=IDENTITIES)
-def test_a_setting_that_changes_nothing_gives_the_very_same_motion(edit):
+def test_settings_that_change_nothing_return_the_same_object(edit):
     motion = sway()
     assert edit(motion) is motion
 
@@ -47,7 +47,7 @@ def test_a_setting_that_changes_nothing_gives_the_very_same_motion(edit):
 @pytest.mark.parametrize(
     "edit", [lambda m: strengthen(m, 2), lambda m: smooth(m, 0.5), lambda m: stretch(m, 2), reverse, loop]
 )
-def test_edits_leave_the_original_and_keep_rate_and_generation(edit):
+def test_edits_copy_the_motion_and_keep_its_rate_and_generation(edit):
     motion = sway(fps=30.0, generation="v1")
     before = motion.latents.clone()
     edited = edit(motion)
@@ -63,12 +63,11 @@ def test_strength_scales_the_distance_to_its_centre(centre):
     assert torch.allclose(strengthen(motion, 0.0, centre).latents, middle.expand(100, -1))
     twice = strengthen(motion, 2.0, centre).latents
     assert torch.allclose(twice - middle, 2 * (motion.latents - middle), atol=1e-5)
-    with pytest.raises(InputError, match="7 values and those of the motion 4"):
+    with pytest.raises(InputError, match="source has 7 values per frame but the motion has 4"):
         strengthen(motion, 2.0, torch.zeros(1, 7))
 
 
-@pytest.mark.parametrize("frames", [1, 2, 9, 100])
-@pytest.mark.parametrize("amount", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize(("frames", "amount"), [(1, 0.1), (2, 1.0), (9, 0.5), (100, 0.1), (100, 1.0)])
 def test_smoothing_keeps_length_and_mean(frames, amount):
     motion = sway(frames)
     calm = smooth(motion, amount)
@@ -76,7 +75,7 @@ def test_smoothing_keeps_length_and_mean(frames, amount):
     assert torch.allclose(calm.latents.mean(0), motion.latents.mean(0), atol=1e-6)
 
 
-def test_smoothing_calms_more_with_more_of_it_and_leaves_the_slow():
+def test_a_larger_amount_smooths_more_and_keeps_slow_movement():
     amounts = [sway(), *(smooth(sway(), amount) for amount in (0.2, 0.6, 1.0))]
     assert all(jerk(more) < 0.8 * jerk(less) for less, more in zip(amounts, amounts[1:], strict=False))
     slow = sway(noise=0.0).latents[20:-20, 0]
@@ -93,14 +92,14 @@ def test_smoothing_halves_the_documented_frequency_at_every_rate(fps):
     assert calm.abs().max() == pytest.approx(0.5, abs=0.03)
 
 
-def test_smoothing_to_one_half_spares_the_lips_and_takes_the_jitter():
+def test_smoothing_by_half_keeps_lip_movement_and_removes_jitter():
     lips = wave(4.5)
     assert (smooth(lips, 0.5).latents - lips.latents)[20:-20].abs().max() < 0.06
     assert smooth(wave(11), 0.5).latents[20:-20].abs().max() < 0.05
     assert smooth(lips, 1.0).latents[20:-20].abs().max() < 0.02
 
 
-def test_smoothing_to_one_half_leaves_speech_on_the_lips(avatar):
+def test_smoothing_by_half_keeps_speech_on_the_lips(avatar):
     spoken = Motion(avatar.say(sentence()))
     lips = value(spoken.latents, "mouth_open")
     calm = value(smooth(spoken, 0.5).latents, "mouth_open")
@@ -110,8 +109,8 @@ def test_smoothing_to_one_half_leaves_speech_on_the_lips(avatar):
     assert value(smooth(spoken, 1.0).latents, "mouth_open").std() < 0.8 * lips.std()
 
 
-def test_strength_is_seen_on_the_lips(avatar):
-    """Of the frames that are most open, from the portrait's own face on."""
+def test_strength_opens_the_mouth_wider(avatar):
+    """In the frames where it is most open, around the portrait's own latent."""
     spoken = avatar.say(sentence())
     widest = Motion(spoken[value(spoken, "mouth_open").topk(4).indices])
     opened = []
@@ -123,8 +122,8 @@ def test_strength_is_seen_on_the_lips(avatar):
     assert opened[1] < opened[2] - 0.05
 
 
-def test_slower_motion_goes_with_slower_speech(avatar):
-    """Half as fast is in time with the sound at half its rate."""
+def test_slower_motion_is_in_sync_with_slower_speech(avatar):
+    """Motion at half speed against audio at half its sample rate."""
     sound = sentence()
     slow = value(stretch(Motion(avatar.say(sound)), 0.5).latents, "mouth_open")
     with_own, lag = follows(slow, replace(sound, sample_rate=sound.sample_rate // 2))
@@ -132,7 +131,7 @@ def test_slower_motion_goes_with_slower_speech(avatar):
     assert abs(lag) <= 2
 
 
-def test_trimming():
+def test_trimming_rounds_to_frames_and_refuses_an_empty_result():
     motion = sway()
     assert torch.equal(trim(motion, 1.0, 2.0).latents, motion.latents[25:50])
     assert torch.equal(trim(motion, 3.5).latents, motion.latents[88:])
@@ -142,7 +141,7 @@ def test_trimming():
 
 
 @pytest.mark.parametrize("speed", [0.1, 0.5, 1.3, 2.0, 4.0])
-def test_speed_changes_the_time_not_the_movement(speed):
+def test_speed_changes_the_timing_and_not_the_values(speed):
     time = Motion(torch.arange(100)[:, None] / 25)
     fast = stretch(time, speed)
     assert fast.seconds == pytest.approx(4 / speed, abs=1 / 25)
@@ -152,26 +151,28 @@ def test_speed_changes_the_time_not_the_movement(speed):
         stretch(time, 0.0)
 
 
-def test_reverse_twice_is_where_it_started():
+def test_reversing_twice_gives_the_original():
     motion = sway()
     assert torch.equal(reverse(motion).latents[0], motion.latents[-1])
     assert torch.equal(reverse(reverse(motion)).latents, motion.latents)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 7, 12, 50, 333])
-@pytest.mark.parametrize("kind", ["sway", "noise", "line", "still"])
-def test_the_seam_of_a_loop_is_no_larger_than_steps_inside(frames, kind):
-    latents = {
-        "sway": sway(frames).latents,
-        "noise": torch.randn(frames, 4, generator=torch.Generator().manual_seed(frames)),
-        "line": torch.arange(frames)[:, None] * torch.ones(4),
-        "still": torch.zeros(frames, 4),
-    }[kind]
-    looped = loop(Motion(latents)).latents
-    inside = looped.diff(dim=0).norm(dim=1)
-    seam = (looped[0] - looped[-1]).norm()
-    assert seam <= (inside.max() if len(inside) else 0) + 1e-5
-    assert frames - 15 <= len(looped) <= frames
+LOOPED = {
+    "sway": lambda frames: sway(frames).latents,
+    "noise": lambda frames: torch.randn(frames, 4, generator=torch.Generator().manual_seed(frames)),
+    "line": lambda frames: torch.arange(frames)[:, None] * torch.ones(4),
+    "still": lambda frames: torch.zeros(frames, 4),
+}
+
+
+@pytest.mark.parametrize("latents", LOOPED.values(), ids=LOOPED)
+def test_the_seam_of_a_loop_is_no_larger_than_steps_inside(latents):
+    for frames in (1, 2, 3, 4, 7, 12, 50, 333):
+        looped = loop(Motion(latents(frames))).latents
+        inside = looped.diff(dim=0).norm(dim=1)
+        seam = (looped[0] - looped[-1]).norm()
+        assert seam <= (inside.max() if len(inside) else 0) + 1e-5, frames
+        assert frames - 15 <= len(looped) <= frames
 
 
 def test_a_loop_crossfades_only_its_beginning():
@@ -193,16 +194,16 @@ def test_joining_shortens_by_each_crossfade():
     assert torch.equal(join(parts[:1], 0.4).latents, parts[0].latents)
 
 
-def test_a_crossfade_goes_from_one_to_the_other_without_a_jump():
+def test_a_crossfade_is_monotonic_smooth_and_symmetric():
     fade = join([Motion(torch.zeros(50, 1)), Motion(torch.ones(50, 1))], 0.8).latents[:, 0]
     assert fade.diff().min() >= 0
     assert fade.diff().max() < 1.7 / 20
-    assert fade.diff(n=2).abs().max() < 0.012  # it sets out and arrives softly
+    assert fade.diff(n=2).abs().max() < 0.012  # it starts and ends softly
     assert torch.allclose(fade + fade.flip(0), torch.ones(80), atol=1e-6)
 
 
-def test_a_portrait_that_waits_and_then_speaks(avatar):
-    """Its mouth is shut while it waits and then in time with the speech, and its head goes from one to the other."""
+def test_idle_motion_joins_speech_in_sync_and_without_a_jump(avatar):
+    """The mouth is shut while idle, then in sync with the speech, and the head moves smoothly into it."""
     waiting = idle(avatar.generator, avatar.source, 2.0, looped=False)
     spoken = Motion(avatar.say(sentence(), seed=1), generation=waiting.generation)
     both = join([waiting, spoken], 0.4).latents
@@ -216,14 +217,14 @@ def test_a_portrait_that_waits_and_then_speaks(avatar):
     assert steps[39:51].max() < max(cut / 2, steps[:39].max())
 
 
-def test_a_crossfade_is_at_most_half_of_the_shorter_one(caplog):
+def test_a_crossfade_is_limited_to_half_of_the_shorter_motion(caplog):
     with caplog.at_level(logging.WARNING):
         assert len(join([sway(50), sway(9)], 5.0)) == 50 + 9 - 4
     assert "motion 2 is 0.16 s, not 5.00 s" in caplog.text
     assert len(join([sway(50), sway(1), sway(50)], 0.4)) == 101
 
 
-def test_joining_and_mixing_keep_time_at_another_frame_rate():
+def test_join_and_mix_keep_the_timing_of_another_frame_rate():
     clock = Motion(torch.arange(60)[:, None] / 30, 30.0)
     whole = join([Motion(torch.zeros(50, 1), 25.0), clock], 0.0)
     assert (whole.fps, len(whole)) == (25.0, 100)
@@ -231,7 +232,7 @@ def test_joining_and_mixing_keep_time_at_another_frame_rate():
     assert torch.allclose(mix(Motion(torch.zeros(40, 1), 25.0), clock, 1.0).latents[:, 0], torch.arange(40) / 25)
 
 
-def test_a_mix_is_as_long_as_the_first():
+def test_a_mix_has_the_length_of_the_first_motion():
     a, b = sway(50), sway(30, seed=1)
     assert torch.equal(mix(a, b, 0.0).latents, a.latents)
     assert torch.equal(mix(a, b, 1.0).latents, torch.cat([b.latents, b.latents[-1:].expand(20, -1)]))
@@ -239,7 +240,7 @@ def test_a_mix_is_as_long_as_the_first():
     assert torch.allclose(mix(a, a, 0.3).latents, a.latents)
 
 
-def test_a_mix_along_a_curve():
+def test_the_share_of_a_mix_may_be_a_curve():
     a, b = Motion(torch.zeros(50, 2)), Motion(torch.ones(50, 2))
     mixed = mix(a, b, torch.tensor([0.0, 1.0, 1.0])).latents[:, 0]
     assert torch.allclose(mixed[:25], torch.arange(25) / 24.5, atol=1e-5)
@@ -247,11 +248,11 @@ def test_a_mix_along_a_curve():
     assert torch.allclose(mix(a, b, torch.full((9,), 0.3)).latents, mix(a, b, 0.3).latents)
 
 
-def test_motions_that_do_not_go_together_are_refused():
-    for other, names in ((sway(generation="v1"), "v2 .* v1"), (Motion(torch.zeros(5, 8)), "4 values .* 8 values")):
-        for put_together in (lambda a, b: join([a, b]), mix):
+def test_motions_that_do_not_match_are_refused():
+    for other, names in ((sway(generation="v1"), "v2 .* v1"), (Motion(torch.zeros(5, 8)), "4 values .* has 8")):
+        for combine in (lambda a, b: join([a, b]), mix):
             with pytest.raises(InputError, match=names):
-                put_together(sway(), other)
+                combine(sway(), other)
 
 
 @pytest.fixture(scope="module")
@@ -267,13 +268,13 @@ def source():
 class TestIdle:
     @pytest.mark.parametrize("seconds", [0.4, 1.3, 4.0])
     @pytest.mark.parametrize("looped", [True, False])
-    def test_it_is_as_long_as_asked_for_and_tells_of_each_window(self, generator, source, seconds, looped):
+    def test_length_is_exact_and_progress_counts_each_window(self, generator, source, seconds, looped):
         steps = []
         motion = idle(generator, source, seconds, looped=looped, progress=lambda: steps.append(1))
         assert (len(motion), motion.fps, motion.generation) == (round(seconds * 25), 25.0, "v2")
         assert len(steps) == -(-idle_frames(seconds, looped) // 50)
 
-    def test_without_sway_it_is_what_the_generator_makes_of_silence(self, generator, source):
+    def test_without_sway_it_is_the_motion_of_silence(self, generator, source):
         silence = generator.encode_audio(torch.zeros(1, 48000), 48000)
         expected = generator.sample(silence, source, seed=3)
         motion = idle(generator, source, 1.0, sway=0.0, looped=False, seed=3)
@@ -283,7 +284,7 @@ class TestIdle:
         assert not torch.allclose(swaying.latents, expected.latents, atol=1e-4)
 
     @pytest.mark.parametrize("sway", [0.0, 1.0])
-    def test_it_lives_with_its_mouth_shut(self, avatar, sway):
+    def test_the_head_and_eyes_move_and_the_mouth_stays_shut(self, avatar, sway):
         for seed in range(2):
             motion = idle(avatar.generator, avatar.source, 6.0, sway, seed=seed).latents
             assert value(motion, "mouth_open").abs().max() < 0.15
@@ -292,15 +293,15 @@ class TestIdle:
             head = motion[:, : MOTION.index("gaze_x")]
             assert (head[0] - head[-1]).norm() <= 1.5 * head.diff(dim=0).norm(dim=1).max()
 
-    def test_a_loop_goes_on_where_it_began_and_keeps_the_rest(self, generator, source):
+    def test_a_loop_continues_at_its_start_and_keeps_the_rest(self, generator, source):
         for seed in range(3):
             plain = idle(generator, source, 4.6, 0.0, looped=False, seed=seed).latents
             calm = idle(generator, source, 4.0, 0.0, looped=True, seed=seed).latents
             assert torch.equal(calm[15:], plain[15:100])
-            # what follows the last frame is, but for the start of the crossfade, what followed it before
+            # the loop's first frame is, but for the start of the crossfade, the frame that followed its last one
             assert (calm[0] - plain[100]).norm() < 0.1 * (plain[0] - plain[100]).norm()
 
-    def test_a_control_wins_over_the_sway(self, generator, source):
+    def test_a_control_overrides_the_sway(self, generator, source):
         def made(sway, **parts):
             control = Control(**{name: torch.full((100, width), 0.2) for name, width in parts.items()})
             return idle(generator, source, 1.0, sway, looped=False, control=control).latents
@@ -308,17 +309,17 @@ class TestIdle:
         assert torch.equal(made(0.0, pose=3), made(1.0, pose=3))
         assert not torch.equal(made(0.0, gaze=2), made(1.0, gaze=2))
 
-    def test_the_sway_comes_back_to_where_it_began_and_grows_with_its_amount(self):
+    def test_the_sway_is_periodic_and_grows_with_its_amount(self):
         sway = head_sway(175, 190, 1.0).pose
         assert sway.shape == (190, 3)
         assert torch.equal(sway[175:], sway[:15])
         assert 2 < sway.abs().max().rad2deg() < 3.5
         assert (sway[174] - sway[175]).norm() <= sway.diff(dim=0).norm(dim=1).max()
         assert head_sway(175, 175, 0.5).pose.abs().max() < 0.6 * sway.abs().max()
-        # in less time it is smaller, no faster
+        # a shorter sway is smaller, not faster
         assert head_sway(50, 50, 1.0).pose.diff(dim=0).abs().max() < 1.2 * sway.diff(dim=0).abs().max()
 
-    def test_what_cannot_be(self, generator, source):
+    def test_invalid_seconds_and_sway_are_refused(self, generator, source):
         for seconds in (0.3, 601, float("nan")):
             with pytest.raises(InputError, match=r"0\.4 to 600 seconds"):
                 idle(generator, source, seconds)

@@ -1,4 +1,4 @@
-"""Keyframes: what is written, what they mean in the picture, and that the page computes the same."""
+"""Keyframes: the file format, what the values mean in the image, and that the page computes the same."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,6 @@ from imtalker.motion.keyframes import (
     expand,
     parse,
     to_control,
-    to_json,
     values_at,
 )
 
@@ -35,8 +34,13 @@ def document(**channels) -> dict:
     return {"version": 1, "channels": channels}
 
 
+def written(curves: dict) -> str:
+    """The JSON text of curves, as the editors write it."""
+    return json.dumps(document(**curves))
+
+
 def turned(vector: list[float], **degrees: float) -> np.ndarray:
-    """A vector (x to the picture's right, y up, z to the camera) of the head after a pose of so many degrees."""
+    """Turns a vector (x to the image's right, y up, z to the camera) of the head by a pose in degrees."""
     control = to_control(document(**{name: [[0, value]] for name, value in degrees.items()}), allow_more=True)
     return Rotation.from_rotvec(control.pose[0].double().numpy()).apply(vector)
 
@@ -49,34 +53,34 @@ class TestSigns:
         assert not to_control(document(yaw=[[0, 0]])).pose.any()
         assert not to_control(document(horizontal=[[0, 0]])).gaze.any()
 
-    def test_yaw_turns_the_nose_to_the_picture_s_right(self):
+    def test_yaw_turns_the_nose_to_the_right_of_the_image(self):
         np.testing.assert_allclose(turned(NOSE, yaw=30), [0.5, 0, math.cos(math.pi / 6)], atol=1e-6)
 
     def test_pitch_lifts_the_nose(self):
         np.testing.assert_allclose(turned(NOSE, pitch=30), [0, 0.5, math.cos(math.pi / 6)], atol=1e-6)
 
-    def test_roll_tilts_the_crown_to_the_picture_s_right(self):
+    def test_roll_tilts_the_crown_to_the_right_of_the_image(self):
         np.testing.assert_allclose(turned(CROWN, roll=30), [0.5, math.cos(math.pi / 6), 0], atol=1e-6)
 
-    def test_a_turned_head_nods_about_its_own_ears(self):
-        """Pitch lifts the nose by its own angle at any yaw, and a roll does not move the nose at all."""
+    def test_pitch_of_a_turned_head_is_around_its_own_ears(self):
+        """Pitch lifts the nose by the same angle at any yaw, and roll does not move the nose."""
         nose = turned(NOSE, yaw=50, pitch=20, roll=35)
         assert math.degrees(math.asin(nose[1])) == pytest.approx(20, abs=1e-4)
         assert math.degrees(math.atan2(nose[0], nose[2])) == pytest.approx(50, abs=1e-4)
         assert turned(LEFT_OF_PICTURE, roll=10)[1] > 0
 
-    def test_smirk_s_own_signs(self):
+    def test_signs_are_those_of_smirk(self):
         pose = torch.cat([to_control(document(**{name: [[0, 10]]})).pose for name in ("pitch", "yaw", "roll")])
         torch.testing.assert_close(pose, torch.diag(torch.tensor([-1.0, 1.0, -1.0])) * math.radians(10))
 
-    def test_gaze(self):
-        """As L2CS-Net's visualiser draws it: an arrow by (-sin a cos b, -sin b) of the picture, whose y goes down."""
+    def test_signs_of_gaze_are_those_of_l2cs_net(self):
+        """Its visualiser draws an arrow along (-sin a cos b, -sin b) in image coordinates, y down."""
         a, b = to_control(document(horizontal=[[0, 12]], vertical=[[0, 7]])).gaze[0].double()
         assert -a.sin() * b.cos() > 0.2
         assert -b.sin() < -0.1
 
-    def test_camera(self):
-        """SMIRK's projection: scale * (point + shift), in half sides of the crop, y up."""
+    def test_camera_scales_and_shifts_as_smirk_projects(self):
+        """scale * (point + shift), in half sides of the crop, y up."""
         scale, x, y = to_control(document(distance=[[0, 1.2]], x=[[0, 0.05]], y=[[0, -0.1]])).cam[0]
         assert scale == pytest.approx(keyframes.REST_SCALE / 1.2)
         assert scale * x / 2 == pytest.approx(0.05)
@@ -84,13 +88,13 @@ class TestSigns:
 
 
 class TestCurves:
-    def test_none_one_and_two(self):
+    def test_one_keyframe_holds_two_make_a_line_and_none_leave_everything_free(self):
         assert values_at([(1, 5)], np.array([0, 1, 9])).tolist() == [5, 5, 5]
         np.testing.assert_allclose(values_at([(1, 0), (3, 10)], np.array([0, 1, 1.5, 3, 4])), [0, 0, 2.5, 10, 10])
         empty = to_control(document())
         assert empty.parts() == {}
 
-    def test_it_never_overshoots(self):
+    def test_curves_never_overshoot(self):
         random = np.random.default_rng(3)
         for _ in range(30):
             curve = random_curve(random, 6)
@@ -101,7 +105,7 @@ class TestCurves:
                 assert (between >= min(v0, v1) - 1e-9).all()
                 assert (between <= max(v0, v1) + 1e-9).all()
 
-    def test_what_rests_and_what_stays_free(self):
+    def test_channels_without_keyframes_rest_and_parts_without_any_stay_free(self):
         control = to_control(document(yaw=[[0, 10]]))
         assert control.parts().keys() == {"pose"}
         assert control.pose[0, 0] == control.pose[0, 2] == 0
@@ -109,18 +113,17 @@ class TestCurves:
         assert control.parts().keys() == {"cam"}
         assert control.cam[0, 0] == pytest.approx(keyframes.REST_SCALE)
 
-    def test_length(self):
+    def test_length_is_the_last_keyframe_or_the_given_seconds(self):
         text = document(yaw=[[0, 0], [2, 10]])
         assert len(to_control(text).pose) == 51
         assert to_control(text).pose[-1, 1] == pytest.approx(math.radians(10))
         assert len(to_control(text, 4).pose) == 100
         assert len(to_control(text, 1).pose) == 25
         assert torch.equal(to_control(text, 1).pose, to_control(text, 4).pose[:25])
-        assert to_control(text, fps=50).pose.shape == (101, 3)
         with pytest.raises(InputError, match="0 to 3600 seconds"):
             to_control(text, float("nan"))
 
-    def test_limits(self, caplog):
+    def test_values_are_limited_and_allow_more_widens_the_limits(self, caplog):
         for name, channel in CHANNELS.items():
             far = to_control(document(**{name: [[0, 1000]]}))
             edge = to_control(document(**{name: [[0, channel.high]]}))
@@ -132,7 +135,7 @@ class TestCurves:
 
 
 class TestText:
-    def test_written_by_hand_is_as_drawn(self):
+    def test_json_written_by_hand_reads_like_the_editors_own(self):
         by_hand = """
             { "channels": { "roll" : [ ], "yaw": [ [2, -1.0e1], [0,0], [1.00004, 7], [1, 20] ] } , "version": 1 }
         """
@@ -140,51 +143,55 @@ class TestText:
         assert parse(by_hand) == parse(drawn) == {"yaw": [(0, 0), (1, 20), (2, -10)]}
         assert torch.equal(to_control(by_hand).pose, to_control(drawn).pose)
 
-    def test_it_reads_what_it_writes(self):
+    def test_curves_are_read_exactly_and_empty_text_has_none(self):
         curves = {"yaw": [(0.0, 0.0), (1.04, -3.5)], "x": [(0.5, 0.05)]}
-        assert parse(to_json(curves)) == curves
-        assert parse(to_json({})) == parse("") == parse(" \n") == {}
+        assert parse(written(curves)) == curves
+        assert parse(written({})) == parse("") == parse(" \n") == {}
 
     @pytest.mark.parametrize(("text", "sentence"), json.loads(Path(__file__).with_name("hostile.json").read_text()))
-    def test_what_cannot_be_read(self, text, sentence):
+    def test_invalid_text_is_refused_with_a_sentence(self, text, sentence):
         with pytest.raises(InputError, match=sentence):
             parse(text)
 
-    def test_huge_ones(self):
+    def test_huge_texts_are_refused(self):
         many = json.dumps(document(yaw=[[i / 1000, 0] for i in range(12_000)]))
-        for text, sentence in ((many, "12000 keyframes"), (" " * 3_000_000, "3.0 MB"), ("[" * 100_000, "no JSON")):
+        for text, sentence in (
+            (many, "12000 keyframes"),
+            (" " * 3_000_000, "3.0 MB"),
+            ("[" * 100_000, "not valid JSON"),
+        ):
             with pytest.raises(InputError, match=sentence):
                 parse(text)
-        with pytest.raises(InputError, match="no JSON"):
+        with pytest.raises(InputError, match="not valid JSON"):
             parse('{"version": 1, "channels": {"yaw": [[0, ' + "9" * 5000 + "]]}}")
 
-    def test_a_file_that_is_none(self, tmp_path):
+    def test_unreadable_files_are_named(self, tmp_path):
         (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
         for name in ("binary.json", "none.json"):
             with pytest.raises(InputError, match=name):
                 keyframes.load(tmp_path / name)
 
     def test_a_channel_of_the_other_editor_is_named(self):
-        with pytest.raises(InputError, match="'vertical', which is not known here; known are yaw, pitch"):
+        with pytest.raises(InputError, match="'vertical', which is unknown here: use yaw, pitch"):
             parse(document(vertical=[[0, 1]]), POSE)
 
 
 @pytest.mark.parametrize("preset", [*POSE_PRESETS.values(), *GAZE_PRESETS.values()], ids=lambda preset: preset.label)
-def test_presets_fit_their_time_and_limits(preset):
+def test_presets_fit_their_duration_and_limits(preset):
     for seconds in (0.5, 3.3, 60, keyframes.MAX_SECONDS):
         curves = expand(preset, seconds)
-        assert parse(to_json(curves)) == curves
+        assert parse(written(curves)) == curves
         assert keyframes.limit(curves) == curves
         assert max(curve[-1][0] for curve in curves.values()) <= seconds + 1e-9
         assert all(value == CHANNELS[name].rest for name, c in expand(preset, seconds, 0).items() for _, value in c)
 
 
 def projected(generator, control, frames, padding):
-    return torch.cat(list(generator._project_control(control, frames, padding)))
+    return generator.project_control(control or Control(), 0, frames, padding)
 
 
 class TestStrength:
-    def test_kept_in_files_and_at_other_rates(self, tmp_path):
+    def test_strength_survives_saving_and_another_frame_rate(self, tmp_path):
         control = Control(pose=torch.randn(4, 3), gaze=torch.randn(4, 2), pose_strength=0.25, gaze_strength=0.5)
         control.save(tmp_path / "c.safetensors")
         assert Control.load(tmp_path / "c.safetensors").strengths() == control.strengths()
@@ -192,7 +199,7 @@ class TestStrength:
         with pytest.raises(InputError, match="strength of cam"):
             Control(cam_strength=float("nan"))
 
-    def test_zero_is_none_one_is_as_before_and_between_is_a_share(self, generator):
+    def test_strength_scales_the_contribution_from_none_to_full(self, generator):
         control = Control(torch.randn(30, 3) * 0.2, torch.randn(30, 3), torch.randn(30, 2) * 0.2)
         free = projected(generator, None, 30, "hold")
         full = projected(generator, control, 30, "hold")
@@ -214,28 +221,28 @@ class TestStrength:
         assert not torch.equal(free, full)
 
 
-class TestTogether:
+class TestMergeAndBlend:
     a = Control(pose=torch.zeros(4, 3), gaze=torch.zeros(4, 2), gaze_strength=0.5)
     b = Control(pose=torch.ones(6, 3), cam=torch.ones(6, 3), pose_strength=0.5)
 
-    def test_merge_prefers_the_later_with_its_strength(self):
+    def test_later_controls_override_earlier_ones_with_their_strength(self):
         found = merge([self.a, self.b])
         assert found.parts().keys() == {"pose", "cam", "gaze"}
         assert torch.equal(found.pose, self.b.pose)
         assert found.strengths() == {"pose": 0.5, "cam": 1, "gaze": 0.5}
 
-    def test_blend(self):
+    def test_blend_interpolates_rows_and_strengths(self):
         found = blend(self.a, self.b, 0.25)
         torch.testing.assert_close(found.pose, torch.full((6, 3), 0.25))
         assert torch.equal(found.cam, self.b.cam)
         assert found.strengths() == {"pose": 0.875, "cam": 0.25, "gaze": 0.375}
 
-    def test_the_ends_of_a_blend_are_its_controls(self, generator):
+    def test_a_blend_at_0_and_1_equals_its_controls(self, generator):
         for share, one in ((0, self.a), (1, self.b)):
             found = projected(generator, blend(self.a, self.b, share), 8, "hold")
             assert torch.equal(found, projected(generator, one, 8, "hold"))
 
-    def test_a_part_of_no_strength_is_absent_from_a_blend(self):
+    def test_a_part_with_zero_strength_does_not_count_in_a_blend(self):
         silent = Control(pose=torch.full((4, 3), 9.0), pose_strength=0)
         assert torch.equal(blend(silent, self.b, 0.5).pose, self.b.pose)
         with pytest.raises(InputError, match="share"):
@@ -250,10 +257,10 @@ def random_curve(random: np.random.Generator, count: int) -> list[tuple[float, f
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Runs a JavaScript expression over `given` with the editors' module as `k`."""
+    """Runs a JavaScript expression on `given`, with the editors' module as `k`."""
     program = shutil.which("node")
     if program is None:
-        pytest.skip("node is not installed: the editors' own mathematics is not tested")
+        pytest.skip("node is not installed, so web/js/keyframes.js is not tested")
     module = tmp_path_factory.mktemp("page") / "keyframes.mjs"
     module.write_text(SCRIPT.read_text())
 
@@ -272,14 +279,14 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def channels():
-    """As the node hands them to the page."""
+    """As the nodes pass them to the page."""
     return {name: dataclasses.asdict(channel) for name, channel in CHANNELS.items()}
 
 
 class TestInThePage:
     """web/js/keyframes.js, run by node."""
 
-    def test_the_curves(self, page):
+    def test_curves_are_those_of_python(self, page):
         random = np.random.default_rng(0)
         curves = [random_curve(random, count) for count in (1, 2, 2, 3, 3, *random.integers(3, 20, 200))]
         times = [*np.linspace(-0.5, 10.5, 97), *[time for time, _ in curves[-1]]]
@@ -287,7 +294,7 @@ class TestInThePage:
         expected = [values_at(curve, np.array(times)) for curve in curves]
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
-    def test_the_presets(self, page, channels):
+    def test_presets_are_those_of_python(self, page, channels):
         presets = [*POSE_PRESETS.values(), *GAZE_PRESETS.values()]
         cases = list(itertools.product(presets, (0.7, 4, 33.337), (1, 0.35)))
         given = [[dataclasses.asdict(preset), seconds, amount] for preset, seconds, amount in cases]
@@ -295,10 +302,10 @@ class TestInThePage:
         expected = [expand(*case) for case in cases]
         assert [{name: [tuple(frame) for frame in curve] for name, curve in one.items()} for one in found] == expected
 
-    def test_what_is_read_and_what_is_refused(self, page):
+    def test_it_reads_and_refuses_the_same_texts_as_python(self, page):
         hostile = [text for text, _ in json.loads(Path(__file__).with_name("hostile.json").read_text())]
         good = [
-            to_json(expand(POSE_PRESETS["idle_sway"], 9)),
+            written(expand(POSE_PRESETS["idle_sway"], 9)),
             '{"version": 1}',
             "",
             '{"version": 1.0, "channels": {"yaw": [[2, 1], [0.0005, 2], [1.99951, 3], [0, 9]], "x": []}}',
@@ -308,17 +315,17 @@ class TestInThePage:
         assert found[: len(hostile)] == ["refused"] * len(hostile)
         tuples = [{name: [tuple(frame) for frame in c] for name, c in one.items()} for one in found[len(hostile) :]]
         assert tuples == [parse(text) for text in good]
-        written = page("given[0].map(t => k.serialise(k.parse(t, given[1])))", [good, list(CHANNELS)])
-        assert [parse(text) for text in written] == [parse(text) for text in good]
+        rewritten = page("given[0].map(t => k.serialise(k.parse(t, given[1])))", [good, list(CHANNELS)])
+        assert [parse(text) for text in rewritten] == [parse(text) for text in good]
 
-    def test_the_head_in_the_gizmo_turns_as_the_control_does(self, page):
+    def test_the_head_in_the_gizmo_turns_like_the_control(self, page):
         random = np.random.default_rng(1)
         cases = [(random.normal(size=3).tolist(), *random.uniform(-30, 30, 3)) for _ in range(20)]
         found = page("given.map(([v, ...angles]) => k.turned(v, ...angles))", cases)
         expected = [turned(vector, yaw=yaw, pitch=pitch, roll=roll) for vector, yaw, pitch, roll in cases]
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
-    def test_moving_keyframes(self, page, channels):
+    def test_moved_keyframes_pass_their_neighbours_and_stop_at_limits(self, page, channels):
         curve = [[0, 0], [1, 10], [2, 20]]
         script = """(() => { const [c, which, s, dv, channels] = given
             const r = k.moved({ yaw: c }, new Set(which.map(i => c[i])), s, { yaw: dv }, channels, false)
@@ -328,20 +335,20 @@ class TestInThePage:
             return page(script, [curve, which, seconds, change, channels])
 
         assert moved([1], 0.5, 4) == [[[0, 0], [1.5, 14], [2, 20]], [[1.5, 14]]]
-        # past its neighbours, onto one, before the start, beyond a limit
+        # past neighbours, onto one, before the start, over a limit
         assert moved([0], 3, 0)[0] == [[1, 10], [2, 20], [3, 0]]
         assert moved([1], 1, 0)[0] == [[0, 0], [2, 10]]
         assert moved([1, 2], -5, 0)[0] == [[0, 10], [1, 20]]
         assert moved([1, 2], 0, 15)[0] == [[0, 0], [1, 25], [2, 30]]
 
-    def test_what_is_pasted_can_be_read_again(self, page):
+    def test_pasted_keyframes_can_be_read_again(self, page):
         part = {"yaw": [[0, 1], [1, 2], [2, 3]]}
         found = page("k.pasted({}, given, 3599.5).curves", part)
-        assert parse(to_json(found)) == {"yaw": [(3599.5, 1), (3600, 3)]}
+        assert parse(written(found)) == {"yaw": [(3599.5, 1), (3600, 3)]}
 
 
 class Still:
-    """A source of which the generator reads the motion alone."""
+    """A source with only what the generator reads: its motion."""
 
     def __init__(self, generator):
         self.motion, self.generation = torch.zeros(1, generator.config.motion_size), generator.generation

@@ -1,4 +1,4 @@
-"""Preparation can be stopped and repeated; samples and batches follow from seed and place alone."""
+"""Preparation can be stopped and repeated; samples and batches follow from seed and position alone."""
 
 import itertools
 import shutil
@@ -9,6 +9,7 @@ import torch
 from tiny import generator_config, renderer_config
 
 from imtalker import InputError
+from imtalker.train import data as training_data
 from imtalker.train import prepare as preparing
 from imtalker.train.data import FRAMES, TRACKS, FramePairs, MotionWindows, batches, face_mask, find_clips
 from imtalker.train.prepare import Preparation, prepare
@@ -28,18 +29,18 @@ def test_clips_hold_frames_motion_and_sound(data, preparation):
     frames = torch.cat([one.frame(number) for number in (0, 40)])
     motion = preparation.renderer.encode_motion(frames).latents
     error = (motion - whole(one, "motion")[[0, 40]]).norm(dim=1)
-    assert error.max() < 0.2 * whole(one, "motion").std(dim=0).norm() + 0.02, "but for JPEG the same frames"
+    assert error.max() < 0.2 * whole(one, "motion").std(dim=0).norm() + 0.02, "the same frames, apart from JPEG"
 
 
 def test_a_second_run_does_what_is_missing(data, videos, preparation, tmp_path):
     folder = shutil.copytree(data, tmp_path / "data")
-    (folder / "ben.mp4" / TRACKS).unlink()  # as where the first was killed
+    (folder / "ben.mp4" / TRACKS).unlink()  # as if the first run had been killed
     (folder / "ben.mp4" / FRAMES / "000099.jpg").write_bytes(b"left over")
-    told = {}
-    report = prepare(videos, folder, preparation, told.__setitem__)
+    outcomes = {}
+    report = prepare(videos, folder, preparation, outcomes.__setitem__)
     assert (report.made, report.kept) == (["ben.mp4"], ["anna__one.mp4", "anna__two.mp4"])
     assert list(report.left_out) == ["anna__broken.mp4"]
-    assert "left out" in told["anna__broken.mp4"]
+    assert "left out" in outcomes["anna__broken.mp4"]
     assert len(list((folder / "ben.mp4" / FRAMES).iterdir())) == 20
     assert prepare(videos, folder, Preparation(crop="none")).kept == [], "other models, other data"
     with pytest.raises(InputError, match="no videos"):
@@ -48,9 +49,9 @@ def test_a_second_run_does_what_is_missing(data, videos, preparation, tmp_path):
         find_clips(videos)
 
 
-def test_eyes_and_mouth_are_marked_where_their_places_are_known(videos, tmp_path, monkeypatch):
-    places = np.array([[160, 200], [352, 200], [256, 280], [190, 370], [322, 370]], dtype=np.float64)
-    monkeypatch.setattr(preparing, "point_finder", lambda folders: lambda frame: places)
+def test_eyes_and_mouth_are_marked_if_their_points_are_known(videos, tmp_path, monkeypatch):
+    points = np.array([[160, 200], [352, 200], [256, 280], [190, 370], [322, 370]], dtype=np.float64)
+    monkeypatch.setattr(preparing, "point_finder", lambda folders: lambda frame: points)
     only = tmp_path / "videos"
     only.mkdir()
     shutil.copy(videos / "ben.mp4", only)
@@ -59,14 +60,14 @@ def test_eyes_and_mouth_are_marked_where_their_places_are_known(videos, tmp_path
     mask = pairs.sample(0, torch.Generator())["mask"]
     assert pairs.with_masks
     assert mask.shape == (1, 64, 64)
-    for x, y in (places[[0, 1]] / 8).round().astype(int):
+    for x, y in (points[[0, 1]] / 8).round().astype(int):
         assert mask[0, y, x] == 1, "an eye"
     assert mask[0, 46, 32] == 1, "the mouth"
     assert not mask[0, 35, 32], "the nose"
     assert 0.05 < mask.mean() < 0.4
 
 
-def test_no_places_no_mask():
+def test_without_points_there_is_no_mask():
     assert not face_mask(torch.zeros(0), 32).any()
     assert not face_mask(torch.full((5, 2), float("nan")), 32).any()
 
@@ -76,8 +77,8 @@ def test_pairs_are_of_one_clip_and_the_third_is_another_person(data):
     assert len(pairs) == 68 + 54 + 18
     assert pairs.several_people
     one, _, ben = pairs.clips
-    for place in range(3):
-        sample = pairs.sample(10, torch.Generator().manual_seed(place))
+    for seed in range(3):
+        sample = pairs.sample(10, torch.Generator().manual_seed(seed))
         assert torch.equal(sample["driving"], one.frame(10)[0].movedim(-1, 0))
         assert any(torch.equal(sample["source"], one.frame(n)[0].movedim(-1, 0)) for n in range(68))
         assert any(torch.equal(sample["other"], ben.frame(n)[0].movedim(-1, 0)) for n in range(20))
@@ -85,13 +86,15 @@ def test_pairs_are_of_one_clip_and_the_third_is_another_person(data):
     unseen = pairs.unseen(4)
     assert len(unseen) == 4
     shown = [pairs.sample(index, torch.Generator())["driving"] for index in range(len(pairs))]
-    assert not any(torch.equal(each["driving"], seen) for each in unseen for seen in shown)
+    assert not any(torch.equal(each["driving"], other) for each in unseen for other in shown)
 
 
-def test_windows_are_pieces_of_motion_with_what_goes_with_it(data):
-    windows = MotionWindows(find_clips(data), generator_config(), 0.0, 0.0)
+def test_windows_are_pieces_of_motion_with_their_audio(data, monkeypatch):
+    monkeypatch.setattr(training_data, "CONDITION_DROPOUT", 0.0)
+    monkeypatch.setattr(training_data, "CONTEXT_DROPOUT", 0.0)
+    windows = MotionWindows(find_clips(data), generator_config())
     clip = windows.clips[0]
-    assert len(windows) == 2, "ben has no sound"
+    assert len(windows) == 2, "ben has no audio"
     contexts = set()
     for seed in range(30):
         sample = windows.sample(0, torch.Generator().manual_seed(seed))
@@ -109,13 +112,14 @@ def test_windows_are_pieces_of_motion_with_what_goes_with_it(data):
     assert contexts == {0.0, 1.0}
 
 
-def test_dropout_is_as_often_as_said_and_leaves_the_speech_before_the_window(data):
-    windows = MotionWindows(find_clips(data), generator_config(), 0.3, 0.5)
+def test_dropout_has_its_rate_and_leaves_the_speech_before_the_window(data, monkeypatch):
+    monkeypatch.setattr(training_data, "CONDITION_DROPOUT", 0.3)
+    windows = MotionWindows(find_clips(data), generator_config())
     samples = [windows.sample(0, torch.Generator().manual_seed(seed)) for seed in range(300)]
     silent = [sample for sample in samples if not sample["keep"][10:, 0].any()]
     assert 0.2 < len(silent) / 300 < 0.4
     with_context = [sample for sample in samples if sample["context"]]
-    assert 0.2 < len(with_context) / 300 < 0.45, "half of the 16 of 26 places that have one"
+    assert 0.2 < len(with_context) / 300 < 0.45, "half of the 16 in 26 positions that have one"
     assert all(sample["keep"][:10, 0].all() for sample in silent if sample["context"])
 
 
@@ -127,33 +131,33 @@ class Numbers:
         return {"index": torch.tensor(index), "drawn": torch.rand((), generator=random)}
 
 
-def taken(count, size, step=0, process=0, processes=1, **how):
-    return list(itertools.islice(batches(Numbers(), size, seed=3, **how)(step, process, processes), count))
+def first_batches(count, size, step=0, process=0, processes=1, **settings):
+    return list(itertools.islice(batches(Numbers(), size, seed=3, **settings)(step, process, processes), count))
 
 
-def test_every_round_shows_everything_once_in_another_order():
-    seen = torch.cat([batch["index"] for batch in taken(7, 2)]).tolist()
-    assert sorted(seen[:7]) == sorted(seen[7:]) == list(range(7))
-    assert seen[:7] != seen[7:]
+def test_every_epoch_shows_everything_once_in_another_order():
+    shown = torch.cat([batch["index"] for batch in first_batches(7, 2)]).tolist()
+    assert sorted(shown[:7]) == sorted(shown[7:]) == list(range(7))
+    assert shown[:7] != shown[7:]
 
 
-def test_any_step_can_be_taken_up():
-    whole, rest = taken(8, 3), taken(3, 3, step=5)
+def test_batches_resume_at_any_step():
+    whole, rest = first_batches(8, 3), first_batches(3, 3, step=5)
     for a, b in zip(whole[5:], rest):
         assert torch.equal(a["index"], b["index"])
         assert torch.equal(a["drawn"], b["drawn"])
 
 
 def test_two_processes_share_what_one_would_see():
-    whole = taken(4, 4)
-    halves = [taken(4, 2, process=process, processes=2) for process in range(2)]
+    whole = first_batches(4, 4)
+    halves = [first_batches(4, 2, process=process, processes=2) for process in range(2)]
     for step, batch in enumerate(whole):
         for name, value in batch.items():
             assert torch.equal(value, torch.cat([half[step][name] for half in halves]))
 
 
-def test_processes_that_read_data_change_nothing():
-    for a, b in zip(taken(4, 2), taken(4, 2, workers=2)):
+def test_worker_processes_change_nothing():
+    for a, b in zip(first_batches(4, 2), first_batches(4, 2, workers=2)):
         assert torch.equal(a["index"], b["index"])
         assert torch.equal(a["drawn"], b["drawn"])
 
@@ -165,5 +169,5 @@ def test_clips_of_different_models_are_not_mixed(data, videos, tmp_path):
     only.mkdir()
     shutil.copy(videos / "ben.mp4", only)
     prepare(only, folder, Preparation(crop="none"))
-    with pytest.raises(InputError, match="different preparations"):
+    with pytest.raises(InputError, match="prepared differently"):
         find_clips(folder)

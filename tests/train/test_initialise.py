@@ -1,4 +1,4 @@
-"""What holds of weights that training starts from."""
+"""The weights that training starts from."""
 
 import pytest
 import torch
@@ -6,20 +6,20 @@ from tiny import generator_config, renderer_config
 
 from imtalker import load_generator, load_renderer, save_weights
 from imtalker.train.forward import render
-from imtalker.train.initialise import new_generator, new_renderer, spread
+from imtalker.train.initialise import new_generator, new_renderer, standardise
 from imtalker.weights.checkpoints import convert
 
 GENERATIONS = pytest.mark.parametrize("generation", ["v1", "v2"])
 
 
-def pictures(count, side=64, seed=0):
-    patches = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(patches, (side, side), mode="bilinear")
+def patches(count, side=64, seed=0):
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
 
 
 @GENERATIONS
 def test_every_weight_is_set(generation):
-    """On memory full of NaN, so that one left out shows."""
+    """On memory full of NaN, so a missing one shows."""
     real = torch.empty
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty", lambda *size, **how: real(*size, **how).fill_(float("nan")))
@@ -29,7 +29,7 @@ def test_every_weight_is_set(generation):
         assert not [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
 
 
-def test_a_seed_is_one_model_and_leaves_other_draws_alone():
+def test_a_seed_gives_one_model_and_leaves_the_global_generator_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -43,7 +43,7 @@ def test_a_seed_is_one_model_and_leaves_other_draws_alone():
 def test_frames_are_neither_flat_nor_saturated(generation):
     renderer = new_renderer(renderer_config(generation))
     side = renderer.config.input_size
-    sources, drivers = pictures(4, side), pictures(4, side, 1)
+    sources, drivers = patches(4, side), patches(4, side, 1)
     with torch.no_grad():
         features, identity = renderer.identity_encoder(sources)
         frames = render(
@@ -55,14 +55,14 @@ def test_frames_are_neither_flat_nor_saturated(generation):
 
 
 @GENERATIONS
-def test_spread_latents_tell_pictures_apart(generation):
+def test_standardised_latents_tell_images_apart(generation):
     renderer = new_renderer(renderer_config(generation))
-    seen = pictures(24, renderer.config.input_size)
+    images = patches(24, renderer.config.input_size)
     with torch.no_grad():
-        before = renderer.motion_encoder(seen).std(dim=0)
-        spread(renderer, seen)
-        latents = renderer.motion_encoder(seen)
-        adapted = renderer.adapter(latents, renderer.identity_encoder(seen)[1])
+        before = renderer.motion_encoder(images).std(dim=0)
+        latents = standardise(renderer.motion_encoder.mlp.last, lambda: renderer.motion_encoder(images))
+        identity = renderer.identity_encoder(images)[1]
+        adapted = standardise(renderer.adapter.mlp.last, lambda: renderer.adapter(latents, identity))
     assert before.max() < 0.5
     for each in (latents, adapted):
         torch.testing.assert_close(each.std(dim=0), torch.ones(8), rtol=0, atol=1e-3)

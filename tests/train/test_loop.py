@@ -1,4 +1,4 @@
-"""What the loop promises of any task, on a toy one: two models that pull at each other, one with a batch norm."""
+"""What the loop promises for any task, on a toy one: two models that learn from each other, one with a batch norm."""
 
 import logging
 import os
@@ -78,10 +78,10 @@ def test_losses_go_down(tmp_path):
 
 
 @pytest.mark.parametrize("stopped_at", [1, 7, 13])
-def test_stopped_and_gone_on_with_is_uninterrupted(tmp_path, stopped_at):
+def test_a_stopped_training_resumes_exactly(tmp_path, stopped_at):
     whole = training(tmp_path / "whole.pt")
     whole.run()
-    torch.manual_seed(99)  # what else the process draws does not matter
+    torch.manual_seed(99)  # other random numbers of the process do not matter
     first = training(tmp_path / "parts.pt", watch=lambda step, _: step >= stopped_at, log_seconds=0)
     outcome = first.run()
     assert stopped_at <= outcome.step < 20
@@ -92,8 +92,8 @@ def test_stopped_and_gone_on_with_is_uninterrupted(tmp_path, stopped_at):
     assert_same(whole, second)
 
 
-def test_killed_in_a_step_and_gone_on_with_is_uninterrupted(tmp_path):
-    """The step that was cut off is done again from the checkpoint before it."""
+def test_a_training_killed_in_a_step_resumes_exactly(tmp_path):
+    """The interrupted step runs again from the checkpoint before it."""
 
     class Killed(Toy):
         count = 0
@@ -103,7 +103,7 @@ def test_killed_in_a_step_and_gone_on_with_is_uninterrupted(tmp_path):
                 yield item
                 self.count += 1
                 if self.count == 11:  # between the two optimisers of a step
-                    raise MemoryError("as a machine that goes down would")
+                    raise MemoryError("as on a machine that crashes")
 
     whole = training(tmp_path / "whole.pt")
     whole.run()
@@ -132,9 +132,9 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path, number):
     assert_same(run, training(tmp_path / "a.pt"))
 
 
-def test_a_finished_training_can_be_prolonged(tmp_path):
+def test_a_finished_training_can_be_extended(tmp_path):
     training(tmp_path / "a.pt", 5).run()
-    assert training(tmp_path / "a.pt", 5).run().step == 5, "nothing is left to do"
+    assert training(tmp_path / "a.pt", 5).run().step == 5, "it is finished"
     assert training(tmp_path / "a.pt", 8).run().step == 8
 
 
@@ -161,7 +161,7 @@ def test_rates_rise_and_then_fall_along_a_cosine(tmp_path):
     assert rates[-1] == pytest.approx(0.5 * 0.2, rel=0.01)
 
 
-def test_averaged_weights_are_put_in_and_out(tmp_path):
+def test_averaged_weights_are_swapped_in_and_out(tmp_path):
     run = training(tmp_path / "a.pt", 30)
     run.run()
     own = run.modules["line"].weight.clone()
@@ -173,7 +173,7 @@ def test_averaged_weights_are_put_in_and_out(tmp_path):
 
 
 def test_averages_follow_quickly_at_first_and_hold_later(tmp_path):
-    """A short training must not be given the weights that it began with."""
+    """The average of a short training must not be its starting weights."""
     run = training(tmp_path / "a.pt", 50, ema=0.9999)
     start = run.average["line.weight"].clone()
     run.run()
@@ -195,7 +195,7 @@ def test_clipping_bounds_the_gradients(tmp_path):
     assert len(task.norms) == 40
 
 
-def test_no_numbers_end_the_training_and_keep_the_checkpoint(tmp_path):
+def test_nan_ends_the_training_and_keeps_the_checkpoint(tmp_path):
     training(tmp_path / "a.pt", 5).run()
     before = (tmp_path / "a.pt").read_bytes()
 
@@ -209,19 +209,19 @@ def test_no_numbers_end_the_training_and_keep_the_checkpoint(tmp_path):
     assert (tmp_path / "a.pt").read_bytes() == before
 
 
-def test_other_settings_do_not_go_on_with_a_checkpoint(tmp_path):
+def test_other_settings_do_not_resume_a_checkpoint(tmp_path):
     training(tmp_path / "a.pt", 5, facts={"batch size": 8, "rate": 0.05}).run()
-    with pytest.raises(InputError, match="begun with batch size 8, this run has 4"):
+    with pytest.raises(InputError, match="started with batch size 8, this run has 4"):
         training(tmp_path / "a.pt", 5, facts={"batch size": 4, "rate": 0.05})
     (tmp_path / "b.pt").write_bytes(b"something else")
     with pytest.raises(InputError, match="truncated or not a file"):
         training(tmp_path / "b.pt", 5)
     torch.save({"weights": torch.zeros(3)}, tmp_path / "c.pt")
-    with pytest.raises(InputError, match="no checkpoint of a training"):
+    with pytest.raises(InputError, match="not a training checkpoint"):
         training(tmp_path / "c.pt", 5)
 
 
-def test_mixed_precision_trains_and_goes_on(tmp_path):
+def test_mixed_precision_trains_and_resumes(tmp_path):
     def run(file, steps):
         fabric = make_fabric("cpu", precision="bf16-mixed")
         return Training(Toy(), batches, file, Settings(steps), fabric)
@@ -238,16 +238,16 @@ def test_mixed_precision_trains_and_goes_on(tmp_path):
     assert not torch.equal(exact.modules["line"].weight, whole.modules["line"].weight)
 
 
-def test_lines_tell_losses_and_speed(tmp_path, caplog):
+def test_log_lines_show_losses_and_speed(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="imtalker"):
         training(tmp_path / "a.pt", 3).run()
         training(tmp_path / "a.pt", 4)
     assert "step 3  fit " in caplog.text
     assert "steps/s  100 %" in caplog.text
-    assert "Going on from step 3" in caplog.text
+    assert "Resuming at step 3" in caplog.text
 
 
-def test_a_limit_is_needed_and_devices_must_be_there(tmp_path):
+def test_a_limit_and_an_existing_device_are_needed(tmp_path):
     with pytest.raises(InputError, match="how long to train"):
         Settings()
     with pytest.raises(InputError, match="Training cannot run on nonsense"):

@@ -1,23 +1,35 @@
-"""What each loss is 0 for, sees, and does not see."""
+"""What each loss reacts to, and what it ignores."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from imtalker import InputError
-from imtalker.avatar.batches import HELD_OUT, drawn
+from imtalker.avatar.batches import HELD_OUT, draw_batch
+from imtalker.train import discriminator as discriminators
 from imtalker.train import losses
 from imtalker.train.discriminator import Discriminator
 
 RANDOM = torch.Generator().manual_seed(0)
 
 
-def pictures(count=2, side=64):
+def patches(count=2, side=64):
     return torch.rand(count, 3, side, side, generator=RANDOM)
 
 
+def test_psnr_is_the_mean_over_images_and_inside_the_mask():
+    target = torch.full((2, 3, 8, 8), 0.5)
+    frames = target + torch.tensor([0.1, 0.01])[:, None, None, None]
+    assert losses.psnr(frames, target) == pytest.approx(30, abs=1e-3), "20 and 40 dB"
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[:, :, :4] = 1
+    outside = torch.where(mask > 0, frames, 1 - frames)
+    assert losses.psnr(outside, target, mask) == pytest.approx(30, abs=1e-3)
+    assert losses.psnr(target, target) == float("inf")
+
+
 def test_masked_l1_sees_the_mask_alone():
-    target = pictures()
+    target = patches()
     mask = torch.zeros(2, 1, 64, 64)
     mask[:, :, 10:20, 10:30] = 1
     outside = torch.where(mask > 0, target, 1 - target)
@@ -45,7 +57,7 @@ def test_adversaries_are_nearly_the_same_in_mixed_precision():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         discriminator = Discriminator().requires_grad_(False)
-    batch = drawn(HELD_OUT, people=2, drivers=1, size=128)
+    batch = draw_batch(HELD_OUT, people=2, drivers=1, size=128)
     found = []
     for mixed in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
@@ -55,7 +67,7 @@ def test_adversaries_are_nearly_the_same_in_mixed_precision():
     assert found[1] != found[0]
 
 
-def test_adversaries_want_the_opposite():
+def test_adversaries_have_opposite_gradients():
     fake = [torch.zeros(2, 1, 6, 6, requires_grad=True), torch.zeros(2, 1, 3, 3, requires_grad=True)]
     real = [torch.zeros(2, 1, 6, 6), torch.zeros(2, 1, 3, 3)]
     assert losses.adversarial(fake).item() == pytest.approx(0.6931, abs=1e-4)
@@ -66,14 +78,15 @@ def test_adversaries_want_the_opposite():
         torch.testing.assert_close(a, -b)
 
 
-def test_a_discriminator_learns_to_tell_two_kinds_apart():
+def test_a_discriminator_learns_to_tell_two_kinds_apart(monkeypatch):
+    monkeypatch.setattr(discriminators, "WIDTHS", (8, 8, 8, 8))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Discriminator((8, 8, 8, 8))
+        model = Discriminator()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2, (0.5, 0.999))
     for _ in range(15):
-        real = pictures(2)
-        fake = F.avg_pool2d(pictures(2), 5, 1, 2)  # blurred, as a weak renderer's frames are
+        real = patches(2)
+        fake = F.avg_pool2d(patches(2), 5, 1, 2)  # blurred, as a weak renderer's frames are
         loss = losses.discrimination(model(real), model(fake))
         optimizer.zero_grad()
         loss.backward()
@@ -101,12 +114,12 @@ def vgg_file(tmp_path_factory):
     return path
 
 
-def test_perceptual_loss_is_of_content_not_of_single_pixels(vgg_file):
+def test_perceptual_loss_sees_content_rather_than_pixels(vgg_file):
     vgg = losses.Perceptual.load(vgg_file)
-    target = pictures(1, 32)
+    target = patches(1, 32)
     assert vgg(target, target) == 0
-    noisy = target + 0.1 * (2 * pictures(1, 32) - 1)
-    assert 0 < vgg(noisy, target) < vgg(pictures(1, 32), target)
+    noisy = target + 0.1 * (2 * patches(1, 32) - 1)
+    assert 0 < vgg(noisy, target) < vgg(patches(1, 32), target)
     frames = noisy.requires_grad_(True)
     vgg(frames, target).backward()
     assert frames.grad.norm() > 0
@@ -116,25 +129,25 @@ def test_perceptual_loss_is_of_content_not_of_single_pixels(vgg_file):
 def test_vgg_is_read_layer_by_layer(vgg_file):
     """Against the layers written out by torchvision's numbers."""
     state = torch.load(vgg_file)
-    x = pictures(1, 32)
+    x = patches(1, 32)
     found = losses.Perceptual.load(vgg_file).features(x)
     y = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    wanted = []
+    expected = []
     for index in range(30):
         if f"features.{index}.weight" in state:
             y = F.conv2d(y, state[f"features.{index}.weight"], state[f"features.{index}.bias"], padding=1)
         else:
             y = F.max_pool2d(y, 2) if index in (4, 9, 18, 27) else F.relu(y)
         if index in (1, 6, 11, 20, 29):
-            wanted.append(y)
-    assert len(found) == len(wanted) == 5
-    for a, b in zip(found, wanted):
+            expected.append(y)
+    assert len(found) == len(expected) == 5
+    for a, b in zip(found, expected):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_another_file_is_no_vgg(tmp_path, caplog):
+def test_other_files_are_not_taken_for_vgg(tmp_path, caplog):
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="is not VGG-19"):
         losses.Perceptual.load(tmp_path / "other.pth")
     assert losses.load_perceptual(None) is None
-    assert caplog.text.count("there is no perceptual loss") == 1
+    assert caplog.text.count("There is no perceptual loss") == 1

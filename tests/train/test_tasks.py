@@ -1,4 +1,4 @@
-"""Both trainings on a toy set: losses go down, what must stay stays, and what comes out loads like any other file."""
+"""Both tasks on toy data: losses fall, frozen parts stay frozen, and the results load like any other file."""
 
 import math
 
@@ -12,7 +12,7 @@ from imtalker.train.generator import GeneratorTask
 from imtalker.train.initialise import new_generator, new_renderer
 from imtalker.train.loop import Settings, Training
 from imtalker.train.lora import adapt, merge
-from imtalker.train.renderer import LossWeights, RendererTask, psnr
+from imtalker.train.renderer import LossWeights, RendererTask, reenactment_psnr
 from imtalker.train.runtime import make_fabric
 
 
@@ -53,7 +53,7 @@ def test_mixed_precision_gives_nearly_the_same_losses(clips, tmp_path, kind):
     assert exact.keys() == mixed.keys()
     for name, value in exact.items():
         assert math.isfinite(mixed[name]), name
-        # a new renderer's frames are so flat that the discriminator's norms see their rounding: see test_losses.py
+        # a new renderer's frames are so flat that the discriminator's norms amplify rounding: see test_losses.py
         if name not in ("adversarial", "discrimination"):
             assert mixed[name] == pytest.approx(value, rel=0.1, abs=0.02), name
 
@@ -71,25 +71,25 @@ def clips(data):
     return find_clips(data)
 
 
-def test_a_fine_tuned_renderer_comes_closer_and_keeps_its_motion(clips, tmp_path):
+def test_a_fine_tuned_renderer_improves_and_keeps_its_motion(clips, tmp_path):
     renderer = tiny_renderer()
     pairs = FramePairs(clips, renderer.config, 0.1)
-    unseen, before, was = pairs.unseen(4), psnr(renderer, pairs.unseen(4)), snapshot(renderer)
+    unseen, before, was = pairs.unseen(4), reenactment_psnr(renderer, pairs.unseen(4)), snapshot(renderer)
     task = RendererTask(renderer, 3e-3, True, weights=LossWeights(adversarial=0, masked=0))
     _, lines = trained(task, pairs, 12, tmp_path / "a.pt")
     assert lines[-1]["l1"] < lines[0]["l1"]
-    assert psnr(renderer, unseen) > before + 0.5
+    assert reenactment_psnr(renderer, unseen) > before + 0.5
     assert changed(renderer, was) == {"identity_encoder", "adapter", "motion_decoder", "transfer", "synthesis"}
     assert not [
         name for name, v in renderer.state_dict().items() if "running" in name and not torch.equal(v, was[name])
     ]
     save_weights(renderer, tmp_path / "renderer.safetensors")
-    assert psnr(load_renderer(tmp_path / "renderer.safetensors"), unseen) == pytest.approx(
-        psnr(renderer, unseen), abs=0.01
+    assert reenactment_psnr(load_renderer(tmp_path / "renderer.safetensors"), unseen) == pytest.approx(
+        reenactment_psnr(renderer, unseen), abs=0.01
     )
 
 
-def test_a_new_renderer_learns_in_every_part_with_its_adversary(clips, tmp_path):
+def test_every_part_of_a_new_renderer_learns_with_its_discriminator(clips, tmp_path):
     renderer = new_renderer(renderer_config())
     task = RendererTask(renderer, 2e-3, False, weights=LossWeights(adversarial=0.1))
     was = snapshot(renderer), snapshot(task.discriminator)
@@ -99,7 +99,7 @@ def test_a_new_renderer_learns_in_every_part_with_its_adversary(clips, tmp_path)
     assert changed(task.discriminator, was[1]) == {"scales"}
     assert [name for name, v in renderer.state_dict().items() if "running" in name and not torch.equal(v, was[0][name])]
     assert set(lines[0]) == {"l1", "masked", "identity", "adversarial", "discrimination"}
-    # gone on with, the adversary too
+    # resumed, with the discriminator
     again = RendererTask(new_renderer(renderer_config(), 5), 2e-3, False, weights=LossWeights(adversarial=0.1), seed=5)
     Training(again, batches(FramePairs(clips, renderer.config), 2), tmp_path / "a.pt", Settings(4))
     assert not changed(task.discriminator, again.discriminator.state_dict())
@@ -114,12 +114,12 @@ def test_a_new_generator_learns(clips, tmp_path, generation):
     _, lines = trained(GeneratorTask(generator, 3e-3), windows, 40, tmp_path / "a.pt", 4)
     first, last = (sum(line["velocity"] for line in part) for part in (lines[:8], lines[-8:]))
     assert last < 0.95 * first
-    # the data has no poses and no gaze, so what they are projected with has nothing to learn from
+    # the data has neither pose nor gaze for the other projections to learn from
     assert changed(generator, was) == {"flow", "audio_projection"}
 
 
 def test_conditions_are_projected_as_in_sampling():
-    """One that is not shown adds nothing at all, not what its projection makes of zeros."""
+    """A dropped condition adds nothing, not the projection of zeros."""
     generator = tiny_generator()
     task = GeneratorTask(generator, 1e-3)
     batch = {
@@ -138,16 +138,16 @@ def test_conditions_are_projected_as_in_sampling():
     torch.testing.assert_close(found[:, 10:], gaze[:, 10:] + generator.audio_projection(batch["audio"])[:, 10:])
 
 
-def test_the_velocity_learnt_leads_from_noise_to_motion(clips):
-    """A transformer that already knows the answer has no loss: x_t and the target belong together."""
+def test_the_target_velocity_leads_from_noise_to_motion(clips):
+    """A transformer that knows the answer has no loss, so x_t and the target match."""
     generator = tiny_generator()
     task = GeneratorTask(generator, 1e-3)
     batch = next(batches(MotionWindows(clips, generator.config), 16)(0, 0, 1))
-    seen = {}
+    inputs = {}
 
     def knows(x, time, reference, condition):
-        seen.update(x=x, time=time)
-        # along the straight way: what is left to the motion, over the time that is left
+        inputs.update(x=x, time=time)
+        # along the straight path: the remaining distance over the remaining time
         motion = batch["motion"][:, 10:]
         return (motion - x[:, 10:]) / (1 - time[:, None, None])
 
@@ -157,8 +157,8 @@ def test_the_velocity_learnt_leads_from_noise_to_motion(clips):
     assert losses["change"] < 1e-3
     dropped = batch["context"][:, 0] == 0
     assert batch["motion"][dropped, :10].any()
-    assert not seen["x"][dropped, :10].any()
-    assert torch.equal(seen["x"][~dropped, :10], batch["motion"][~dropped, :10])
+    assert not inputs["x"][dropped, :10].any()
+    assert torch.equal(inputs["x"][~dropped, :10], batch["motion"][~dropped, :10])
 
 
 def test_low_rank_parts_change_nothing_at_first_and_everything_once_merged():
@@ -169,7 +169,7 @@ def test_low_rank_parts_change_nothing_at_first_and_everything_once_merged():
     parts = adapt(flow, 3)
     torch.testing.assert_close(flow(*inputs), before, rtol=0, atol=1e-5)
     flow(*inputs).sum().backward()
-    assert all(part.up.grad.any() for part in parts), "the modulations, which are read all at once, too"
+    assert all(part.up.grad.any() for part in parts), "the modulations too, which are read all together"
     with torch.no_grad():
         for part in parts:
             part.up.normal_(std=0.1)

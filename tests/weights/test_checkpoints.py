@@ -31,7 +31,7 @@ def generation(request, monkeypatch):
 
 def published(model, prefix=""):
     kind = "renderer" if isinstance(model, Renderer) else "generator"
-    return {prefix + to_published(kind, name): tensor for name, tensor in model.state_dict().items()}
+    return {prefix + to_published(kind, name): tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
 def same_weights(a, b):
@@ -118,7 +118,7 @@ def test_wav2vec2_beside_the_generator(generation, file, tmp_path):
     with pytest.raises(InputError, match="holds no wav2vec2 weights"):
         load_generator(alone)
     assert same_weights(load_generator(alone, wav2vec=tmp_path / "wav2vec"), model)
-    with pytest.raises(InputError, match=r"a motion generator .*; a wav2vec2 audio encoder is wanted"):
+    with pytest.raises(InputError, match=r"a motion generator .*: choose a wav2vec2 audio encoder"):
         load_generator(alone, wav2vec=alone)
 
 
@@ -180,9 +180,9 @@ def test_missing_unexpected_and_misshaped_keys_are_named(generation):
 
 
 def test_the_wrong_kind_is_named(generation):
-    with pytest.raises(InputError, match=rf"is a motion generator \({generation}\); a renderer is wanted"):
+    with pytest.raises(InputError, match=rf"is a motion generator \({generation}\): choose a renderer"):
         load_renderer(published(tiny_generator(generation)))
-    with pytest.raises(InputError, match=rf"is a renderer \({generation}\); a motion generator is wanted"):
+    with pytest.raises(InputError, match=rf"is a renderer \({generation}\): choose a motion generator"):
         load_generator(published(tiny_renderer(generation)))
 
 
@@ -199,7 +199,7 @@ def test_damaged_files_are_refused(generation, tmp_path):
         with pytest.raises(InputError, match=name):
             load_renderer(tmp_path / name)
         (tmp_path / name).unlink()
-        with pytest.raises(InputError, match="does not exist"):
+        with pytest.raises(InputError, match="no file"):
             load_renderer(tmp_path / name)
 
 
@@ -208,7 +208,7 @@ def test_a_configuration_from_the_future_is_refused(generation, tmp_path):
 
     metadata = {"config": json.dumps({"generation": "v9", "input_size": 64, "telepathy": True})}
     save_file(published(tiny_renderer(generation)), tmp_path / "r.safetensors", metadata)
-    with pytest.raises(InputError, match=r"does not know: .*telepathy"):
+    with pytest.raises(InputError, match=r"does not know .*telepathy"):
         load_renderer(tmp_path / "r.safetensors")
 
 
@@ -230,6 +230,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.parametrize("generation", ["v2"], indirect=True)
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("place", ["weights", "hyper_parameters", "whole"])
 @pytest.mark.parametrize("zipped", [True, False])

@@ -27,7 +27,7 @@ def fill(folder, names=NAMES):
 def run(script, folder, **environment):
     """A fresh interpreter: huggingface_hub reads its environment once, when it is first imported."""
     pytest.importorskip("huggingface_hub")
-    script = f"from imtalker import download\nfrom pathlib import Path\nto = Path({str(folder)!r})\n{script}"
+    script = f"from imtalker.weights import download\nfrom pathlib import Path\nto = Path({str(folder)!r})\n{script}"
     environment = {**os.environ, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home"), **environment}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -73,9 +73,10 @@ def hub():
     server.server_close()
 
 
-def test_plan_lists_every_file_with_its_size_and_whether_it_is_there(tmp_path):
+def test_plan_lists_every_file_with_its_size_and_whether_it_is_there(tmp_path, monkeypatch):
     fill(tmp_path, NAMES[:1])
-    plan = download.plan(tmp_path, online=False)
+    monkeypatch.setattr(download, "_sizes_on_hub", lambda missing: {})
+    plan = download.plan(tmp_path)
     assert [name for name, _, _ in plan] == NAMES
     assert [there for _, _, there in plan] == [True] + [False] * (len(NAMES) - 1)
     assert all(size > 0 for _, size, _ in plan)

@@ -1,0 +1,24 @@
+"""python -m imtalker.drawn."""
+
+import runpy
+import sys
+
+import pytest
+
+
+def start(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["", *map(str, arguments)])
+    runpy.run_module("imtalker.drawn", run_name="__main__")
+
+
+def test_it_writes_a_portrait_and_speech(monkeypatch, tmp_path):
+    start(monkeypatch, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["portrait.png", "speech.wav"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("missing/folder",)])
+def test_wrong_use_is_answered_with_the_usage(monkeypatch, capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        start(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    assert "usage: python -m imtalker.drawn" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""Choosing a face, following one person, and boxes that stay still."""
+
+import logging
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from imtalker.errors import InputError
+from imtalker.face import follow
+from imtalker.face.crop import Box, Crop
+
+WALL = torch.full((300, 400, 3), 0.5)  # an image without a face
+PEOPLE = [Box(300, 10, 340, 50, 0.9), Box(10, 10, 110, 110, 0.7), Box(190, 130, 240, 180, 0.8)]
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"), [("largest", 1), ("left to right", 1), ("nearest to centre", 2), ("best score", 0)]
+)
+def test_a_face_is_chosen_by_its_place_size_or_score_in_any_order_of_boxes(which, expected):
+    assert follow.choose_face(PEOPLE, which, size=(300, 400)) is PEOPLE[expected]
+    assert follow.choose_face(PEOPLE[::-1], which, size=(300, 400)) is PEOPLE[expected]
+
+
+def test_a_face_is_chosen_by_number_and_a_missing_one_is_refused():
+    assert follow.choose_face(PEOPLE, "left to right", index=2) is PEOPLE[0]
+    with pytest.raises(InputError, match=r"number 3, 3 found"):
+        follow.choose_face(PEOPLE, index=3)
+    with pytest.raises(follow.FaceNotFound):
+        follow.choose_face([])
+
+
+def test_without_a_face_or_detector_it_is_an_error_or_the_middle_square_as_chosen(monkeypatch, caplog):
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setitem(sys.modules, "cv2", None)
+        assert follow.find_crop(WALL, fallback="centre") == Crop(50, 0, 300, 300, 400)
+    assert "pip install opencv-python" in caplog.text
+    assert "middle square" in caplog.text
+    monkeypatch.setattr(follow, "open_detector", lambda *args: lambda image: [])
+    with pytest.raises(follow.FaceNotFound, match=r"No face was found in wall\.png"):
+        follow.find_crop(WALL, name="wall.png")
+    assert follow.find_crop(WALL[None], fallback="centre", name="wall.png").size == 300
+    assert "No face was found in wall.png. Using the middle square of the whole picture" in caplog.text
+
+
+def test_steady_box_ignores_outliers_and_gaps():
+    boxes = [Box(10, 10, 50, 60), None, Box(12, 10, 52, 60), Box(11, 10, 51, 60), Box(300, 300, 310, 310), None]
+    box = follow.steady_box(boxes)
+    assert 11 <= box.x0 <= 12
+    assert box.y0 == 10
+    for summary in (follow.steady_box, lambda boxes: follow.smooth_boxes(boxes, 25)):
+        with pytest.raises(InputError, match="No face was found in any of 2 frames"):
+            summary([None, None])
+
+
+def test_smoothing_removes_jitter_bridges_gaps_and_does_not_lag():
+    rng = np.random.default_rng(0)
+    truth = [(200 + 40 * math.sin(2 * math.pi * t / 200), 150.0, 100.0) for t in range(200)]  # sways once in 8 seconds
+    boxes = []
+    for x, y, side in truth:
+        x, y, side = np.array([x, y, side]) + rng.normal(0, 4, 3)
+        boxes.append(Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2))
+    boxes[60:70] = [None] * 10
+    boxes[120] = Box(0, 0, 30, 30)
+    smooth = follow.smooth_boxes(boxes, fps=25)
+    got = np.array([(*box.center, box.side) for box in smooth])
+    assert len(smooth) == 200
+    assert np.abs(np.diff(got, 2, axis=0)).max() < 0.5  # pixels per frame squared; that of the jitter is about 10
+    assert np.abs(got - truth)[10:-10].max() < 4  # the ends lean inwards, with nothing beyond them
+    shifts = range(-10, 11)
+    errors = [np.square(np.roll(got[:, 0], -s)[20:-20] - np.array(truth)[20:-20, 0]).sum() for s in shifts]
+    assert abs(shifts[int(np.argmin(errors))]) <= 1
+
+
+def follow_script(script, monkeypatch, **options):
+    """`follow_face` through a video whose detections are `script`."""
+    detections = iter(script)
+    monkeypatch.setattr(follow, "open_detector", lambda *args: lambda frame: next(detections))
+    return follow.follow_face([WALL] * len(script), **options)
+
+
+def test_following_stays_with_one_person(monkeypatch):
+    def at(x, side=60.0):
+        return Box(x, 50, x + side, 50 + side)
+
+    mine = [at(20.0 + 3 * n) for n in range(8)]
+    script = [[], *[[at(300 - 3 * n, 80), box] for n, box in enumerate(mine)]]
+    script[4] = script[4][:1]  # only the other person
+    script[6] = [at(56, 12)]  # only a tiny box in the right place
+    followed = follow_script(script, monkeypatch, which="left to right")
+    assert followed == [None, *mine[:3], None, mine[4], None, *mine[6:]]
+
+
+def test_only_every_nth_frame_is_searched(monkeypatch):
+    script = [[Box(0, 0, 50, 50)], [Box(1, 0, 51, 50)]]
+    followed = follow_script([*script, [], []], monkeypatch, every=3)
+    assert followed == [script[0][0], None, None, script[1][0]]
