@@ -16,7 +16,7 @@ from imtalker.media.image import resize
 from imtalker.media.video import write_video
 
 from . import measure, models
-from .reference import Published
+from .reference import load_published
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> dict:
     options = measure.parse(parser, arguments)
     speech, portrait = drawn.speech(options.seconds), drawn.portrait()
     batch = options.batch_size[0] if options.batch_size else None
-    published = Published(options.reference, options.generation, options.device) if options.reference else None
+    published = load_published(options)
     if published:
         published.load_generator()
     table, more = [], {}

@@ -7,7 +7,6 @@ everything that the parts measured. Not run on a GPU yet.
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+
+from .measure import machine_name
 
 Check = Callable[[list[dict]], tuple[float, bool] | None]
 
@@ -162,7 +163,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--small", action="store_true", help="tiny models, to try the command")
     options = parser.parse_args(arguments)
     cuda = torch.device(options.device).type == "cuda"
-    machine = torch.cuda.get_device_name(options.device) if cuda else platform.processor() or platform.machine()
+    machine = machine_name(torch.device(options.device))
     print(f"{machine}, torch {torch.__version__}, reference: {options.reference or 'none'}", flush=True)
     result = {"machine": machine, "torch": torch.__version__, "small": options.small, "targets": [], "parts": {}}
     ends = time.monotonic() + options.limit

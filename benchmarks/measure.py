@@ -82,6 +82,12 @@ def alternate(sides: dict[str, Callable[[], object]], rounds: int, device: torch
     return found
 
 
+def machine_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
 def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -242,8 +248,7 @@ def profile(model: nn.Module, work: Callable[[], object], options: argparse.Name
 
 def report(options: argparse.Namespace, what: str, table: list[dict], **more) -> dict:
     """Prints the table, writes --json, and returns what it wrote."""
-    cuda = options.device.type == "cuda"
-    machine = torch.cuda.get_device_name(options.device) if cuda else platform.processor() or platform.machine()
+    machine = machine_name(options.device)
     print(f"{what}, {options.generation}, {machine}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     columns = [key for key in dict.fromkeys(key for row in table for key in row) if key != "seconds"]
     lines = [columns] + [[_cell(row.get(column)) for column in columns] for row in table]

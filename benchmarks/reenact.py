@@ -3,12 +3,12 @@
 import torch
 
 from . import measure, models
-from .reference import Published
+from .reference import load_published
 
 
 def main(arguments: list[str] | None = None) -> dict:
     options = measure.parse(measure.parser(__doc__), arguments)
-    published = Published(options.reference, options.generation, options.device) if options.reference else None
+    published = load_published(options)
     sides, frames = {}, {}
     for dtype in options.dtype:
         renderer = models.renderer(options.generation, options.small).to(options.device, measure.DTYPES[dtype])

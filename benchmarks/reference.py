@@ -104,6 +104,11 @@ class Published:
         return self.generator.sample(data, a_cfg_scale=cfg, nfe=10, seed=1)
 
 
+def load_published(options: argparse.Namespace) -> Published | None:
+    """The published renderer of --reference, or None without it."""
+    return Published(options.reference, options.generation, options.device) if options.reference else None
+
+
 def fill(model: nn.Module) -> None:
     """Fills in untrained weights under the published names; constants and unused weights stay as initialised."""
     tensors = {}

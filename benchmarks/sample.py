@@ -6,7 +6,7 @@ Both sides sample from the same audio features; only ours is also timed with enc
 from imtalker.drawn import example as drawn
 
 from . import measure, models
-from .reference import Published
+from .reference import load_published
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> dict:
     image = models.images(1, 64)
     renderer = models.renderer(options.generation, options.small)
     source = renderer.encode_source(image)
-    published = Published(options.reference, options.generation, options.device) if options.reference else None
+    published = load_published(options)
     sides = {}
     for dtype in options.dtype:
         generator = models.generator(options.generation, options.small).to(options.device, measure.DTYPES[dtype])

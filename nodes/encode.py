@@ -14,7 +14,7 @@ from ..imtalker.face.follow import steady_crop
 from ..imtalker.media.audio import FPS, Audio, read_audio
 from ..imtalker.media.image import check_image
 from ..imtalker.media.video import VideoReader
-from ..imtalker.models.generator import Listening
+from ..imtalker.models.generator import StreamedFeatures
 from . import face, folders, host, types
 
 BLOCK = 8  # driving frames encoded together
@@ -121,7 +121,7 @@ class EncodeMotion(io.ComfyNode):
 
 def encode_source(renderer: host.Handle, image: Tensor):
     """Encodes a portrait (1,H,W,3) and moves the result to ComfyUI's device for results."""
-    model = host.on_device(renderer, renderer.model.bytes_per_picture)
+    model = host.on_device(renderer, renderer.model.bytes_per_image)
     source = model.encode_source(image)
     return source.to(host.result_device(), source.identity.dtype)
 
@@ -133,7 +133,7 @@ def encode_audio(generator: host.Handle, audio: Audio):
     return model.encode_audio(audio.waveform, audio.sample_rate, progress.step)
 
 
-def listen(generator: host.Handle, audio: Audio, progress: Callable[[float], None]) -> Listening:
+def listen(generator: host.Handle, audio: Audio, progress: Callable[[float], None]) -> StreamedFeatures:
     """Encodes the speech while it is consumed, in the same memory for any length; `progress` gets frames done."""
     model = host.on_device(generator, host.audio_memory(generator.model, audio.seconds))
     return model.listen(audio, progress=progress)
@@ -175,7 +175,7 @@ def find_face(clip: Clip, scale: float) -> Crop:
 
 def encode_motion(renderer: host.Handle, clip: Clip, crop: Crop) -> Motion:
     """Block by block, so that a long video is never in memory as a whole."""
-    model = host.on_device(renderer, BLOCK * renderer.model.bytes_per_picture)
+    model = host.on_device(renderer, BLOCK * renderer.model.bytes_per_image)
     progress = host.Progress(math.ceil((clip.count or 1) / BLOCK))
     latents = []
     for block in cropped_blocks(clip.pictures(), crop, model.config.input_size, BLOCK):

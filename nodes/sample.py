@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..imtalker import AudioFeatures, Control, Motion, Source
 from ..imtalker.idle import IDLE_SECONDS, idle, idle_frames
-from ..imtalker.models.generator import Listening
+from ..imtalker.models.generator import StreamedFeatures
 from . import host, types
 
 
@@ -102,7 +102,7 @@ def window_count(generator: host.Handle, frames: int) -> int:
 def sample_motion(
     generator: host.Handle,
     source: Source,
-    audio_features: AudioFeatures | Listening,
+    audio_features: AudioFeatures | StreamedFeatures,
     seed: int,
     steps: int,
     cfg: float,

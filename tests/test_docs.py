@@ -313,6 +313,14 @@ def test_every_node_has_a_page_with_a_picture_in_both_languages(kind):
         assert english.count(mark) == chinese.count(mark), mark
 
 
+def test_messages_quoted_in_help_pages_are_those_of_the_code():
+    sources = [path for folder in ("nodes", "imtalker") for path in (ROOT / folder).rglob("*.py")]
+    code = re.sub(r'"\s+f?"', "", "".join(path.read_text("utf-8") for path in sources))  # joins the lines of a message
+    for page in HELP_PAGES:
+        for quoted in re.findall(r"“([ -~]+)”", page.read_text("utf-8")):
+            assert quoted in code, (pages.name(page), quoted)
+
+
 # ComfyUI's own Chinese names that our pages use, seen in its frontend
 COMFYUI_SAYS = {"模板", "保存视频", "创建视频", "从批次获取图像", "MediaPipe 人脸标记器", "生成后控制"}
 

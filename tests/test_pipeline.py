@@ -159,7 +159,7 @@ def test_any_rate_and_channels(renderer, generator, rate, channels, tmp_path):
 
 
 class WholeCopies(TorchDispatchMode):
-    """Counts tensors of floats in memory of their own, by those of the sizes given that they are as large as."""
+    """Counts new float tensors (not views) that have as many values as one of the named inputs."""
 
     def __init__(self, **sizes):
         super().__init__()
@@ -170,7 +170,7 @@ class WholeCopies(TorchDispatchMode):
         if isinstance(result, torch.Tensor) and result.is_floating_point():
             given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
             for name, size in self.sizes.items():
-                self.found[name] += result.numel() >= size and result.untyped_storage().data_ptr() not in given
+                self.found[name] += result.numel() == size and result.untyped_storage().data_ptr() not in given
         return result
 
 
@@ -190,10 +190,10 @@ def test_a_picture_and_a_sound_are_looked_at_once(renderer, generator, tmp_path,
 
     count("check_image", media.image, pipeline, models.renderer)
     count("check_waveform", media.audio, session)
-    picture, waveform = torch.rand(1, 900, 1000, 3), 0.1 * torch.randn(2, 48000 * 40)
+    picture, waveform = torch.rand(1, 1400, 1500, 3), 0.1 * torch.randn(2, 48000 * 40)
     with WholeCopies(picture=picture.numel(), sound=waveform.numel()) as copies:
         sound = Audio(waveform, 48000)
-        clip = talk(renderer, generator, picture, sound, nfe=2, crop=Crop(10, 20, 500, 900, 1000), frames=3)
+        clip = talk(renderer, generator, picture, sound, nfe=2, crop=Crop(10, 20, 500, 1400, 1500), frames=3)
         assert clip.save(tmp_path / "o.mp4") == 3
     assert looked == ["check_waveform", "check_image"]
     assert copies.found == {"picture": 1, "sound": 0}

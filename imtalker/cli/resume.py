@@ -170,9 +170,9 @@ def _join(output: Path, folder: Path, count: int, clip: Clip, metadata: dict[str
             video.time_base = first.streams.video[0].time_base
         tracks = [_video_packets(files, clip.fps, video)]
         if clip.audio is not None:
-            sound = stack.enter_context(av.open(str(_encode_sound(folder, count, clip))))
-            track = container.add_stream_from_template(sound.streams.audio[0])
-            tracks.append(_packets(sound, "audio", track))
+            encoded = stack.enter_context(av.open(str(_encode_audio(folder, count, clip))))
+            track = container.add_stream_from_template(encoded.streams.audio[0])
+            tracks.append(_packets(encoded, "audio", track))
         for packet in heapq.merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
         container.close()
@@ -186,7 +186,7 @@ def _close(container) -> None:
         container.close()
 
 
-def _encode_sound(folder: Path, count: int, clip: Clip) -> Path:
+def _encode_audio(folder: Path, count: int, clip: Clip) -> Path:
     """A file with exactly the video's audio, written together with black frames that are not used."""
     black = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     path = folder / "sound.mp4"

@@ -157,7 +157,7 @@ class AudioEncoder(nn.Module):
             yield from blocks
             yield torch.full((total - measures.samples,), measures.last)
 
-        sound = BlockReader(padded())
+        samples = BlockReader(padded())
         projection = self.wav2vec2.feature_projection
         anchor = projection.projection.weight
         layers = self.wav2vec2.feature_extractor.conv_layers
@@ -168,7 +168,7 @@ class AudioEncoder(nn.Module):
             positions = times * (steps - 1) / max(1, frames - 1)  # align_corners: first on first, last on last
             before = positions.long()
             here, after = before[0].item(), (before + 1).clamp(max=steps - 1)
-            x = sound.read(here * stride, after[-1].item() * stride + field)
+            x = samples.read(here * stride, after[-1].item() * stride + field)
             x = ((x.double() - measures.mean) / measures.deviation).to(anchor)
             x = first.activation(F.conv1d(x[None, None], weight, measures.shift.to(anchor), first.conv.stride))
             for layer in others:

@@ -41,16 +41,16 @@ class AudioFeatures:
         yield self.features
 
 
-class Listening:
+class StreamedFeatures:
     """Audio features computed on demand, so that a clip of any length is never in memory as a whole.
 
     `Generator.listen` makes one; `sample` and `stream` take it in place of AudioFeatures. A first pass over the audio
     is done already, and every call of `blocks` reads the audio again.
     """
 
-    def __init__(self, encoder: AudioEncoder, sound: Audio | AudioFile, memory: float | None, progress: Callable):
-        self._encoder, self._sound, self._memory, self._progress = encoder, sound, memory, progress
-        self._measures = encoder.measure(mono_16k(sound))
+    def __init__(self, encoder: AudioEncoder, audio: Audio | AudioFile, memory: float | None, progress: Callable):
+        self._encoder, self._audio, self._memory, self._progress = encoder, audio, memory, progress
+        self._measures = encoder.measure(mono_16k(audio))
 
     def __len__(self) -> int:
         return self._measures.frames
@@ -62,7 +62,7 @@ class Listening:
     @torch.inference_mode()
     def blocks(self) -> Iterator[Tensor]:
         """Yields features (n,hidden_size), float32 on the CPU, T rows in all."""
-        for block in self._encoder.features(mono_16k(self._sound), self._measures, self._memory, self._progress):
+        for block in self._encoder.features(mono_16k(self._audio), self._measures, self._memory, self._progress):
             yield block.float().cpu()
 
 
@@ -109,21 +109,21 @@ class Generator(nn.Module):
     @torch.inference_mode()
     def listen(
         self,
-        sound: Audio | AudioFile,
+        audio: Audio | AudioFile,
         memory: float | None = None,
         progress: Callable[[float], None] = lambda frames: None,
-    ) -> Listening:
+    ) -> StreamedFeatures:
         """The features of `encode_audio` as a stream, after one pass over the audio.
 
         memory: bytes to use beside the weights, None for half of what is free (models/audio_encoder.py).
         progress: called with the number of frames done since the last call, fractions included; an exception from it
         stops the work.
         """
-        return Listening(self.audio_encoder, sound, memory, progress)
+        return StreamedFeatures(self.audio_encoder, audio, memory, progress)
 
     def sample(
         self,
-        audio: AudioFeatures | Listening,
+        audio: AudioFeatures | StreamedFeatures,
         source: Source,
         control: Control | None = None,
         cfg: float | None = None,
@@ -146,7 +146,7 @@ class Generator(nn.Module):
 
     def stream(
         self,
-        audio: AudioFeatures | Listening,
+        audio: AudioFeatures | StreamedFeatures,
         source: Source,
         control: Control | None = None,
         cfg: float | None = None,
@@ -202,7 +202,7 @@ class Generator(nn.Module):
             yield Motion(latents.float().cpu(), float(FPS), self.generation)
 
     def _conditions(
-        self, audio: AudioFeatures | Listening, control: Control, padding: Literal["hold", "zero"]
+        self, audio: AudioFeatures | StreamedFeatures, control: Control, padding: Literal["hold", "zero"]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The projected speech and controls of each window, (n,condition_size) each."""
         speech, frames = BlockReader(map(self.project_speech, audio.blocks()), dim=0), len(audio)

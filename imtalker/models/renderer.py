@@ -93,7 +93,7 @@ class Renderer(nn.Module):
     def encode_motion(self, images: Tensor, fps: float = 25.0, batch_size: int | None = None) -> Motion:
         """Square driving frames (T,H,W,3), RGB in 0..1, at `fps` -> Motion with latents (T,motion_size)."""
         images = check_image(images)
-        blocks = images.split(batch_size or self.batch_size(self.bytes_per_picture))
+        blocks = images.split(batch_size or self.batch_size(self.bytes_per_image))
         latents = [self.motion_encoder(self._encoder_input(block)).float().cpu() for block in blocks]
         return Motion(torch.cat(latents), fps, self.generation)
 
@@ -151,7 +151,7 @@ class Renderer(nn.Module):
         return 3 * self.config.output_size**2 * RENDERING * self.motion_decoder.const.element_size()
 
     @property
-    def bytes_per_picture(self) -> float:
+    def bytes_per_image(self) -> float:
         """Working memory to encode an image."""
         return 3 * self.config.input_size**2 * ENCODING * self.motion_decoder.const.element_size()
 

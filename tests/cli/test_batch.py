@@ -83,18 +83,8 @@ def test_each_row_is_what_the_command_makes_of_its_inputs_alone(inputs, models, 
     rows.append([portrait, "", video, "third.mp4", "", "", "", "none"])
     assert statuses(batch.run(table(tmp_path, rows), models_in(models))) == ["done"] * 3
     made = contents(tmp_path)
-    common = [
-        "--source",
-        portrait,
-        "--models",
-        models,
-        "--device",
-        "cpu",
-        "--crop",
-        "none",
-        "-o",
-        tmp_path / "alone.mp4",
-    ]
+    common = ["--source", portrait, "--models", models, "--device", "cpu", "--crop", "none"]
+    alone = tmp_path / "alone.mp4"
     for name in ("one", "other", "third"):
         speech = ["talk", "--audio", tmp_path / f"{name}.wav", "--nfe", 3]
         words = ["reenact", "--driving", video] if name == "third" else speech

@@ -120,7 +120,7 @@ def test_the_motion_follows(server: Server):
         ({"smirk": SMIRK, "landmarks": ["landmarks", 0]}, "need frames: connect images or video"),
         ({"smirk": "renderer_v2.safetensors", "video": ["video", 0]}, "is a renderer (v2): choose a SMIRK encoder"),
         ({"gaze": SMIRK, "video": ["video", 0]}, "is a SMIRK encoder: choose an L2CS-Net"),
-        ({"smirk": SMIRK, "images": ["images", 0], "landmarks": ["landmarks", 0]}, "3 frames where 18 face boxes"),
+        ({"smirk": SMIRK, "images": ["images", 0], "landmarks": ["landmarks", 0]}, "3 frames but 18 face boxes"),
     ],
 )
 @on_one_version

@@ -303,7 +303,7 @@ class TestBadInput:
 
     @on_one_version
     def test_pictures(self, server):
-        assert "160x120 and must be square" in refusal(server, rendered(composed(image="wide.png")))
+        assert "160x120 but must be square" in refusal(server, rendered(composed(image="wide.png")))
         assert server.run(rendered(composed(image="grey_alpha.png"), fps=2.0)).succeeded
         graph = rendered(composed())
         graph["batch"] = node("RepeatImageBatch", image=["image", 0], amount=2)
