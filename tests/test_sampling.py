@@ -198,7 +198,7 @@ def test_settings_that_cannot_be_sampled(generator, source):
     with pytest.raises(InputError, match="cfg"):
         generator.sample(audio, source, cfg=float("nan"))
     other = SimpleNamespace(motion=source.motion, generation="v3")
-    with pytest.raises(InputError, match="17 in the audio features: encode the audio"):
+    with pytest.raises(InputError, match="the encoded audio has 17: encode the audio"):
         generator.sample(AudioFeatures(torch.zeros(10, 17)), source)
     with pytest.raises(InputError, match="but the source is v3"):
         generator.sample(audio, other)

@@ -159,7 +159,7 @@ class Generator(nn.Module):
         self.check_source(source)
         encoder = Side("the generator's audio encoder", size=self.config.audio.hidden_size)
         check_match(
-            encoder, Side("the audio features", size=audio.size), "encode the audio with the generator that samples."
+            encoder, Side("the encoded audio", size=audio.size), "encode the audio with the generator that samples."
         )
         cfg = self.config.cfg if cfg is None else cfg
         check_settings(cfg, nfe)

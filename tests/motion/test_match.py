@@ -18,7 +18,7 @@ def test_what_is_equal_or_unknown_matches(other):
     ("other", "words"),
     [
         (Side("the source", "v1", 32), "The renderer is v2 but the source is v1: use a renderer and a generator of"),
-        (Side("the source", None, 8), "There are 32 values a frame in the renderer but 8 in the source: use a"),
+        (Side("the source", None, 8), "The renderer has 32 values per frame but the source has 8: use a"),
     ],
 )
 def test_what_differs_is_named_with_a_remedy(other, words):
