@@ -8,6 +8,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 PY := $(VENV)/bin/python
+# two processes, one thread each: threads that wait for each other cost small models more than they gain
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: demo test quick lint format fuzz
 
@@ -31,10 +33,10 @@ format: $(VENV)/installed
 	$(PY) -m ruff format .
 
 test: lint
-	$(PY) -m pytest tests
+	$(PYTEST) tests
 
 quick: lint
-	$(PY) -m pytest tests -m "not recipe"
+	$(PYTEST) tests -m "not recipe"
 
 # takes longer than the suite: corrupted files for every reader; renders that are killed, stopped or run out of disk
 fuzz: $(VENV)/installed

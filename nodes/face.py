@@ -62,7 +62,7 @@ class FaceCrop(io.ComfyNode):
                     options=["largest", "left to right", "nearest to centre", "best score"],
                     tooltip="How faces are ordered if there are several. largest: by size; left to right: by position; "
                     "nearest to centre: by distance to the middle; best score: by detection confidence. In a video, "
-                    "the face is chosen where one first appears and then followed.",
+                    "the face is chosen in the first frame that shows one, then followed.",
                 ),
                 io.Int.Input(
                     "index",

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from comfy_api.latest import io
 
-from ..imtalker import Control, InputError
+from ..imtalker import Control
 from ..imtalker.media.audio import Audio
 from ..imtalker.motion.control import blend, merge
 from ..imtalker.motion.keyframes import GAZE, GAZE_PRESETS, POSE, POSE_PRESETS, VERSION, Channel, Preset, to_control
@@ -99,8 +99,6 @@ class _KeyframeNode:
         control: Control | None = None,
     ) -> io.NodeOutput:
         speech = None if audio is None else types.to_engine(audio)
-        if speech and not (speech.waveform.numel() and speech.waveform.isfinite().all()):
-            raise InputError("The audio is empty or contains NaN: load it again, or check the node that made it.")
         seconds = seconds or (speech.seconds if speech else 0)
         drawn = to_control(keyframes, seconds, allow_more=allow_more, channels=cls.channels).with_strength(strength)
         result = drawn if control is None else merge([control, drawn])

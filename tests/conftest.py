@@ -14,6 +14,16 @@ from imtalker.train.prepare import Preparation, prepare
 from imtalker.weights.checkpoints import AVATAR, find_weights
 
 
+def pytest_collection_modifyitems(config, items):
+    """With several processes (pytest-xdist): a file stays in one, and the tests of ComfyUI in another, started first."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        comfy = "comfy" in item.path.relative_to(config.rootpath).parts
+        item.add_marker(pytest.mark.xdist_group("comfy" if comfy else item.path.stem))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "comfy")
+
+
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory):
     """A folder with portrait.png, speech.wav (2.0 s), driving.mp4 (30 fps, 21 frames, 80 x 60, with sound)."""

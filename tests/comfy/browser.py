@@ -1,36 +1,46 @@
 """A ComfyUI page in a real browser."""
 
-import contextlib
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import contextmanager
 
 import pytest
 from server import Server
 
-# what the page says without this pack as well: it asks for optional files, and for sites that a test cannot reach
+# errors that the page logs without this pack as well: optional files, and sites that a test cannot reach
 NOISE = ("Failed to load resource", "ERR_NAME_NOT_RESOLVED", "ERR_INTERNET_DISCONNECTED", "ComfyApp graph accessed")
 VUE_NODES = "Comfy.VueNodes.Enabled"
 SETTINGS = {
-    "Comfy.TutorialCompleted": True,
+    "Comfy.TutorialCompleted": True,  # or else the first visit opens a dialog
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasMenu": False,
     "Comfy.Locale": "en",
 }
+EMPTY_GRAPH = {"nodes": [], "links": [], "version": 0.4}
 
 
-@contextlib.contextmanager
-def open_page(server: Server, width: int = 1600, height: int = 900):
-    """A `Page`; skips the test, in one line, where there is no browser."""
+@contextmanager
+def open_browser():
+    """A Chromium; skips the test, in one line, where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium: apt-get install --no-install-recommends chromium fonts-dejavu-core")
-    server.post("/settings", SETTINGS)
     with api.sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=flags)
-        yield Page(server, browser.new_page(viewport={"width": width, "height": height}))
+        yield browser
         browser.close()
+
+
+@contextmanager
+def open_page(browser, server: Server, width: int = 1600, height: int = 900):
+    """A `Page` with storage of its own."""
+    server.post("/settings", SETTINGS)
+    page = browser.new_page(viewport={"width": width, "height": height})
+    yield Page(server, page)
+    page.close()
 
 
 class Page:
@@ -40,9 +50,8 @@ class Page:
         page.on("console", lambda message: message.type == "error" and self._note(message.text))
         page.on("pageerror", lambda error: self._note(str(error)))
         page.goto(f"http://{server.address}", wait_until="domcontentloaded")
-        page.wait_for_function("() => window.app?.extensionManager && window.app.graph", timeout=60000)
-        page.wait_for_timeout(2500)
-        page.keyboard.press("Escape")  # the dialog with templates that a first visit opens
+        page.wait_for_function(STARTED, timeout=60000)
+        self.wait_for_frames()
         self.errors.clear()
 
     def _note(self, error: str) -> None:
@@ -55,13 +64,25 @@ class Page:
     def has_vue_nodes(self) -> bool:
         return self.page.evaluate(f"() => '{VUE_NODES}' in window.app.ui.settings.settingsLookup")
 
+    def wait_for_frames(self, count: int = 3) -> None:
+        """Waits for this many animation frames: one draws the graph, the next what a widget draws after it."""
+        self.page.evaluate(FRAMES, count)
+
+    def wait_until(self, condition: Callable[[], bool], what: Callable[[], str] = str, seconds: float = 10) -> None:
+        """Checks the condition in each animation frame; `what` describes the state in which it stayed false."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError(f"waited {seconds} s for the page: {what()}; its errors: {self.errors}")
+            self.wait_for_frames(1)
+
     def load(self, workflow: dict, vue: bool = False) -> None:
         """vue: nodes drawn as elements of the page, "Nodes 2.0", rather than on a canvas."""
         # switched on afterwards: with them on, 1.27 goes on to show the nodes of the graph before
         self._use_vue_nodes(False)
         self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
         self._use_vue_nodes(vue)
-        self.page.wait_for_timeout(500)
+        self.wait_for_frames()
 
     def _use_vue_nodes(self, value: bool) -> None:
         if self.has_vue_nodes():
@@ -83,17 +104,17 @@ class Page:
         return sorted(set(types) - set(known))
 
     def run(self, seconds: float = 60) -> list[dict]:
-        """Presses Run; the files of the node that saves the video."""
+        """Presses Run and waits until the page knows that the run has ended; the videos that it saved."""
         before = set(self.server.get("/history"))
-        self.page.evaluate("() => window.app.queuePrompt(0, 1)")
-        end = time.monotonic() + seconds
-        while not (new := [run for key, run in self.server.get("/history").items() if key not in before]):
-            if time.monotonic() > end:
-                raise TimeoutError(f"nothing came of the run; errors of the page: {self.errors}")
-            self.page.wait_for_timeout(200)
-        self.page.wait_for_timeout(1000)
-        outputs = new[0]["outputs"].values()
-        return [file for output in outputs for file in output.get("images", []) if file["filename"].endswith(".mp4")]
+        self.page.evaluate(RUN)
+        try:
+            self.page.wait_for_function("() => window.runEnded", timeout=seconds * 1000)
+        except Exception as error:
+            raise TimeoutError(f"the run did not end; errors of the page: {self.errors}") from error
+        self.wait_until(lambda: set(self.server.get("/history")) > before)
+        (new,) = (run for key, run in self.server.get("/history").items() if key not in before)
+        files = [file for output in new["outputs"].values() for file in output.get("images", [])]
+        return [file for file in files if file["filename"].endswith(".mp4")]
 
     def plays_video(self) -> dict:
         """Waits for a video in the page that can be played; its seconds and size."""
@@ -117,9 +138,30 @@ class Page:
         size = self.page.viewport_size
         room = [left, top, size["width"] - left - right, size["height"] - top - bottom]
         found = self.page.evaluate(FIT, room)
-        self.page.wait_for_timeout(1000)
+        self.wait_for_frames()
         return found
 
+
+# the page has loaded its first graph: one loaded before that would be replaced
+STARTED = """() => {
+    const { app } = window
+    return app?.extensionManager?.workflow?.activeWorkflow?.changeTracker && app.graph?.nodes.length
+}"""
+
+FRAMES = """count => new Promise(done => {
+    const next = () => (count-- > 0 ? requestAnimationFrame(next) : done())
+    next()
+})"""
+
+# by then the page has handled every message of the run
+RUN = """() => {
+    const { api } = window.comfyAPI.api
+    window.runEnded = false
+    const end = () => (window.runEnded = true)
+    for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
+        api.addEventListener(kind, end, { once: true })
+    return window.app.queuePrompt(0, 1)
+}"""
 
 FIT = """([left, top, width, height]) => {
     const { graph, canvas } = window.app

@@ -1,47 +1,78 @@
-"""A server of each supported ComfyUI, with this pack, made-up models and small media; skipped where there is none."""
+"""Running ComfyUI servers with this pack, tiny models and small media; tests skip where ComfyUI is not installed."""
 
 import io
-import os
 import wave
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from browser import open_browser
 from PIL import Image
-from server import Server
+from server import VERSIONS, Server, comfyui, is_installed
 from tiny import tiny_generator, tiny_renderer
 
 from imtalker import save_weights
 from imtalker.weights.checkpoints import convert
 
-# version: (variable with its folder, variable with its Python, the folder where there is no such variable)
-VERSIONS = {
-    "0.3.64": ("COMFYUI_PATH", "COMFYUI_PYTHON", "~/comfy/ComfyUI"),
-    "new": ("COMFYUI_PATH_NEW", "COMFYUI_PYTHON_NEW", "~/comfy/ComfyUI-0.33"),
-}
+HERE = Path(__file__).parent
 
 
-def installed(version: str, base: Path) -> Server:
-    """Not started yet."""
-    path, python, default = VERSIONS[version]
-    comfy = Path(os.environ.get(path, default)).expanduser()
-    interpreter = Path(os.environ.get(python, comfy / ".venv/bin/python")).expanduser()
-    if not (comfy / "main.py").is_file() or not interpreter.exists():
-        pytest.skip(f"no ComfyUI {version} in {comfy}: set {path} and {python} to test with it")
-    return Server(comfy, interpreter, base)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Puts test_first_try.py before the other tests here: it needs servers that nobody has given models and media."""
+    positions = [position for position, item in enumerate(items) if item.path.parent == HERE]
+    ours = sorted((items[position] for position in positions), key=lambda item: item.path.stem != "test_first_try")
+    for position, item in zip(positions, ours, strict=True):
+        items[position] = item
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory):
+    """A function from a version to its server. They all start at once, and run until the session ends."""
+    servers = {}
+    try:
+        for version in VERSIONS:
+            if is_installed(version):
+                servers[version] = Server(*comfyui(version), tmp_path_factory.mktemp(f"comfy-{version}"))
+                _add_neighbour(servers[version].base / "custom_nodes/neighbour")
+                servers[version].launch()
+
+        def wait_for(version: str) -> Server:
+            if version not in servers:
+                path, python, _ = VERSIONS[version]
+                pytest.skip(f"no ComfyUI {version} in {comfyui(version)[0]}: set {path} and {python} to test with it")
+            servers[version].wait()
+            return servers[version]
+
+        yield wait_for
+    finally:
+        for server in servers.values():
+            server.stop()
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
-def server(request, tmp_path_factory):
-    server = installed(request.param, tmp_path_factory.mktemp(f"comfy-{request.param}"))
-    _fill_models(server.base / "models/imtalker")
-    _add_neighbour(server.base / "custom_nodes/neighbour")
-    server.start()
-    for name, content in _media():
-        server.upload(name, content)
-    yield server
-    server.stop()
+def fresh(request, running):
+    """A server as just installed: no models, no media."""
+    server = running(request.param)
+    assert not any((server.base / "models").rglob("*.*")), "the tests of a fresh server run first"
+    return server
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def server(request, running):
+    server = running(request.param)
+    if not (server.base / "models/imtalker/renderer_v2.safetensors").exists():
+        _fill_models(server.base / "models/imtalker")
+        for name, content in _media():
+            server.upload(name, content)
+    return server
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with open_browser() as browser:
+        yield browser
 
 
 def _fill_models(folder: Path) -> None:

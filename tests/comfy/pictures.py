@@ -17,10 +17,9 @@ from PIL import Image
 sys.path[1:1] = [str(Path(__file__).resolve().parents[folder]) for folder in (1, 2)]
 
 # below the path that they are found by
-import conftest  # noqa: E402
 import shipped  # noqa: E402
-from browser import Page, open_page  # noqa: E402
-from server import ROOT, Server  # noqa: E402
+from browser import Page, open_browser, open_page  # noqa: E402
+from server import ROOT, Server, comfyui  # noqa: E402
 
 from imtalker import Motion  # noqa: E402
 from imtalker.drawn import example as drawn  # noqa: E402
@@ -107,14 +106,13 @@ def finished_run(page: Page, path: Path) -> None:
 
 
 def main(names: list[str]) -> None:
-    comfy = Path(conftest.VERSIONS["new"][2]).expanduser()
     with tempfile.TemporaryDirectory() as base:
-        server = Server(comfy, comfy / ".venv/bin/python", Path(base))
+        server = Server(*comfyui("new"), Path(base))
         (server.base / "models/imtalker/SMIRK_em1.pt").touch()  # named by a workflow
         server.start()
         try:
             upload_all(server)
-            with open_page(server, *SIZE) as page:
+            with open_browser() as browser, open_page(browser, server, *SIZE) as page:
                 for name in names or [*shipped.NAMES, RUN]:
                     if name == RUN:
                         finished_run(page, ROOT / "docs/run.jpg")

@@ -13,16 +13,40 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import websocket
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-IMTalker"
 BOOT_SECONDS = 180
 
+# version: (variable with its folder, variable with its Python, default folder)
+VERSIONS = {
+    "0.3.64": ("COMFYUI_PATH", "COMFYUI_PYTHON", "~/comfy/ComfyUI"),
+    "new": ("COMFYUI_PATH_NEW", "COMFYUI_PYTHON_NEW", "~/comfy/ComfyUI-0.33"),
+}
+
+
+def comfyui(version: str) -> tuple[Path, Path]:
+    """The checkout and the Python of a version, whether they exist or not."""
+    path, python, default = VERSIONS[version]
+    comfy = Path(os.environ.get(path, default)).expanduser()
+    return comfy, Path(os.environ.get(python, comfy / ".venv/bin/python")).expanduser()
+
+
+def is_installed(version: str) -> bool:
+    comfy, python = comfyui(version)
+    return (comfy / "main.py").is_file() and python.exists()
+
+
+# For tests of our own code, which no version of ComfyUI changes. The oldest is best: it checks the least by itself, so
+# that wrong values reach us.
+on_one_version = pytest.mark.parametrize("server", [next(filter(is_installed, VERSIONS), "0.3.64")], indirect=True)
+
 
 @dataclass
 class Run:
-    """What became of one prompt."""
+    """The outcome of one prompt."""
 
     prompt_id: str
     outputs: dict = field(default_factory=dict)
@@ -38,12 +62,12 @@ class Run:
 
     @property
     def error(self) -> str | None:
-        """The sentence shown at the node that failed."""
+        """The message shown at the node that failed."""
         return next((data["exception_message"].strip() for data in self.of("execution_error")), None)
 
     @property
     def executed(self) -> set[str]:
-        """Nodes that ran, so were not cached."""
+        """Nodes that ran, unlike cached ones."""
         return {data["node"] for data in self.of("executing") if data["node"]}
 
     def files(self, node: str) -> list[dict]:
@@ -51,11 +75,11 @@ class Run:
 
 
 class Refusal(Exception):
-    """A graph that /prompt answered with 400; its text holds every sentence."""
+    """/prompt answered 400; the text holds every message."""
 
 
 class Server:
-    """`comfy`: a checkout of ComfyUI; `base`: an empty folder that gets models, input, output and custom_nodes."""
+    """comfy: a checkout of ComfyUI; python: its interpreter; base: an empty folder for models, input, output, ..."""
 
     def __init__(self, comfy: Path, python: Path, base: Path):
         self.comfy, self.python, self.base = comfy, python, base
@@ -68,14 +92,21 @@ class Server:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
 
     def start(self, *flags: str) -> None:
+        self.launch(*flags)
+        self.wait()
+
+    def launch(self, *flags: str) -> None:
         command = [self.python, "main.py", "--cpu", "--port", self.address.split(":")[1]]
         command += ["--base-directory", self.base, "--database-url", "sqlite:///:memory:", "--disable-auto-launch"]
-        # one thread: with so small models on a busy machine, threads that wait for each other cost ten times as much
+        # with models this small on a busy machine, threads that wait for each other take ten times as long as one
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         with open(self.base / "log.txt", "wb") as log:
             self.process = subprocess.Popen(
                 [*map(str, command), *flags], cwd=self.comfy, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def wait(self) -> None:
+        """Until it answers."""
         end = time.monotonic() + BOOT_SECONDS
         while True:
             if self.process.poll() is not None or time.monotonic() > end:
@@ -84,7 +115,7 @@ class Server:
             with contextlib.suppress(OSError):
                 self.get("/system_stats")
                 return
-            time.sleep(0.5)
+            time.sleep(0.1)
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -111,7 +142,7 @@ class Server:
             return json.loads(text) if text else {}
 
     def upload(self, name: str, content: bytes) -> None:
-        """Into input/, as the browser does with pictures, sounds and videos alike."""
+        """Writes a file into input/ as the browser does, which uses this address for images, audio and videos."""
         boundary = uuid.uuid4().hex
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'.encode(),
@@ -123,7 +154,7 @@ class Server:
         urllib.request.urlopen(request, timeout=30).close()
 
     def run(self, graph: dict, interrupt_at: int | None = None, timeout: float = 120) -> Run:
-        """Queues a graph in API format and waits; interrupts it when a node reports progress `interrupt_at`."""
+        """Runs a graph in API format to its end, or interrupts it when a node reports this much progress."""
         client = uuid.uuid4().hex
         socket = websocket.create_connection(f"ws://{self.address}/ws?clientId={client}", timeout=timeout)
         with contextlib.closing(socket):

@@ -1,4 +1,4 @@
-"""The shipped workflows, help pages and templates in a real browser; skipped where there is none."""
+"""The shipped workflows, help pages and templates in a real browser; tests skip where there is none."""
 
 import json
 
@@ -11,9 +11,9 @@ from test_workflows import FILES, upload_all
 
 
 @pytest.fixture(scope="module")
-def page(server, inputs):
+def page(server, browser, inputs):
     upload_all(server, inputs)
-    with open_page(server) as page:
+    with open_page(browser, server) as page:
         yield page
 
 
@@ -26,12 +26,11 @@ def vue(request, page: Page) -> bool:
 
 @pytest.mark.parametrize("name", shipped.NAMES)
 def test_a_workflow_opens(page: Page, name, vue):
-    page.errors.clear()
     workflow = shipped.read(name)
     page.load(workflow, vue)
     assert page.unknown_nodes() == []
     assert page.errors == []
-    # what would be queued is what the file says
+    # Run would queue what the file says
     found, wanted = page.prompt(), shipped.to_api(workflow)
     assert found.keys() == wanted.keys()
     for number, node in wanted.items():
@@ -40,12 +39,11 @@ def test_a_workflow_opens(page: Page, name, vue):
     if vue:
         page.show_all()
         titled = {node["title"] for node in workflow["nodes"] if "title" in node}
-        assert len(page.drawn_titles()) == len(workflow["nodes"])
+        page.wait_until(lambda: len(page.drawn_titles()) == len(workflow["nodes"]))
         assert titled <= set(page.drawn_titles())
 
 
 def test_a_run_from_the_page_ends_with_a_video_to_play(page: Page, server, vue):
-    page.errors.clear()
     workflow = shipped.tested(shipped.read("talk_composed"), FILES)
     next(node for node in workflow["nodes"] if node["type"] == "IMTalkerSampleMotion")["widgets_values"][0] = int(vue)
     page.load(workflow, vue)
@@ -54,7 +52,7 @@ def test_a_run_from_the_page_ends_with_a_video_to_play(page: Page, server, vue):
     assert probe(server, file)["frames"] == 10
     assert page.errors == []
     if vue and page.version().startswith("1.27."):
-        return  # its first Vue nodes show neither pictures nor videos, whosesoever they are
+        return  # its first Vue nodes show no images or videos, of any pack
     shown = page.plays_video()
     assert shown["size"] == [64, 64]
     assert shown["seconds"] == pytest.approx(0.4, abs=0.1)
@@ -69,7 +67,6 @@ def test_help_pages_are_where_the_page_looks_for_them(page: Page, server):
 
 def test_help_opens_beside_the_graph(page: Page):
     page.load(shipped.read("talk_simple"))
-    page.errors.clear()
     assert "Troubleshooting" in page.open_help("IMTalkerTalkingHead")
     page.page.wait_for_function(
         "() => document.querySelector('.node-help-content img[src$=\"node.jpg\"]')?.naturalWidth > 200", timeout=20000

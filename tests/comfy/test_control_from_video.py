@@ -8,7 +8,7 @@ import pytest
 import torch
 from graphs import composed, node
 from scipy.spatial.transform import Rotation
-from server import Refusal, Run, Server
+from server import Refusal, Run, Server, on_one_version
 from test_nodes import OURS, refusal
 from trackers import made_up_tracker
 
@@ -66,6 +66,7 @@ def test_smirk_on_a_video_is_the_engines(server: Server):
     assert "memory leak" not in server.log()
 
 
+@on_one_version
 def test_gaze_on_images_and_its_order(server: Server):
     inputs = {"gaze": L2CS, "images": ["images", 0], "landmarks": ["landmarks", 0], "fps": 12.5}
     found = shown(server.run(tracked(3, **inputs)))
@@ -82,6 +83,7 @@ def test_gaze_on_images_and_its_order(server: Server):
     torch.testing.assert_close(found["gaze"], expected.gaze, rtol=0, atol=1e-4)
 
 
+@on_one_version
 def test_landmarks_alone_and_what_another_control_gives(server: Server):
     found = shown(server.run(tracked(landmarks=["landmarks", 0], fps=30.0)))
     assert found.keys() == {"pose", "fps"}
@@ -97,6 +99,7 @@ def test_landmarks_alone_and_what_another_control_gives(server: Server):
     assert [len(found[name]) for name in ("pose", "cam", "gaze")] == [2 * DRIVING, 2 * DRIVING, 3]
 
 
+@on_one_version
 def test_the_motion_follows(server: Server):
     graph = composed() | tracked(landmarks=["landmarks", 0])
     graph["keep"] = node("IMTalkerSaveMotion", motion=["motion", 0], filename_prefix="tracked")
@@ -120,10 +123,12 @@ def test_the_motion_follows(server: Server):
         ({"smirk": SMIRK, "images": ["images", 0], "landmarks": ["landmarks", 0]}, "3 frames but 18 face boxes"),
     ],
 )
+@on_one_version
 def test_refusals_are_sentences(server: Server, settings, words):
     assert words in refusal(server, tracked(**settings))
 
 
+@on_one_version
 def test_without_a_face_or_a_detector_it_says_so(server: Server):
     assert any(
         words in refusal(server, tracked(smirk=SMIRK, images=["images", 0]))

@@ -1,14 +1,15 @@
-"""Pose and gaze drawn in the node: through the API without our JavaScript, and in the page with a real mouse."""
+"""The keyframe editors: their nodes through the API, without our JavaScript, and in the page with a real mouse."""
 
 import json
 import math
 import random
+import uuid
 
 import pytest
 import torch
-from browser import Page, open_page
+from browser import EMPTY_GRAPH, Page, open_page
 from graphs import composed, node
-from server import Server
+from server import Server, on_one_version
 from test_nodes import OURS, refusal
 
 from imtalker import Control, Motion
@@ -39,6 +40,7 @@ def loaded(server: Server) -> Control:
 
 
 class TestThroughTheApi:
+    @on_one_version
     def test_what_is_written_by_hand_steers(self, server):
         control = control_of(server, kept({"control": drawn(POSE, TURN)}))
         assert torch.equal(control.pose, keyframes.to_control(TURN).pose)
@@ -61,6 +63,7 @@ class TestThroughTheApi:
         assert len(waveform["peaks"]) == 320
         assert min(waveform["peaks"]) > 90
 
+    @on_one_version
     def test_strength_zero_is_as_no_control_at_all(self, server):
         def latents(strength: float | None) -> torch.Tensor:
             graph = composed() | {"keep": node("IMTalkerSaveMotion", motion=["motion", 0], filename_prefix="drawn")}
@@ -75,6 +78,7 @@ class TestThroughTheApi:
         assert not torch.equal(free, half)
         assert not torch.equal(half, full)
 
+    @on_one_version
     def test_blend(self, server):
         graph = {
             "a": drawn(POSE, TURN),
@@ -83,6 +87,7 @@ class TestThroughTheApi:
         }
         assert control_of(server, kept(graph)).strengths() == {"pose": 0.75, "cam": 1.0, "gaze": 0.25}
 
+    @on_one_version
     def test_what_cannot_be(self, server):
         wrong = {
             "{": "not valid JSON",
@@ -93,6 +98,7 @@ class TestThroughTheApi:
         for text, sentence in wrong.items():
             assert sentence in refusal(server, kept({"control": drawn(POSE, text)}))
 
+    @on_one_version
     def test_limits(self, server):
         far = '{"version": 1, "channels": {"yaw": [[0, 50]]}}'
         before = len(server.log())
@@ -115,20 +121,32 @@ ADD = """([kind, x, y]) => {
     const node = LiteGraph.createNode(kind)
     node.pos = [x, y]
     app.graph.add(node)
-    return String(node.id)
+}"""
+CONNECT = """([pose, gaze]) => {
+    const find = kind => app.graph.nodes.find(node => node.type === kind)
+    find(pose).connect(0, find(gaze), 'control')
+    find(gaze).connect(0, find('KeepControl'), 'control')
 }"""
 FIND = "const node = app.graph.nodes.find(node => node.type === kind)"
-EDITOR = f"""kind => {{
-    {FIND}
-    const canvas = node.widgets.find(widget => widget.name === 'editor').element.querySelector('canvas')
+CANVAS = f"""{FIND}
+    const canvas = node.widgets.find(widget => widget.name === 'editor').element.querySelector('canvas')"""
+BOX = f"""kind => {{
+    {CANVAS}
     const {{ left, top, width, height }} = canvas.getBoundingClientRect()
-    return {{ left, top, width, height, zoom: width / canvas.clientWidth }}
+    return {{ left, top, width, height, zoom: width / canvas.clientWidth, pixels: canvas.width }}
+}}"""
+# whether the graph's undo history has recorded the text as it is, and no undo is under way
+RECORDED = f"""kind => {{
+    {FIND}
+    const {{ activeState, _restoringState }} = app.extensionManager.workflow.activeWorkflow.changeTracker
+    const saved = activeState.nodes.find(node => node.type === kind)
+    return !_restoringState && saved?.widgets_values[0] === node.widgets.find(w => w.name === 'keyframes').value
 }}"""
 MARGIN = 6
 
 
 class Drawing:
-    """The editor of the one node of its kind, in a page."""
+    """The editor of the only node of its kind in a page."""
 
     def __init__(self, page: Page, kind: str):
         self.shown, self.page, self.kind = page, page.page, kind
@@ -147,13 +165,31 @@ class Drawing:
             node.setDirtyCanvas(true, true)
         }}"""
         self.page.evaluate(script, [self.kind, name, value])
-        self.page.wait_for_timeout(200)
+        self.shown.wait_for_frames(2)
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
         return keyframes.parse(self.widget("keyframes"))
 
+    def become(self, curves: dict) -> None:
+        """Waits until the curves are these."""
+        self.shown.wait_until(lambda: self.curves() == curves, what=lambda: f"{self.curves()}, not {curves}")
+
     def box(self) -> dict:
-        return self.page.evaluate(EDITOR, self.kind)
+        return self.page.evaluate(BOX, self.kind)
+
+    def settle(self) -> None:
+        """Waits until the canvas stays where it is, drawn with the pixels of the graph's zoom."""
+        boxes = [self.box()]
+
+        def still() -> bool:
+            boxes.append(self.box())
+            last = boxes[-1]
+            return boxes[-4:] == [last] * 4 and last["width"] > 0 and last["pixels"] >= last["width"] - 2
+
+        self.shown.wait_until(still)
+
+    def image(self) -> str:
+        return self.page.evaluate(f"kind => {{ {CANVAS}; return canvas.toDataURL() }}", self.kind)
 
     def playhead(self) -> float:
         """Seconds, as shown."""
@@ -185,9 +221,13 @@ class Drawing:
         return self._on_page(left + time / seconds * (right - left), top + down * (lane - 2 * MARGIN))
 
     def gizmo(self, right: float, up: float) -> tuple[float, float]:
-        """On the page, so many half sides from the gizmo's middle."""
+        """On the page, this many half sides from the gizmo's middle."""
         half = self.side() / 2
         return self._on_page(half + right * half, self.size()[1] / 2 - up * half)
+
+    def click(self, point: tuple[float, float]) -> None:
+        self.page.mouse.click(*point)
+        self.shown.wait_for_frames(1)
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         mouse = self.page.mouse
@@ -196,12 +236,16 @@ class Drawing:
         for step in range(1, 9):
             mouse.move(*(a + (b - a) * step / 8 for a, b in zip(start, end)))
         mouse.up()
-        self.page.wait_for_timeout(150)
+        self.shown.wait_for_frames(1)
 
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
-        self.page.wait_for_timeout(150)
+        self.shown.wait_for_frames(1)
+
+    def wait_for_history(self) -> None:
+        """Waits until an undo would restore what is there now."""
+        self.shown.wait_until(lambda: self.page.evaluate(RECORDED, self.kind))
 
 
 def serialised(page: Page) -> dict:
@@ -217,37 +261,38 @@ def look_at(page: Page, scale: float, x: float, y: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(server):
-    with open_page(server, 1500, 1100) as page:
+def page(server, browser):
+    with open_page(browser, server, 1500, 1100) as page:
         page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.page.evaluate("theme => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", "dark")
         yield page
 
 
+@pytest.fixture(scope="module")
+def both_editors(page) -> dict:
+    """A workflow of the two nodes, whose control is kept in a file."""
+    page.load(EMPTY_GRAPH)
+    for kind, x, y in ((POSE, 60, 60), (GAZE, 60, 560), ("KeepControl", 860, 560)):
+        page.page.evaluate(ADD, [kind, x, y])
+    page.page.evaluate(CONNECT, [POSE, GAZE])
+    return serialised(page)
+
+
 @pytest.fixture(params=["litegraph", "vue"])
-def editors(page, request):
-    """Both editors alone in a graph, in each of the page's ways to draw nodes."""
+def editors(page, both_editors, request):
+    """Both editors in a graph, in each of the page's ways to draw nodes."""
     if request.param == "vue" and not page.has_vue_nodes():
         pytest.skip("this page cannot draw nodes with Vue")
     if request.param == "vue" and page.version().startswith("1.27."):
         pytest.skip("the first Vue nodes show no element of any pack: see TestFirstVueNodes")
-    page.page.evaluate("theme => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", "dark")
-    page.load({"nodes": [], "links": [], "version": 0.4})
-    page.page.evaluate(ADD, [POSE, 60, 60])
-    page.page.evaluate(ADD, [GAZE, 60, 560])
-    page.page.evaluate(ADD, ["KeepControl", 860, 560])
-    page.page.evaluate(
-        """([pose, gaze]) => {
-            const find = kind => app.graph.nodes.find(node => node.type === kind)
-            find(pose).connect(0, find(gaze), 'control')
-            find(gaze).connect(0, find('KeepControl'), 'control')
-        }""",
-        [POSE, GAZE],
-    )
-    page.load(serialised(page), request.param == "vue")
+    # a workflow of its own: the page remembers the playhead of each
+    page.load(both_editors | {"id": str(uuid.uuid4())}, request.param == "vue")
     look_at(page, 1, 40, 40)
-    page.page.wait_for_timeout(500)
+    drawings = Drawing(page, POSE), Drawing(page, GAZE)
+    for drawing in drawings:
+        drawing.settle()
     page.errors.clear()
-    yield Drawing(page, POSE), Drawing(page, GAZE)
+    yield drawings
     assert page.errors == []
 
 
@@ -267,7 +312,7 @@ class TestInThePage:
         workflow = serialised(page)
         saved = next(one for one in workflow["nodes"] if one["type"] == POSE)
         assert saved["widgets_values"] == [texts[0], 0, 1, False]
-        page.load({"nodes": [], "links": [], "version": 0.4})
+        page.load(EMPTY_GRAPH)
         page.load(json.loads(json.dumps(workflow)))
         assert (pose.widget("keyframes"), gaze.widget("keyframes")) == texts
 
@@ -287,7 +332,7 @@ class TestInThePage:
         pose, gaze = editors
         pose.write(EMPTY)
         gaze.write(EMPTY)
-        pose.page.mouse.click(*pose.point("yaw", 1, 0))
+        pose.click(pose.point("yaw", 1, 0))
         pose.drag(pose.gizmo(0, 0), pose.gizmo(0.1, 0.05))
         curves = pose.curves()
         assert curves.keys() == {"yaw", "pitch"}
@@ -313,11 +358,11 @@ class TestInThePage:
     def test_keyboard(self, editors):
         pose, _ = editors
         pose.write(TURN)
-        pose.page.mouse.click(*pose.point("yaw", 1, 20))
+        pose.click(pose.point("yaw", 1, 20))
         pose.press("ArrowRight", "ArrowRight", "ArrowUp", "ArrowUp", "-")
         assert pose.curves()["yaw"] == [(0, 0), (1.08, 21)]
         pose.press("Control+c", "Escape", "End", "Control+v")
-        assert pose.curves()["yaw"] == [(0, 0), (1.08, 21), (4, 21)]
+        pose.become(pose.curves() | {"yaw": [(0, 0), (1.08, 21), (4, 21)]})
         pose.press("Delete")
         assert pose.curves()["yaw"] == [(0, 0), (1.08, 21)]
         pose.press("Home", "PageDown", "ArrowUp")
@@ -336,51 +381,41 @@ class TestInThePage:
             for name, preset in presets.items():
                 one.write(EMPTY)
                 select.select_option(name)
-                one.page.wait_for_timeout(100)
                 assert one.curves() == keyframes.expand(preset, seconds), name
 
     def test_undo_and_redo_are_the_graph_s(self, editors):
         pose, _ = editors
-        pose.page.mouse.click(*pose.point("roll", 3, 0))
-        pose.page.wait_for_timeout(200)
+        pose.click(pose.point("roll", 3, 0))
         pose.page.mouse.dblclick(*pose.point("yaw", 1, 15))
-        pose.page.wait_for_timeout(300)
+        pose.wait_for_history()
         first = pose.curves()
         assert first["yaw"] == [(pytest.approx(1, abs=0.09), pytest.approx(15, abs=2))]
         pose.drag(pose.point("yaw", *first["yaw"][0]), pose.point("yaw", 2, -10))
-        pose.page.wait_for_timeout(300)
-        second = pose.curves()
-        assert second != first
-        pose.press("Control+z")
-        pose.page.wait_for_timeout(800)
-        assert pose.curves() == first
-        pose.press("Control+z")
-        pose.page.wait_for_timeout(800)
-        assert pose.curves() == {}
-        pose.press("Control+y")
-        pose.page.wait_for_timeout(800)
-        assert pose.curves() == first
+        pose.wait_for_history()
+        assert pose.curves() != first
+        for key, curves in (("Control+z", first), ("Control+z", {}), ("Control+y", first)):
+            pose.press(key)
+            pose.become(curves)
+            pose.wait_for_history()
 
     def test_zoomed_and_sharp(self, editors):
         pose, _ = editors
         pose.write(TURN)
         look_at(pose.shown, 1.5, -20, 0)
-        pose.page.wait_for_timeout(500)
+        pose.settle()
         pose.drag(pose.point("yaw", 1, 20), pose.point("yaw", 3, 10))
         assert pose.curves()["yaw"][1] == (pytest.approx(3, abs=0.09), pytest.approx(10, abs=1.5))
         width, _ = pose.size()
-        drawn_with = pose.page.evaluate("() => document.querySelector('.imtalker-editor canvas').width")
-        assert drawn_with == pytest.approx(1.5 * width, abs=2)
+        assert pose.box()["pixels"] == pytest.approx(1.5 * width, abs=2)
 
     def test_a_text_that_cannot_be_read_is_left_alone(self, editors):
         pose, _ = editors
         pose.write('{"version": 7}')
         pose.page.mouse.dblclick(*pose.point("yaw", 1, 10))
-        pose.page.wait_for_timeout(150)
+        pose.shown.wait_for_frames()
         assert pose.widget("keyframes") == '{"version": 7}'
         pose.page.locator(".imtalker-editor button").nth(2).click()
-        pose.page.wait_for_timeout(150)
-        assert pose.curves() == {}
+        pose.become({})
 
     def test_another_pointer_does_not_disturb_a_drag(self, editors):
         pose, _ = editors
@@ -393,13 +428,13 @@ class TestInThePage:
         touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         mouse.up()
-        pose.page.wait_for_timeout(150)
+        pose.shown.wait_for_frames()
         assert pose.curves()["yaw"][1] == (pytest.approx(2, abs=0.09), pytest.approx(-15, abs=1.5))
 
     def test_the_number_is_the_channel_s_value_whatever_is_typed(self, editors):
         pose, _ = editors
         pose.write(TURN)
-        pose.page.mouse.click(*pose.point("yaw", 1, 20))
+        pose.click(pose.point("yaw", 1, 20))
         number = pose.page.locator(".imtalker-editor input[type=number]").first
         for typed, kept in (("500", 30), ("", 30), ("-7.26", -7.3)):
             number.fill(typed)
@@ -413,30 +448,29 @@ class TestInThePage:
         pose.write(TURN)
         amount = pose.page.locator(".imtalker-editor input[type=range]").first
         amount.fill("2")
-        pose.page.wait_for_timeout(150)
+        pose.shown.wait_for_frames()
         assert pose.widget("keyframes") == TURN
 
     def test_the_playhead_comes_with_an_end_that_comes_nearer(self, editors):
         pose, _ = editors
         pose.write(TURN)
-        pose.page.mouse.click(*pose.point("roll", 3, 0))
-        pose.page.wait_for_timeout(150)
+        pose.click(pose.point("roll", 3, 0))
         assert pose.playhead() == pytest.approx(3, abs=0.09)
         pose.write(2.0, "seconds")
-        assert pose.playhead() == 2
+        pose.shown.wait_until(lambda: pose.playhead() == 2)
         pose.press("ArrowUp")
         assert max(time for curve in pose.curves().values() for time, _ in curve) == 2
 
     def test_pressed_three_times_at_once_it_plays_no_faster(self, editors):
         pose, _ = editors
-        pose.page.mouse.click(*pose.point("yaw", 1, 20))
+        pose.click(pose.point("yaw", 1, 20))
         pose.press("Home")
         passed, shown = pose.page.evaluate(
             """async () => {
                 const play = document.querySelector('.imtalker-editor button')
                 const start = performance.now()
                 for (let press = 0; press < 3; press++) play.click()
-                await new Promise(done => setTimeout(done, 1000))
+                await new Promise(done => setTimeout(done, 500))
                 const shown = Number.parseFloat(document.querySelector('.imtalker-editor .time').textContent)
                 play.click()
                 return [(performance.now() - start) / 1000, shown]
@@ -451,26 +485,26 @@ class TestInThePage:
         assert not left
 
 
-# Frames that our files have asked for and not had: while a node plays, and after it was removed and a key pressed.
+# How many animation frames our files wait for: while a node plays, and after it was removed and a key pressed.
 REMOVED = f"""async kind => {{
     {FIND}
-    node.disconnectOutput(0) // or else the other editor would draw as well
+    node.disconnectOutput(0) // or else the other editor draws too
     const {{ requestAnimationFrame, cancelAnimationFrame }} = window
-    const asked = new Set()
+    const pending = new Set()
     window.requestAnimationFrame = act => {{
-        const id = requestAnimationFrame(time => (asked.delete(id), act(time)))
+        const id = requestAnimationFrame(time => (pending.delete(id), act(time)))
         const [, , caller] = new Error().stack.split('\\n')
-        if (caller.includes('IMTalker/js')) asked.add(id)
+        if (caller.includes('IMTalker/js')) pending.add(id)
         return id
     }}
-    window.cancelAnimationFrame = id => (asked.delete(id), cancelAnimationFrame(id))
+    window.cancelAnimationFrame = id => (pending.delete(id), cancelAnimationFrame(id))
     document.querySelector('.imtalker-editor button').click()
-    await new Promise(done => setTimeout(done, 500))
-    const playing = asked.size
+    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame)
+    const playing = pending.size
     app.graph.remove(node)
     node.widgets.find(widget => widget.name === 'keyframes').value = ''
     window.dispatchEvent(new KeyboardEvent('keyup', {{ key: 'F9' }}))
-    const left = asked.size
+    const left = pending.size
     Object.assign(window, {{ requestAnimationFrame, cancelAnimationFrame }})
     return [playing, left]
 }}"""
@@ -480,15 +514,14 @@ class TestFirstVueNodes:
     def test_there_the_text_itself_is_edited(self, page):
         if not page.version().startswith("1.27."):
             pytest.skip("this page's Vue nodes show the editor")
-        page.load({"nodes": [], "links": [], "version": 0.4})
+        page.load(EMPTY_GRAPH)
         page.page.evaluate(ADD, [POSE, 60, 60])
         page.load(serialised(page), vue=True)
         look_at(page, 1, 40, 40)
         area = page.page.locator("[data-node-id] textarea").first
         area.fill(TURN)
         area.blur()
-        page.page.wait_for_timeout(300)
-        assert Drawing(page, POSE).curves() == keyframes.parse(TURN)
+        Drawing(page, POSE).become(keyframes.parse(TURN))
         page.load(serialised(page))
         assert Drawing(page, POSE).curves() == keyframes.parse(TURN)
 
@@ -511,23 +544,24 @@ def test_the_waveform_comes_with_a_run(page, editors):
         }""",
         POSE,
     )
-    # a node that need not run again does not tell an older page its waveform again
-    pose.write(json.dumps({"version": 1, "channels": {"yaw": [[0.0, random.uniform(0, 20)]]}}))
-    before = page.page.screenshot()
+    # a cached node does not send its waveform to an older page again
+    pose.write(json.dumps({"version": 1, "channels": {"yaw": [[0, random.uniform(0, 20)]]}}))
+    before = pose.image()
     page.run()
-    assert page.page.screenshot() != before
+    page.wait_until(lambda: pose.image() != before)
 
     def time_at(share: float) -> float:
         """Of the timeline, where it is clicked."""
-        pose.page.mouse.click(*pose.point("yaw", share, 0, seconds=1))
-        pose.page.wait_for_timeout(200)
+        pose.click(pose.point("yaw", share, 0, seconds=1))
         return pose.playhead()
 
     # the timeline is now as long as the sound
     assert time_at(0.75) == pytest.approx(6, abs=0.05)
     workflow = serialised(page)
     page.load(workflow)
+    pose.settle()
     assert time_at(0.75) == pytest.approx(6, abs=0.05)
-    # another workflow has a node of this id, which has not run
+    # another workflow, which has not run, has a node with this id
     page.load({name: value for name, value in workflow.items() if name != "id"})
+    pose.settle()
     assert time_at(0.75) == pytest.approx(3, abs=0.05)

@@ -1,4 +1,4 @@
-"""What somebody has who installed the pack a minute ago: no models, no pictures, no sounds."""
+"""The first try, just after the installation: no models, no images, no audio."""
 
 import wave
 
@@ -7,21 +7,12 @@ import numpy as np
 import pytest
 import shipped
 from browser import open_page
-from conftest import VERSIONS, installed
 from graphs import node
 from PIL import Image
 from server import ROOT, Refusal, Server
 from test_nodes import probe
 
 from imtalker.drawn.example import SOMEBODY, portrait
-
-
-@pytest.fixture(scope="module", params=VERSIONS)
-def fresh(request, tmp_path_factory):
-    server = installed(request.param, tmp_path_factory.mktemp(f"fresh-{request.param}"))
-    server.start()
-    yield server
-    server.stop()
 
 
 def files_below(server: Server, *folders: str) -> list[str]:
@@ -38,8 +29,8 @@ def test_first_try_runs_as_it_is_shipped(fresh):
     assert files_below(fresh, "models", "input") == []
 
 
-def test_run_is_all_there_is_to_press(fresh):
-    with open_page(fresh) as page:
+def test_run_is_all_there_is_to_press(fresh, browser):
+    with open_page(browser, fresh) as page:
         page.load(shipped.read("first_try"))
         page.run(300)
         shown = page.plays_video()

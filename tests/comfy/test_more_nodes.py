@@ -10,7 +10,7 @@ import pytest
 import torch
 from graphs import composed, node, rendered
 from PIL import Image
-from server import Refusal, Run, Server
+from server import Refusal, Run, Server, on_one_version
 from test_nodes import OURS, probe, refusal
 
 from imtalker import Control, Motion
@@ -105,6 +105,7 @@ def speech_and(edit: dict, seed: int = 0) -> dict:
 
 
 class TestFace:
+    @on_one_version
     def test_crop_around_a_mask(self, server):
         graph = cropped(80) | {"out": node("PreviewImage", images=["crop", 0])}
         graph["in"] = node("PreviewImage", images=["whole", 0])
@@ -113,6 +114,7 @@ class TestFace:
         assert np.abs(pictures(server, run, "out") - pictures(server, run, "in")[:, 15:95, 40:120]).max() <= 1
 
     @pytest.mark.parametrize("shape", ["ellipse", "square"])
+    @on_one_version
     def test_pasting_into_a_bigger_picture_leaves_no_seam(self, server, shape):
         graph = composed() | cropped()
         graph["source"]["inputs"]["image"] = ["crop", 0]
@@ -139,6 +141,7 @@ class TestFace:
         again = run_all(server, graph)
         assert again.executed == {"paste", "shade", "save", "save shade"}
 
+    @on_one_version
     def test_an_untouched_crop_pasted_back_is_the_picture(self, server):
         graph = cropped(512, tracking="smooth")
         graph["whole one"] = graph["whole"]
@@ -154,6 +157,7 @@ class TestFace:
         shade = pictures(server, run, "save shade")
         assert (shade[0] != shade[1]).any()
 
+    @on_one_version
     def test_the_mask_of_the_crop_and_even_sizes(self, server):
         graph = pasted(cropped(64, image="odd.png"), ["crop", 0], mask=["crop", 2])
         graph["face mask"] = node("SolidMask", value=1.0, width=40, height=40)  # of another size: all of the picture
@@ -180,6 +184,7 @@ class TestFace:
         graph["box"]["inputs"]["x"] = 500
         assert "not in the picture of 160x120" in refusal(server, graph)
 
+    @on_one_version
     def test_no_face(self, server):
         graph = cropped() | {"out": node("PreviewImage", images=["crop", 0])}
         graph["mask image"]["inputs"]["image"] = "nothing.png"
@@ -197,6 +202,7 @@ class TestFace:
         graph["crop"]["inputs"]["image"] = ["whole", 0]
         assert re.search("[Nn]o face", refusal(server, graph))
 
+    @on_one_version
     def test_numbers_and_sizes_that_do_not_go_together(self, server):
         graph = cropped()
         graph["three"] = node("RepeatImageBatch", image=["crop", 0], amount=3)
@@ -235,6 +241,7 @@ class TestMotion:
         Motion(first.latents[:10]).save(server.base / "output/moves" / file["filename"])
         assert probe(server, run_all(server, graph).files("save")[0])["frames"] == 10
 
+    @on_one_version
     def test_edits(self, server):
         plain = motion_of(server, kept(composed()))
         assert torch.equal(motion_of(server, kept(speech_and({}))).latents, plain.latents)
@@ -245,6 +252,7 @@ class TestMotion:
         assert faster.fps == 50
         assert 20 <= len(faster) < 50
 
+    @on_one_version
     def test_strength_acts_around_the_source_or_the_mean(self, server):
         plain = motion_of(server, kept(composed())).latents
         around_mean = motion_of(server, kept(speech_and({"strength": 0.0}))).latents
@@ -253,6 +261,7 @@ class TestMotion:
         assert torch.equal(around_source, around_source[:1].expand(25, -1))
         assert not torch.allclose(around_source, around_mean, atol=1e-4)
 
+    @on_one_version
     def test_joining(self, server):
         graph = composed(seed=0) | {"other": composed(seed=1)["motion"]}
         graph["joined"] = node(
@@ -276,6 +285,7 @@ class TestMotion:
         masked = motion_of(server, kept(graph, "joined")).latents
         assert torch.allclose(masked, 0.875 * a + 0.125 * b, atol=1e-5)
 
+    @on_one_version
     def test_idle_motion_is_a_loop_and_joins_speech(self, server):
         inputs = {"generator": ["generator", 0], "source": ["source", 0]} | IDLE
         graph = composed() | {"idle": node("IMTalkerIdleMotion", **inputs)}
@@ -307,6 +317,7 @@ class TestMotion:
         graph["motion"] = node("IMTalkerIdleMotion", **inputs)
         assert re.search("v2 .* v1", refusal(server, kept(graph)))
 
+    @on_one_version
     def test_what_cannot_be(self, server):
         assert "1.00 s long" in refusal(server, kept(speech_and({"start": 3.0})))
         graph = speech_and({"strength": 0.5, "source": ["other", 0]})
@@ -333,6 +344,7 @@ class TestMotion:
             server.run(graph)
         assert re.search("leads out of ComfyUI's folders|There is no file", str(refused.value))
 
+    @on_one_version
     def test_a_file_of_another_kind(self, server):
         graph = kept({"motion": node("IMTalkerLoadMotion", motion_file="pose50.safetensors")})
         assert "holds control, not motion" in refusal(server, graph)
@@ -345,6 +357,7 @@ class TestControl:
         graph["motion"]["inputs"]["control"] = ["control", 0]
         return kept(graph)
 
+    @on_one_version
     def test_each_file_steers_the_motion(self, server):
         motions = [
             motion_of(server, graph).latents
@@ -361,6 +374,7 @@ class TestControl:
         for number, one in enumerate(motions):
             assert not any(torch.equal(one, other) for other in motions[:number]), number
 
+    @on_one_version
     def test_chained_is_as_good_as_at_once(self, server):
         at_once = motion_of(server, self.controlled(pose="smirk.pt", gaze="gaze.npy"))
         graph = self.controlled(gaze="gaze.npy", control=["first", 0])

@@ -8,7 +8,7 @@ import av
 import pytest
 from graphs import composed, node, rendered, saved, talking_head
 from PIL import Image
-from server import Refusal, Server
+from server import Refusal, Server, on_one_version
 
 PUBLISHED = "published (downloaded on first use)"
 OURS = "custom_nodes.ComfyUI-IMTalker"
@@ -94,6 +94,7 @@ def test_an_encoding_of_another_kind_keeps_the_tag(server):
 
 
 @pytest.mark.parametrize("name", ["render", "talk"])
+@on_one_version
 def test_a_mark_is_written_into_the_corner(server, name):
     graph = rendered(composed()) if name == "render" else talking_head()
     video, pictures = graph[name], []
@@ -119,6 +120,7 @@ def test_another_seed_starts_again_at_sample_motion(server):
     assert run.executed == {"motion", "render", "save"}
 
 
+@on_one_version
 def test_the_avatar_comes_with_the_pack(server):
     run = server.run(rendered(composed(renderer="avatar", generator="avatar")))
     assert run.succeeded, run.error
@@ -127,12 +129,14 @@ def test_the_avatar_comes_with_the_pack(server):
     assert "belong together" in mixed
 
 
+@on_one_version
 def test_other_frame_rate_and_batch_size(server):
     run = server.run(rendered(composed(), batch_size=5, fps=12.5, quality=30))
     found = probe(server, run.files("save")[0])
     assert (found["frames"], found["fps"]) == (13, 12.5)
 
 
+@on_one_version
 def test_paste_back_while_rendering(server):
     crop = {"crop": node("MadeUpCrop", x=20.0, y=10.0, size=100.0, height=120, width=160)}
     background = {"whole": node("LoadImage", image="wide.png")}
@@ -254,11 +258,13 @@ def test_packages_of_another_pack_are_its_own(server):
 class TestBadInput:
     """The table in the specification: one sentence each, at the node that the input goes to."""
 
+    @on_one_version
     def test_wrong_weights(self, server):
         assert "truncated" in refusal(server, rendered(composed(renderer="truncated.safetensors")))
         assert "choose a renderer" in refusal(server, rendered(composed(renderer="generator_v2.safetensors")))
         assert "choose a motion generator" in refusal(server, rendered(composed(generator="renderer_v2.safetensors")))
 
+    @on_one_version
     def test_generations_that_do_not_go_together(self, server):
         graph = rendered(composed(generator="generator_v1.safetensors"))
         assert re.search("v1 .* v2", refusal(server, graph))
@@ -283,6 +289,7 @@ class TestBadInput:
             sentence = str(refused)
         assert re.search("leads out|not in list", sentence)
 
+    @on_one_version
     def test_published_weights_without_a_network(self, server):
         sentence = refusal(server, rendered(composed(renderer=PUBLISHED)))
         assert "renderer.ckpt cannot be downloaded" in sentence
@@ -294,6 +301,7 @@ class TestBadInput:
         finally:
             local.unlink()
 
+    @on_one_version
     def test_pictures(self, server):
         assert "160x120 but must be square" in refusal(server, rendered(composed(image="wide.png")))
         assert server.run(rendered(composed(image="grey_alpha.png"), fps=2.0)).succeeded
@@ -302,6 +310,7 @@ class TestBadInput:
         graph["source"]["inputs"]["image"] = ["batch", 0]
         assert "not a batch of 2" in refusal(server, graph)
 
+    @on_one_version
     def test_no_face(self, server):
         # a face detector or not: nothing is found in a gradient
         assert re.search("[Nn]o face", refusal(server, talking_head(crop="face")))

@@ -11,7 +11,7 @@ import shipped
 import torch
 from graphs import node
 from PIL import Image
-from server import Server
+from server import Server, on_one_version
 from test_more_nodes import white
 from test_nodes import probe
 from trackers import made_up_tracker
@@ -247,6 +247,7 @@ def motion_in(server: Server, graph: dict, kind: str) -> Motion:
 
 
 @pytest.mark.parametrize("name", ["gaze_keyframes", "pose_from_video", "pose_keyframes"])
+@on_one_version
 def test_the_motion_follows_the_control(filled, name):
     graph = with_landmarks(shipped.to_api(shipped.tested(shipped.read(name), FILES)))
     (sampling,) = (one for one in graph.values() if one["class_type"] == "IMTalkerSampleMotion")
@@ -255,6 +256,7 @@ def test_the_motion_follows_the_control(filled, name):
     assert not torch.allclose(motion_in(filled, graph, "IMTalkerSampleMotion").latents, steered.latents, atol=1e-4)
 
 
+@on_one_version
 def test_after_the_wait_sound_and_motion_begin_together(filled):
     graph = shipped.to_api(shipped.tested(shipped.read("idle_then_talk"), FILES))
     inputs = {one["class_type"]: one["inputs"] for one in graph.values()}
@@ -265,6 +267,7 @@ def test_after_the_wait_sound_and_motion_begin_together(filled):
     assert torch.equal(joined[100:], spoken)
 
 
+@on_one_version
 def test_two_people_are_pasted_into_one_picture(filled):
     graph = shipped.to_api(shipped.tested(shipped.read("two_people"), FILES))
     crops = [one for one in graph.values() if one["class_type"] == "IMTalkerFaceCrop"]

@@ -1,27 +1,28 @@
-// Gaze: a pad with two eyes that look where the hand is.
+// Gaze Control: drag on a pad with two eyes; they look at the pointer.
 
 import { install, KeyframeEditor } from "./editor.js"
-import { clamp, range } from "./keyframes.js"
+import { clamp } from "./keyframes.js"
 import { dragValues } from "./pointer.js"
+
+const MARGIN = 12 // pixels between the edge of the frame and the limits
+const SNAP_RADIUS = 4 // pixels
 
 class GazeEditor extends KeyframeEditor {
   static laneHeight = 72
 
-  reach(layout) {
-    const { channels } = this.state
-    const [, across] = range(channels.horizontal, this.state.more())
-    const [, up] = range(channels.vertical, this.state.more())
-    const room = layout.side / 2 - 12
-    return { x: layout.side / 2, y: layout.height / 2, across: room / across, up: room / up }
+  /** The middle of the pad, and its pixels per degree. */
+  pad(layout) {
+    const half = layout.side / 2 - MARGIN
+    const [across, up] = ["horizontal", "vertical"].map((name) => half / this.state.range(name)[1])
+    return { x: layout.side / 2, y: layout.height / 2, across, up }
   }
 
   grabGizmo(layout) {
-    const { x, y, across, up } = this.reach(layout)
+    const { x, y, across, up } = this.pad(layout)
     return dragValues(this.state, (point, event) => {
-      const horizontal = (point.x - x) / across, vertical = (y - point.y) / up
-      // near the middle, exactly the camera
-      const close = !event.shiftKey && Math.hypot(point.x - x, point.y - y) < 4
-      return close ? { horizontal: 0, vertical: 0 } : { horizontal, vertical }
+      const snaps = !event.shiftKey && Math.hypot(point.x - x, point.y - y) < SNAP_RADIUS
+      if (snaps) return { horizontal: 0, vertical: 0 } // straight into the camera
+      return { horizontal: (point.x - x) / across, vertical: (y - point.y) / up }
     })
   }
 
@@ -30,55 +31,63 @@ class GazeEditor extends KeyframeEditor {
   }
 
   drawGizmo(context, colours, layout) {
-    const { x, y, half } = this.drawFrame(context, colours, layout)
-    const { across, up } = this.reach(layout)
-    const horizontal = this.state.value("horizontal"), vertical = this.state.value("vertical")
+    const frame = this.drawFrame(context, colours, layout)
+    const { x, y, half } = frame
     context.beginPath()
     context.roundRect(x - half, y - half, 2 * half, 2 * half, 6)
     context.clip()
-    const width = half * 0.4, high = half * 0.27
-    for (const side of [-1, 1]) {
-      const middle = x + side * half * 0.47
-      context.save()
-      context.beginPath()
-      context.moveTo(middle - width, y)
-      context.quadraticCurveTo(middle, y - 2 * high, middle + width, y)
-      context.quadraticCurveTo(middle, y + 2 * high, middle - width, y)
-      context.globalAlpha = 0.12
-      context.fillStyle = colours.text
-      context.fill()
-      context.globalAlpha = 0.8
-      context.strokeStyle = colours.text
-      context.lineWidth = 1.5
-      context.stroke()
-      context.clip()
-      const turn = (degrees) => Math.sin((clamp(degrees, -60, 60) * Math.PI) / 180)
-      const px = middle + turn(horizontal) * width * 1.15, py = y - turn(vertical) * width * 1.15
-      context.globalAlpha = 1
-      context.fillStyle = colours.channel("horizontal")
-      context.beginPath()
-      context.arc(px, py, high * 0.78, 0, 7)
-      context.fill()
-      context.fillStyle = colours.back
-      context.beginPath()
-      context.arc(px, py, high * 0.36, 0, 7)
-      context.fill()
-      context.restore()
-    }
+    for (const side of [-1, 1]) this.drawEye(context, colours, { x: x + side * half * 0.47, y, half })
+    this.drawTarget(context, colours, layout, frame)
+  }
+
+  /** half: half the width of the frame, which the eye's size follows. */
+  drawEye(context, colours, { x, y, half }) {
+    const width = half * 0.4, height = half * 0.27
+    context.save()
+    context.beginPath()
+    context.moveTo(x - width, y)
+    context.quadraticCurveTo(x, y - 2 * height, x + width, y)
+    context.quadraticCurveTo(x, y + 2 * height, x - width, y)
+    context.globalAlpha = 0.12
+    context.fillStyle = colours.text
+    context.fill()
+    context.globalAlpha = 0.8
+    context.strokeStyle = colours.text
+    context.lineWidth = 1.5
+    context.stroke()
+    context.clip()
+    const offset = (name) => Math.sin((clamp(this.state.value(name), -60, 60) * Math.PI) / 180) * width * 1.15
+    const pupil = [x + offset("horizontal"), y - offset("vertical")]
+    context.globalAlpha = 1
+    fillCircle(context, colours.channel("horizontal"), pupil, height * 0.78)
+    fillCircle(context, colours.back, pupil, height * 0.36)
+    context.restore()
+  }
+
+  /** The cross through the camera, and the point that the eyes look at. */
+  drawTarget(context, colours, layout, { x, y, half }) {
+    const { across, up } = this.pad(layout)
     context.globalAlpha = 0.25
     context.fillStyle = colours.text
     context.fillRect(x - half, y - 0.5, 2 * half, 1)
     context.fillRect(x - 0.5, y - half, 1, 2 * half)
     context.globalAlpha = 1
-    const dot = [x + horizontal * across, y - vertical * up]
+    const target = [x + this.state.value("horizontal") * across, y - this.state.value("vertical") * up]
     context.strokeStyle = colours.back
     context.lineWidth = 3
     context.beginPath()
-    context.arc(...dot, 6, 0, 7)
+    context.arc(...target, 6, 0, 7)
     context.stroke()
     context.fillStyle = colours.channel("vertical")
     context.fill()
   }
+}
+
+function fillCircle(context, colour, centre, radius) {
+  context.fillStyle = colour
+  context.beginPath()
+  context.arc(...centre, radius, 0, 7)
+  context.fill()
 }
 
 install("IMTalkerGazeControl", GazeEditor)

@@ -1,45 +1,45 @@
 // Keys and clipboard of an editor's canvas.
 
-import * as k from "./keyframes.js"
+import { copied, FPS } from "./keyframes.js"
 
-export function key(editor, event) {
+export function onKeyDown(editor, event) {
   const ctrl = event.ctrlKey || event.metaKey
   const name = ctrl ? event.key.toLowerCase() : event.key
-  const act = (ctrl ? withCtrl : alone)(editor, event.shiftKey)[name]
-  if (!act || event.altKey) {
-    // ComfyUI's own keys pass, but for copy and paste, which come as events of their own
+  const action = (ctrl ? ctrlKeys(editor) : plainKeys(editor, event.shiftKey))[name]
+  if (!action || event.altKey) {
+    // leave other keys to ComfyUI, except copy and paste: those arrive as clipboard events
     if (ctrl && ["c", "x", "v"].includes(name)) event.stopPropagation()
     return
   }
   event.preventDefault()
   event.stopPropagation()
-  if (!editor.state.usable()) return
-  act()
+  if (!editor.state.canEdit()) return
+  action()
   editor.redraw()
 }
 
-const withCtrl = ({ state }) => ({
+const ctrlKeys = ({ state }) => ({
   a: () => state.select(Object.values(state.curves).flat()),
 })
 
-function alone(editor, shift) {
+function plainKeys(editor, shift) {
   const { state } = editor
-  const seconds = (shift ? 10 : 1) / k.FPS
+  const seconds = (shift ? 10 : 1) / FPS
   const steps = shift ? 5 : 1
   const jump = (time) => {
     state.select([])
     state.setPlayhead(time)
   }
   return {
-    ArrowLeft: () => state.shift(-seconds),
-    ArrowRight: () => state.shift(seconds),
-    ArrowUp: () => state.raise(steps),
-    ArrowDown: () => state.raise(-steps),
-    "+": () => state.raise(1),
-    "=": () => state.raise(1),
-    "-": () => state.raise(-1),
-    PageUp: () => state.activate(-1),
-    PageDown: () => state.activate(1),
+    ArrowLeft: () => state.moveInTime(-seconds),
+    ArrowRight: () => state.moveInTime(seconds),
+    ArrowUp: () => state.changeValue(steps),
+    ArrowDown: () => state.changeValue(-steps),
+    "+": () => state.changeValue(1),
+    "=": () => state.changeValue(1),
+    "-": () => state.changeValue(-1),
+    PageUp: () => state.changeChannel(-1),
+    PageDown: () => state.changeChannel(1),
     Home: () => jump(0),
     End: () => jump(state.duration()),
     Delete: () => state.remove(),
@@ -47,24 +47,24 @@ function alone(editor, shift) {
     Enter: () => state.setValue(state.active),
     Escape: () => {
       state.select([])
-      editor.parts.sheet.hidden = true
+      editor.elements.help.hidden = true
     },
     " ": () => editor.setPlaying(!editor.playing),
   }
 }
 
-export function clipboard({ state }, event) {
+export function onClipboard({ state }, event) {
   event.preventDefault()
   event.stopPropagation()
-  if (!state.usable()) return
+  if (!state.canEdit()) return
   if (event.type === "paste") {
     try {
       state.paste(event.clipboardData.getData("text/plain"))
     } catch {
-      return // something else was copied
+      return // the clipboard holds something else
     }
   } else if (state.selected.size) {
-    event.clipboardData.setData("text/plain", k.clip(state.curves, state.selected))
+    event.clipboardData.setData("text/plain", copied(state.curves, state.selected))
     if (event.type === "cut") state.remove()
   }
 }

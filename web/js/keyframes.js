@@ -1,5 +1,5 @@
-// The mathematics of the editors, without a page: imtalker/motion/keyframes.py defines it, and the tests hold both equal.
-// Curves are {channel: [[seconds, value], ...]}, sorted by time; functions return new ones and change none.
+// The editors' mathematics, free of the DOM: a port of imtalker/motion/keyframes.py; tests compare the two.
+// Curves are {channel: [[seconds, value], ...]}, sorted by time; functions return new curves and modify none.
 
 export const VERSION = 1
 export const FPS = 25
@@ -11,26 +11,26 @@ export const round = (value, parts) => Math.floor(value * parts + 0.5) / parts
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
 export const snap = (time) => round(Math.round(time * FPS) / FPS, 1000)
 
-/** Keyframes of the channels wanted; throws an Error whose message is a sentence. */
+/** Reads the keyframes of these channels from JSON; throws an Error whose message can be shown as is. */
 export function parse(text, channels) {
-  if (text.length > MAX_TEXT) throw new Error("The keyframes are too much text.")
+  if (text.length > MAX_TEXT) throw new Error(`The keyframes text is longer than ${MAX_TEXT} characters.`)
   if (!text.trim()) return {}
   let content
   try {
     content = JSON.parse(text)
   } catch (error) {
-    throw new Error(`The keyframes are no JSON: ${error.message}`, { cause: error })
+    throw new Error(`The keyframes are not valid JSON: ${error.message}`, { cause: error })
   }
   const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value)
   if (!isTable(content) || !isTable(content.channels ?? {}) || content.channels === null) {
-    throw new Error('Keyframes must be JSON of the form {"version": 1, "channels": {"yaw": [[0, 10]]}}.')
+    throw new Error('The keyframes must be JSON like {"version": 1, "channels": {"yaw": [[0, 10]]}}.')
   }
-  if (content.version !== VERSION) throw new Error(`These keyframes have version ${content.version}, not ${VERSION}.`)
+  if (content.version !== VERSION) throw new Error(`The keyframes have version ${content.version}, not ${VERSION}.`)
   const unknown = [
     ...Object.keys(content).filter((name) => name !== "version" && name !== "channels"),
     ...Object.keys(content.channels ?? {}).filter((name) => !channels.includes(name)),
   ]
-  if (unknown.length) throw new Error(`The keyframes hold "${unknown[0].slice(0, 40)}", which is not known here.`)
+  if (unknown.length) throw new Error(`The keyframes contain an unknown name, "${unknown[0].slice(0, 40)}".`)
   const curves = {}
   for (const name of channels) {
     if (!Object.hasOwn(content.channels ?? {}, name)) continue
@@ -47,10 +47,10 @@ function readCurve(name, values) {
   values.forEach((keyframe, index) => {
     const where = `Keyframe ${index + 1} of channel "${name}"`
     if (!Array.isArray(keyframe) || keyframe.length !== 2 || !keyframe.every(Number.isFinite)) {
-      throw new Error(`${where} must be [seconds, value], two numbers.`)
+      throw new Error(`${where} must be two numbers, [seconds, value].`)
     }
     const [time, value] = keyframe
-    if (time < 0 || time > MAX_SECONDS) throw new Error(`${where} must lie between 0 and ${MAX_SECONDS} s.`)
+    if (time < 0 || time > MAX_SECONDS) throw new Error(`${where} must be between 0 and ${MAX_SECONDS} s.`)
     found.set(round(time, 1000), value)
   })
   return sorted(found)
@@ -65,7 +65,7 @@ export function serialise(curves) {
   return `{"version": ${VERSION}, "channels": {${lines.join(",")}}}`
 }
 
-/** Fritsch and Carlson's slopes at the keyframes, as scipy's PchipInterpolator has them. */
+/** The slopes at the keyframes after Fritsch and Carlson, as in scipy's PchipInterpolator. */
 export function slopes(curve) {
   const count = curve.length
   if (count < 2) return [0]
@@ -91,7 +91,7 @@ function endSlope(h0, h1, m0, m1) {
   return Math.sign(m0) !== Math.sign(m1) && Math.abs(slope) > 3 * Math.abs(m0) ? 3 * m0 : slope
 }
 
-/** The curve at one time; its slopes may be given where it is asked often. */
+/** A curve's value at one time; pass its slopes when evaluating it many times. */
 export function valueAt(curve, time, d = slopes(curve)) {
   const last = curve.length - 1
   if (time <= curve[0][0]) return curve[0][1]
@@ -110,13 +110,13 @@ export function valueAt(curve, time, d = slopes(curve)) {
 
 export const range = (channel, more) => (more ? [channel.wide_low, channel.wide_high] : [channel.low, channel.high])
 
-/** Angles to a tenth of a degree, the others to a hundredth. */
+/** Rounds a value as the editor writes it: angles to a tenth of a degree, others to a hundredth. */
 export const tidy = (channel, value) => round(value, channel.step < 1 ? 100 : 10)
-export const written = (channel, value) => value.toFixed(channel.step < 1 ? 2 : 1) + channel.unit
+export const formatted = (channel, value) => value.toFixed(channel.step < 1 ? 2 : 1) + channel.unit
 
 export const lastTime = (curves) => Math.max(0, ...Object.values(curves).map((curve) => curve.at(-1)?.[0] ?? 0))
 
-/** With a keyframe there, in place of one that was within half a frame. */
+/** The curves with a keyframe at this time; it replaces those within half a frame. */
 export function withKeyframe(curves, name, time, value) {
   const kept = (curves[name] ?? []).filter(([t]) => Math.abs(t - time) >= 0.5 / FPS)
   return { ...curves, [name]: sorted([...kept, [round(time, 1000), value]]) }
@@ -132,8 +132,8 @@ export function without(curves, selected) {
 }
 
 /**
- * The selected keyframes (a Set of them) moved in time and, by channel, in value; what they land on gives way.
- * Returns {curves, selected}. Together they stop at time 0; each alone stops at its channel's limits.
+ * Moves the selected keyframes (a Set) in time and, by channel, in value; they replace the keyframes they land on.
+ * As a group they stop at time 0; each of them stops at its channel's limits. Returns {curves, selected}.
  */
 export function moved(curves, selected, seconds, changes, channels, more) {
   const first = Math.min(...[...selected].map(([time]) => time))
@@ -156,8 +156,8 @@ export function moved(curves, selected, seconds, changes, channels, more) {
   return { curves: found, selected: chosen }
 }
 
-/** The selected keyframes as a document of their own that starts at 0. */
-export function clip(curves, selected) {
+/** The selected keyframes as a text of their own that starts at time 0. */
+export function copied(curves, selected) {
   const first = Math.min(...[...selected].map(([time]) => time))
   const found = {}
   for (const [name, curve] of Object.entries(curves)) {
@@ -167,7 +167,7 @@ export function clip(curves, selected) {
   return serialise(found)
 }
 
-/** Keyframes put in from `time` on; returns {curves, selected}, the new ones selected. */
+/** Inserts the curves of `part` at `time`. Returns {curves, selected}, with the new keyframes selected. */
 export function pasted(curves, part, time) {
   const found = { ...curves }, selected = new Set()
   for (const [name, curve] of Object.entries(part)) {
@@ -179,7 +179,7 @@ export function pasted(curves, part, time) {
   return { curves: found, selected }
 }
 
-/** A preset over so many seconds: see `expand` in keyframes.py. */
+/** Fills these seconds with a preset, like `expand` in keyframes.py. */
 export function expand(preset, seconds, amount, channels) {
   const times = preset.period ? Math.max(1, Math.floor(seconds / preset.period + 0.5)) : 1
   const period = seconds / times
@@ -196,13 +196,13 @@ export function expand(preset, seconds, amount, channels) {
   return curves
 }
 
-/** Every value inside its channel's limits. */
-export function limited(curves, channels, more) {
+/** The curves with every value clamped to its channel's limits. */
+export function clamped(curves, channels, more) {
   const inside = (name) => ([time, value]) => [time, clamp(value, ...range(channels[name], more))]
   return Object.fromEntries(Object.entries(curves).map(([name, curve]) => [name, curve.map(inside(name))]))
 }
 
-/** The point nearest to x, y and at most `radius` away, or null; points are {x, y, ...}. */
+/** The point {x, y, ...} nearest to x, y within `radius`, or null. */
 export function nearest(points, x, y, radius) {
   let best = null, least = radius
   for (const point of points) {
@@ -212,12 +212,12 @@ export function nearest(points, x, y, radius) {
   return best
 }
 
-/** Seconds between two marks of a ruler on which a second is so many pixels wide. */
+/** Seconds between the ticks of a ruler with this many pixels per second. */
 export function tickStep(pixels) {
   return [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600].find((step) => step * pixels >= 44) ?? 1200
 }
 
-/** A point (x right, y up, z to the camera) of a head turned by degrees, as `head_pose` in keyframes.py has it. */
+/** Turns a point of the head (x right, y up, z to the camera) by degrees, like `head_pose` in keyframes.py. */
 export function turned([x, y, z], yaw, pitch, roll) {
   const [a, b, c] = [yaw, -pitch, -roll].map((degrees) => (degrees * Math.PI) / 180)
   const x1 = x * Math.cos(c) - y * Math.sin(c), y1 = x * Math.sin(c) + y * Math.cos(c)

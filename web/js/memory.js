@@ -1,18 +1,18 @@
-// What a node shows beside its values, as long as the page is open: an undo makes all nodes anew, and loses none of it.
+// Values that a node shows but does not save. An undo recreates every node; these values survive until the page closes.
 
-const NAMELESS = "00000000-0000-0000-0000-000000000000" // a graph from API format, until an undo gives it an id
+const NO_ID = "00000000-0000-0000-0000-000000000000" // of a graph loaded from API format, until an undo gives it one
 
 const key = (node, graph) => `${graph} ${node.id}`
 
-/** A value for each node of each workflow: others have nodes of the same ids. */
+/** One value for each node, by workflow: nodes of different workflows may have the same id. */
 export class Memory {
-  #kept = new Map()
+  #values = new Map()
 
   set(node, value) {
-    this.#kept.set(key(node, node.graph?.id), value)
+    this.#values.set(key(node, node.graph?.id), value)
   }
 
   get(node) {
-    return this.#kept.get(key(node, node.graph?.id)) ?? this.#kept.get(key(node, NAMELESS)) ?? null
+    return this.#values.get(key(node, node.graph?.id)) ?? this.#values.get(key(node, NO_ID)) ?? null
   }
 }

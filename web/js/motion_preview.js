@@ -1,12 +1,12 @@
-// The strongest movements of the motion that Edit Motion or Join Motion gave last, as curves in the node.
+// Curves in the Edit Motion and Join Motion nodes: the strongest movements of the motion from the last run.
 
 import { app } from "../../../scripts/app.js"
+import { addStyle, NodeCanvas } from "./canvas.js"
 import { Memory } from "./memory.js"
 
-const KINDS = ["IMTalkerEditMotion", "IMTalkerJoinMotion"]
+const NODES = ["IMTalkerEditMotion", "IMTalkerJoinMotion"]
 const HEIGHT = 84
-const BOTTOM = 16 // for the times
-const HUES = [210, 145, 30]
+const CAPTION_HEIGHT = 16
 const motions = new Memory()
 
 const STYLE = `
@@ -17,108 +17,52 @@ const STYLE = `
 .imtalker-motion canvas { width: 100%; height: 100%; display: block; }
 `
 
-class MotionPreview {
+class MotionPreview extends NodeCanvas {
   constructor(node) {
-    Object.assign(this, { node, motion: null, frame: 0, zoom: 0 })
-    if (!document.getElementById("imtalker-motion")) {
-      const style = Object.assign(document.createElement("style"), { id: "imtalker-motion", textContent: STYLE })
-      document.head.append(style)
-    }
-    this.canvas = document.createElement("canvas")
-    this.canvas.setAttribute("role", "img")
-    this.root = Object.assign(document.createElement("div"), { className: "imtalker-motion" })
-    this.root.append(this.canvas)
-    const widget = node.addDOMWidget("motion_preview", "IMTALKER_MOTION_PREVIEW", this.root, {
-      serialize: false,
-      hideOnZoom: false,
-      getMinHeight: () => HEIGHT,
-      getMaxHeight: () => 2 * HEIGHT,
-      onDraw: () => this.notice(),
+    addStyle("imtalker-motion", STYLE)
+    const canvas = document.createElement("canvas")
+    canvas.setAttribute("role", "img")
+    const root = Object.assign(document.createElement("div"), { className: "imtalker-motion" })
+    root.append(canvas)
+    super(node, root, canvas)
+    this.addWidget("motion_preview", "IMTALKER_MOTION_PREVIEW", HEIGHT, { getMaxHeight: () => 2 * HEIGHT })
+    this.after(node, "onConfigure", () => this.show(motions.get(node)))
+    this.after(node, "onExecuted", (output) => {
+      const motion = output?.imtalker_motion?.[0]
+      if (!motion) return
+      motions.set(node, motion)
+      this.show(motion)
     })
-    widget.serialize = false
-    this.listen()
     node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])])
     this.show(null)
   }
 
-  listen() {
-    const stop = new AbortController()
-    this.root.addEventListener("transitionend", () => this.redraw(), { signal: stop.signal }) // the theme has changed
-    const resized = new ResizeObserver(() => this.redraw())
-    resized.observe(this.canvas)
-    const { node } = this
-    const after = (name, act) => {
-      const before = node[name]
-      node[name] = function (...values) {
-        const result = before?.apply(this, values)
-        act(...values)
-        return result
-      }
-    }
-    after("onConfigure", () => this.show(motions.get(node)))
-    after("onExecuted", (output) => {
-      const found = output?.imtalker_motion?.[0]
-      if (!found) return
-      motions.set(node, found)
-      this.show(found)
-    })
-    after("onRemoved", () => {
-      stop.abort()
-      resized.disconnect()
-      cancelAnimationFrame(this.frame)
-    })
-  }
-
+  /** motion: {frames, seconds, curves}, each curve a list of values from -100 to 100; null before the first run. */
   show(motion) {
     this.motion = motion
-    this.text = motion ? `${motion.frames} frames, ${+motion.seconds.toFixed(2)} s` : "A run shows the motion here"
-    this.canvas.setAttribute("aria-label", this.text)
+    this.caption = "Run the graph to see the motion"
+    if (motion) this.caption = `${motion.frames} frames, ${+motion.seconds.toFixed(2)} s`
+    this.canvas.setAttribute("aria-label", this.caption)
     this.redraw()
   }
 
-  /** The graph's zoom scales the canvas as well: it is drawn with as many pixels as are seen. */
-  notice() {
-    if ((app.canvas?.ds?.scale ?? 1) !== this.zoom) this.redraw()
-  }
-
-  redraw() {
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0
-      this.draw()
-    })
-  }
-
-  draw() {
-    const { canvas, motion } = this
-    const width = canvas.clientWidth, height = canvas.clientHeight
-    if (!width || !height) return
-    this.zoom = app.canvas?.ds?.scale ?? 1
-    const scale = devicePixelRatio * Math.min(Math.max(this.zoom, 1), 4)
-    canvas.width = Math.round(width * scale)
-    canvas.height = Math.round(height * scale)
-    const pen = canvas.getContext("2d")
-    pen.scale(scale, scale)
-    const style = getComputedStyle(this.root)
-    const [r, g, b] = style.backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0]
-    const dark = 0.3 * r + 0.59 * g + 0.11 * b < 140
-    const middle = (height - BOTTOM) / 2
-    pen.strokeStyle = style.outlineColor
-    pen.strokeRect(0, middle, width, 0)
-    pen.fillStyle = style.color
-    pen.font = style.font
-    pen.fillText(this.text, 0, height - 3)
-    if (!motion) return
-    pen.lineJoin = "round"
-    pen.lineWidth = 1.5
-    // the strongest lies on top
-    for (let number = motion.curves.length - 1; number >= 0; number--) {
-      const curve = motion.curves[number]
+  draw(context, colours) {
+    const width = this.canvas.clientWidth, height = this.canvas.clientHeight
+    const middle = (height - CAPTION_HEIGHT) / 2
+    context.strokeStyle = colours.line
+    context.strokeRect(0, middle, width, 0)
+    context.fillStyle = colours.text
+    context.fillText(this.caption, 0, height - 3)
+    context.lineJoin = "round"
+    context.lineWidth = 1.5
+    // backwards, so that the strongest is on top
+    for (const [index, curve] of [...(this.motion?.curves.entries() ?? [])].reverse()) {
       const step = width / Math.max(1, curve.length - 1)
-      pen.strokeStyle = `hsl(${HUES[number]} ${dark ? "75% 68%" : "80% 32%"})`
-      pen.beginPath()
-      curve.forEach((value, place) => pen.lineTo(place * step, middle - (value / 100) * (middle - 2)))
-      if (curve.length === 1) pen.lineTo(width, middle)
-      pen.stroke()
+      context.strokeStyle = colours.curve(index)
+      context.beginPath()
+      curve.forEach((value, point) => context.lineTo(point * step, middle - (value / 100) * (middle - 2)))
+      if (curve.length === 1) context.lineTo(width, middle)
+      context.stroke()
     }
   }
 }
@@ -126,6 +70,6 @@ class MotionPreview {
 app.registerExtension({
   name: "IMTalker.MotionPreview",
   nodeCreated(node) {
-    if (KINDS.includes(node.comfyClass)) new MotionPreview(node)
+    if (NODES.includes(node.comfyClass)) new MotionPreview(node)
   },
 })

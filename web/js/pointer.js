@@ -1,42 +1,45 @@
-// Mouse, pen and finger on an editor's canvas. A drag is a gesture, {move(point, event), end(point), box()}, of which
-// `end` and `box` may be missing; it changes the editor's state, which is written when the pointer goes up.
+// Mouse, pen and touch on an editor's canvas. A drag is a gesture, {move(point, event), end(point), box()}, with `end`
+// and `box` optional. It changes the editor's state; the text is written when the pointer goes up.
 
-import * as k from "./keyframes.js"
-import { GAP, RULER } from "./timeline.js"
+import { clamp, nearest, snap } from "./keyframes.js"
+import { GAP, LANE_PADDING, RULER } from "./timeline.js"
 
-const GRAB = 9 // pixels around a keyframe
-const STILL = 3 // pixels that a hand moves in a click
+const HIT_RADIUS = 9 // pixels around a keyframe
+const CLICK_RADIUS = 3 // pixels that the pointer may move in a click
+const FINE = 0.2 // speed of a drag while Shift is held
 
 const distance = (a, b) => Math.hypot(b.x - a.x, b.y - a.y)
 
-/** Where the pointer is, in the canvas's own pixels, whatever the graph's zoom. */
-function place(canvas, event) {
+/** The pointer's position in pixels of the canvas, at any zoom of the graph. */
+function positionOf(event, canvas) {
   const box = canvas.getBoundingClientRect()
   const zoom = box.width / canvas.clientWidth || 1
   return { x: (event.clientX - box.left) / zoom, y: (event.clientY - box.top) / zoom }
 }
 
-export function grab(editor, event) {
+export const speed = (event) => (event.shiftKey ? FINE : 1)
+
+export function onPointerDown(editor, event) {
   const { canvas, state } = editor
   if (event.button !== 0) return
   canvas.focus({ preventScroll: true })
-  if (!state.usable()) return
-  const start = place(canvas, event)
+  if (!state.canEdit()) return
+  const start = positionOf(event, canvas)
   const gesture = gestureAt(editor, editor.layout(), start, event)
   if (!gesture) return editor.redraw()
   editor.setPlaying(false)
   canvas.setPointerCapture(event.pointerId)
-  state.hold()
+  state.startDrag()
   editor.gesture = { ...gesture, pointer: event.pointerId }
   gesture.move(start, event)
   editor.redraw()
 }
 
-export function move(editor, event) {
+export function onPointerMove(editor, event) {
   const { gesture } = editor
-  const point = place(editor.canvas, event)
+  const point = positionOf(event, editor.canvas)
   if (gesture) {
-    if (gesture.pointer !== event.pointerId) return // a palm, say, while the pen draws
+    if (gesture.pointer !== event.pointerId) return // for example a palm while the pen draws
     gesture.move(point, event)
     editor.redraw()
   } else if (!editor.state.error) {
@@ -44,38 +47,38 @@ export function move(editor, event) {
   }
 }
 
-export function release(editor, event) {
+export function onPointerUp(editor, event) {
   if (editor.gesture?.pointer !== event.pointerId) return
-  editor.gesture.end?.(place(editor.canvas, event))
+  editor.gesture.end?.(positionOf(event, editor.canvas))
   editor.gesture = null
-  editor.state.letGo()
+  editor.state.endDrag()
   editor.redraw()
 }
 
-/** Adds a keyframe where there is none. */
-export function add(editor, event) {
+/** Adds a keyframe, unless there already is one. */
+export function onDoubleClick(editor, event) {
   const { state } = editor
-  const point = place(editor.canvas, event)
+  const point = positionOf(event, editor.canvas)
   const layout = editor.layout()
   const name = editor.laneAt(layout, point.y)
-  if (point.x < layout.left || !name || !state.usable()) return
-  if (k.nearest(editor.points(layout), point.x, point.y, GRAB)) return
+  if (point.x < layout.left || !name || !state.canEdit()) return
+  if (keyframeAt(editor, layout, point)) return
   state.active = name
   state.setPlayhead(editor.timeAt(layout, point.x))
-  state.setValue(name, editor.valueOf(layout, name, point.y))
+  state.setValue(name, editor.valueAtY(layout, name, point.y))
 }
+
+const keyframeAt = (editor, layout, { x, y }) => nearest(editor.points(layout), x, y, HIT_RADIUS)
 
 function cursorAt(editor, point) {
   const layout = editor.layout()
   if (point.x < layout.side + GAP / 2) return editor.gizmoCursor(layout, point)
   if (point.x < layout.left) return "pointer"
   if (point.y < RULER) return "ew-resize"
-  return k.nearest(editor.points(layout), point.x, point.y, GRAB) ? "grab" : "crosshair"
+  return keyframeAt(editor, layout, point) ? "grab" : "crosshair"
 }
 
-// The gestures
-
-/** What begins there, or null. */
+/** The gesture that starts at this point, or null. */
 function gestureAt(editor, layout, start, event) {
   const { state } = editor
   if (start.x < layout.side + GAP / 2) return editor.grabGizmo(layout, start)
@@ -83,8 +86,8 @@ function gestureAt(editor, layout, start, event) {
   if (name) state.active = name
   if (start.x < layout.left) return null
   if (!name) return { move: (point) => state.setPlayhead(editor.timeAt(layout, point.x)) }
-  const hit = k.nearest(editor.points(layout), start.x, start.y, GRAB)
-  return hit ? dragKeyframes(state, layout, start, hit, event) : band(editor, layout, start, event)
+  const hit = keyframeAt(editor, layout, start)
+  return hit ? dragKeyframes(state, layout, start, hit, event) : dragBox(editor, layout, start, event)
 }
 
 function dragKeyframes(state, layout, start, { name, keyframe }, event) {
@@ -94,62 +97,61 @@ function dragKeyframes(state, layout, start, { name, keyframe }, event) {
   else if (!state.selected.has(keyframe)) state.selected = new Set([keyframe])
   const { curves, selected } = state
   if (!selected.has(keyframe)) return null
-  let moving = false
+  let dragging = false
   state.playhead = keyframe[0]
   return {
-    move: (point, { shiftKey, altKey }) => {
-      moving ||= distance(start, point) > STILL
-      if (!moving) return
-      const slow = shiftKey ? 0.2 : 1
-      const time = keyframe[0] + ((point.x - start.x) * slow * layout.seconds) / (layout.right - layout.left - 6)
-      const target = k.clamp(altKey ? time : k.snap(time), 0, layout.seconds)
-      const share = ((start.y - point.y) * slow) / (layout.lane - 12)
+    move: (point, event) => {
+      dragging ||= distance(start, point) > CLICK_RADIUS
+      if (!dragging) return
+      const time = keyframe[0] + (point.x - start.x) * speed(event) * layout.secondsPerPixel
+      const target = clamp(event.altKey ? time : snap(time), 0, layout.seconds)
+      const share = ((start.y - point.y) * speed(event)) / (layout.lane - 2 * LANE_PADDING)
       const changes = {}
       for (const other of state.names) {
-        const [least, most] = k.range(state.channels[other], state.more())
-        changes[other] = share * (most - least)
+        const [low, high] = state.range(other)
+        changes[other] = share * (high - low)
       }
-      Object.assign(state, k.moved(curves, selected, target - keyframe[0], changes, state.channels, state.more()))
-      state.playhead = k.clamp(target, 0, layout.seconds)
+      Object.assign(state, state.moved(target - keyframe[0], changes, { curves, selected }))
+      state.playhead = clamp(target, 0, layout.seconds)
     },
   }
 }
 
-/** Selects what lies in a box; where none is drawn, moves the playhead. */
-function band(editor, layout, start, event) {
+/** Draws a box that selects the keyframes in it; a click moves the playhead instead. */
+function dragBox(editor, layout, start, event) {
   const { state } = editor
-  const kept = event.shiftKey ? [...state.selected] : []
+  const selectedBefore = event.shiftKey ? [...state.selected] : []
   let box = null
   return {
     box: () => box,
     move: (point) => {
-      if (!box && distance(start, point) <= STILL) return
+      if (!box && distance(start, point) <= CLICK_RADIUS) return
       const left = Math.min(start.x, point.x), width = Math.abs(point.x - start.x)
       const top = Math.min(start.y, point.y), height = Math.abs(point.y - start.y)
       box = [left, top, width, height]
       const inside = editor
         .points(layout)
         .filter(({ x, y }) => x >= left && x <= left + width && y >= top && y <= top + height)
-      state.select([...kept, ...inside.map(({ keyframe }) => keyframe)])
+      state.select([...selectedBefore, ...inside.map(({ keyframe }) => keyframe)])
     },
     end: (point) => {
       if (box) return
-      state.select(kept)
+      state.select(selectedBefore)
       state.setPlayhead(editor.timeAt(layout, point.x))
     },
   }
 }
 
-/** A drag of a gizmo: `values(point, event)` gives {channel: value} for the playhead. */
-export function dragValues(state, values) {
+/** A gesture on a gizmo: `valuesAt(point, event)` returns the {channel: value} to set at the playhead. */
+export function dragValues(state, valuesAt) {
   const { curves } = state
-  const at = k.snap(state.playhead)
+  const time = snap(state.playhead)
   return {
     move: (point, event) => {
-      const chosen = values(point, event)
-      const names = Object.keys(chosen)
-      state.curves = names.reduce((found, name) => state.withValue(found, name, chosen[name]), curves)
-      state.select(names.flatMap((name) => state.curves[name].filter(([time]) => time === at)))
+      const values = valuesAt(point, event)
+      const names = Object.keys(values)
+      state.curves = names.reduce((curves, name) => state.withValue(curves, name, values[name]), curves)
+      state.select(names.flatMap((name) => state.curves[name].filter(([t]) => t === time)))
       if (names.length && !names.includes(state.active)) state.active = names[0]
     },
   }

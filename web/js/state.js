@@ -1,37 +1,47 @@
-// What an editor holds: the curves in the node's text, what of them is selected and where the playhead is; and what can
-// be done to them. The text is the whole state of the node, so a graph runs without us.
+// What a keyframe editor holds (curves, selection, playhead) and the edits it can make. Only the node's text input is
+// saved, so a graph also runs without the editor.
 
 import { app } from "../../../scripts/app.js"
-import * as k from "./keyframes.js"
 import { Memory } from "./memory.js"
+import {
+  clamp, clamped, expand, lastTime, moved, parse, pasted, range, serialise, snap, tidy, valueAt, withKeyframe, without,
+} from "./keyframes.js"
 
 const DEFAULT_SECONDS = 4
 const waveforms = new Memory()
 const views = new Memory() // playhead and active channel
 
 export class State {
-  /** `spec`: the channels and presets of imtalker/motion/keyframes.py; `changed()` is called when there is more to show. */
-  constructor(node, spec, changed) {
-    Object.assign(this, { node, channels: spec.channels, presets: spec.presets, names: Object.keys(spec.channels) })
-    Object.assign(this, { changed, curves: {}, selected: new Set(), text: null, error: "", held: null, used: null })
-    Object.assign(this, { playhead: 0, active: this.names[0], waveform: null })
-    this.source = this.find("keyframes")
+  /** spec: the channels and presets of imtalker/motion/keyframes.py. `onChange()` is called when a redraw is due. */
+  constructor(node, spec, onChange) {
+    Object.assign(this, { node, onChange, channels: spec.channels, presets: spec.presets })
+    this.names = Object.keys(spec.channels)
+    this.source = this.widget("keyframes")
+    this.text = null // of the source, as last read or written
+    this.error = "" // why the text cannot be read
+    this.curves = {}
+    this.selected = new Set() // keyframes of the curves
+    this.playhead = 0 // seconds
+    this.active = this.names[0]
+    this.lastPreset = null // the preset whose curves are unchanged since, if any
+    this.waveform = null // {peaks, seconds}, from the last run
+    this.drag = null // {seconds, curves} when the drag in progress started
   }
 
-  find(name) {
+  widget(name) {
     return this.node.widgets.find((widget) => widget.name === name)
   }
 
   // The text
 
-  /** Takes over what someone else wrote into the input: a graph loaded, an undo, a script. */
+  /** Reads the text if something else wrote it: a loaded graph, an undo, a script. */
   sync() {
-    if (this.held || this.source.value === this.text) return
+    if (this.drag || this.source.value === this.text) return
     this.text = this.source.value
     this.selected = new Set()
-    this.used = null
+    this.lastPreset = null
     try {
-      this.curves = k.parse(String(this.text), this.names)
+      this.curves = parse(String(this.text), this.names)
       this.error = ""
     } catch (error) {
       this.curves = {}
@@ -39,10 +49,10 @@ export class State {
     }
   }
 
-  /** Writes the curves, as one step that the graph's own undo takes back. */
+  /** Writes the text, as one step of the graph's undo. */
   commit() {
-    const text = k.serialise(this.curves)
-    this.changed()
+    const text = serialise(this.curves)
+    this.onChange()
     if (text === this.source.value) return
     app.canvas?.emitBeforeChange?.()
     this.text = text
@@ -52,147 +62,153 @@ export class State {
     this.node.setDirtyCanvas?.(true, true)
   }
 
-  /** `used`: the preset that the change comes from, which another size of it would replace. */
-  change(curves, selected = new Set(), used = null) {
-    Object.assign(this, { curves, selected, used })
+  change(curves, selected = new Set(), lastPreset = null) {
+    Object.assign(this, { curves, selected, lastPreset })
     this.commit()
   }
 
-  /** Whether an edit may begin: not during a drag; and a text that cannot be read stays until it is cleared. */
-  usable() {
-    if (this.held) return false
+  /** False during a drag, and while the text cannot be read: it stays as it is until it is cleared. */
+  canEdit() {
+    if (this.drag) return false
     this.sync()
     return !this.error
   }
 
-  /** From here until `letGo` a hand changes the curves: nobody else's text is taken over, and the time shown stays. */
-  hold() {
-    this.held = { seconds: this.shown(), before: this.curves }
+  /** Until `endDrag`, changes from elsewhere are ignored and the timeline keeps its length. */
+  startDrag() {
+    this.drag = { seconds: this.shownSeconds(), curves: this.curves }
   }
 
-  letGo() {
-    const { before } = this.held
-    this.held = null
-    if (this.curves !== before) this.change(this.curves, this.selected)
+  endDrag() {
+    const { curves } = this.drag
+    this.drag = null
+    if (this.curves !== curves) this.change(this.curves, this.selected)
   }
 
-  // Time and values
+  // Times and values
 
-  more() {
-    return Boolean(this.find("allow_more")?.value)
+  allowsMore() {
+    return Boolean(this.widget("allow_more")?.value)
   }
 
   hasAudio() {
     return this.node.inputs?.some((input) => input.name === "audio" && input.link != null)
   }
 
-  /** Seconds of the control, as far as they are known before a run. */
+  /** Seconds of the control, as far as known before a run. */
   duration() {
-    const set = Number(this.find("seconds")?.value) || 0
-    if (set > 0) return set
+    const seconds = Number(this.widget("seconds")?.value) || 0
+    if (seconds > 0) return seconds
     if (this.hasAudio() && this.waveform) return this.waveform.seconds
-    return Math.max(DEFAULT_SECONDS, Math.ceil(k.lastTime(this.curves) + 0.2))
+    return Math.max(DEFAULT_SECONDS, Math.ceil(lastTime(this.curves) + 0.2))
   }
 
   /** Seconds that the timeline shows. */
-  shown() {
-    return this.held?.seconds ?? Math.max(this.duration(), k.lastTime(this.curves))
+  shownSeconds() {
+    return this.drag?.seconds ?? Math.max(this.duration(), lastTime(this.curves))
+  }
+
+  range(name) {
+    return range(this.channels[name], this.allowsMore())
   }
 
   value(name, time = this.playhead) {
     const curve = this.curves[name]
     if (!curve?.length) return this.channels[name].rest
-    return k.clamp(k.valueAt(curve, time), ...k.range(this.channels[name], this.more()))
+    return clamp(valueAt(curve, time), ...this.range(name))
   }
 
-  /** Curves with a keyframe at the playhead. */
+  /** The curves with a keyframe at the playhead. */
   withValue(curves, name, value) {
-    const channel = this.channels[name]
-    const inside = k.tidy(channel, k.clamp(value, ...k.range(channel, this.more())))
-    return k.withKeyframe(curves, name, k.snap(this.playhead), inside)
+    return withKeyframe(curves, name, snap(this.playhead), tidy(this.channels[name], clamp(value, ...this.range(name))))
   }
 
-  // What can be done
+  // Edits
 
   setPlayhead(time) {
-    this.playhead = k.clamp(k.snap(time), 0, this.shown())
-    this.changed()
+    this.playhead = clamp(snap(time), 0, this.shownSeconds())
+    this.onChange()
   }
 
-  /** Where the end has come nearer, by fewer seconds, a shorter sound or another text, the playhead comes with it. */
-  keepPlayhead() {
-    this.playhead = Math.min(this.playhead, this.shown())
+  /** Keeps the playhead inside the timeline, which becomes shorter with the seconds, the audio or the text. */
+  limitPlayhead() {
+    this.playhead = Math.min(this.playhead, this.shownSeconds())
   }
 
-  /** A keyframe at the playhead. */
+  /** Sets a keyframe at the playhead. */
   setValue(name, value = this.value(name)) {
-    if (!this.usable()) return
+    if (!this.canEdit()) return
     const curves = this.withValue(this.curves, name, value)
-    const at = k.snap(this.playhead)
-    this.change(curves, new Set(curves[name].filter(([time]) => time === at)))
+    const now = snap(this.playhead)
+    this.change(curves, new Set(curves[name].filter(([time]) => time === now)))
   }
 
   select(keyframes) {
     this.selected = new Set(keyframes)
-    this.changed()
+    this.onChange()
   }
 
+  /** Removes the selected keyframes; with `all` and none selected, those of the active channel, or a text in error. */
   remove(all = false) {
-    if (this.usable()) {
+    if (this.canEdit()) {
       const selected = this.selected.size || !all ? this.selected : new Set(this.curves[this.active])
-      if (selected.size) this.change(k.without(this.curves, selected))
+      if (selected.size) this.change(without(this.curves, selected))
     } else if (this.error) {
       this.error = ""
       this.change({})
     }
   }
 
-  /** Without a name: the one used last, in another size. */
-  applyPreset(amount, wanted) {
-    if (!this.usable()) return
-    const name = wanted || this.used
+  /** Without a name: the last preset again, at another size. */
+  applyPreset(amount, name) {
+    if (!this.canEdit()) return
+    name ||= this.lastPreset
     if (!name) return
-    const made = k.expand(this.presets[name], this.duration(), amount, this.channels)
-    this.change({ ...this.curves, ...k.limited(made, this.channels, this.more()) }, new Set(), name)
+    const curves = expand(this.presets[name], this.duration(), amount, this.channels)
+    this.change({ ...this.curves, ...clamped(curves, this.channels, this.allowsMore()) }, new Set(), name)
   }
 
-  /** The selected keyframes, or else the playhead, in time. */
-  shift(seconds) {
+  /** Moves the selected keyframes, or else the playhead. */
+  moveInTime(seconds) {
     if (!this.selected.size) return this.setPlayhead(this.playhead + seconds)
-    const { curves, selected } = k.moved(this.curves, this.selected, seconds, {}, this.channels, this.more())
+    const { curves, selected } = this.moved(seconds, {})
     this.playhead = Math.min(...[...selected].map(([time]) => time))
     this.change(curves, selected)
   }
 
-  /** The selected keyframes, or else the value at the playhead, by so many of the channel's steps. */
-  raise(steps) {
-    const by = steps * this.channels[this.active].step
-    if (!this.selected.size) return this.setValue(this.active, this.value(this.active) + by)
-    const changes = Object.fromEntries(this.names.map((name) => [name, steps * this.channels[name].step]))
-    const { curves, selected } = k.moved(this.curves, this.selected, 0, changes, this.channels, this.more())
+  /** Changes the selected keyframes, or else the value at the playhead, by this many of each channel's steps. */
+  changeValue(steps) {
+    const change = (name) => steps * this.channels[name].step
+    if (!this.selected.size) return this.setValue(this.active, this.value(this.active) + change(this.active))
+    const { curves, selected } = this.moved(0, Object.fromEntries(this.names.map((name) => [name, change(name)])))
     this.change(curves, selected)
   }
 
-  /** The channel so many lanes below. */
-  activate(by) {
-    this.active = this.names[k.clamp(this.names.indexOf(this.active) + by, 0, this.names.length - 1)]
+  /** The selected keyframes moved in time and, by channel, in value: the new {curves, selected}. */
+  moved(seconds, changes, { curves, selected } = this) {
+    return moved(curves, selected, seconds, changes, this.channels, this.allowsMore())
+  }
+
+  /** Activates the channel this many lanes below. */
+  changeChannel(lanes) {
+    this.active = this.names[clamp(this.names.indexOf(this.active) + lanes, 0, this.names.length - 1)]
     this.select([])
   }
 
-  /** Keyframes of a text, from the playhead on; throws an Error where it holds none. */
+  /** Inserts keyframes from a text at the playhead; throws an Error if it holds none. */
   paste(text) {
-    const part = k.limited(k.parse(text, this.names), this.channels, this.more())
-    const { curves, selected } = k.pasted(this.curves, part, k.snap(this.playhead))
+    const copied = clamped(parse(text, this.names), this.channels, this.allowsMore())
+    const { curves, selected } = pasted(this.curves, copied, snap(this.playhead))
     if (selected.size) this.change(curves, selected)
   }
 
-  // What outlives the node
+  // Kept when an undo recreates the node
 
-  keepWaveform(waveform) {
+  saveWaveform(waveform) {
     waveforms.set(this.node, waveform)
   }
 
-  keepView() {
+  saveView() {
     views.set(this.node, { playhead: this.playhead, active: this.active })
   }
 
@@ -200,6 +216,6 @@ export class State {
     this.waveform = waveforms.get(this.node)
     const view = views.get(this.node)
     if (view && this.names.includes(view.active)) Object.assign(this, view)
-    this.changed()
+    this.onChange()
   }
 }

@@ -1,4 +1,6 @@
-// What the page has of an editor: its elements, their style in the colours of ComfyUI's theme, icons, and a page of help.
+// The page elements of an editor: toolbar, canvas and help sheet, styled in the colours of ComfyUI's theme.
+
+import { addStyle } from "./canvas.js"
 
 const STYLE = `
 .imtalker-editor { display: flex; flex-direction: column; gap: 6px; width: 100%; height: 100%; min-height: 0;
@@ -22,11 +24,11 @@ const STYLE = `
 .imtalker-editor .time { font-variant-numeric: tabular-nums; min-width: 52px; text-align: right; }
 .imtalker-editor .grow { flex: 1 1 0; }
 .imtalker-editor .name { color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; min-width: 0; }
-.imtalker-editor .sheet { position: absolute; inset: 38px 6px 6px; padding: 10px 12px; overflow: auto; border-radius: 4px;
+.imtalker-editor .help { position: absolute; inset: 38px 6px 6px; padding: 10px 12px; overflow: auto; border-radius: 4px;
   background: var(--comfy-menu-bg); border: 1px solid var(--border-color); line-height: 1.6; }
-.imtalker-editor .sheet[hidden] { display: none; }
-.imtalker-editor .sheet dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 14px; margin: 0; }
-.imtalker-editor .sheet dd { margin: 0; color: var(--descrip-text); }
+.imtalker-editor .help[hidden] { display: none; }
+.imtalker-editor .help dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 14px; margin: 0; }
+.imtalker-editor .help dd { margin: 0; color: var(--descrip-text); }
 `
 
 export const ICONS = {
@@ -38,16 +40,16 @@ export const ICONS = {
 }
 
 const HELP = [
-  ["Drag a keyframe", "moves it; with Shift slowly, with Alt off the frames"],
-  ["Double click", "adds a keyframe"],
-  ["Drag over empty space", "selects keyframes; Shift adds to them"],
-  ["← → / Shift", "playhead or selected keyframes by 1 / 10 frames"],
-  ["↑ ↓ + − / Shift", "value by a step / five steps"],
-  ["Page ↑ ↓, Home, End", "channel; start and end"],
-  ["Enter, Delete", "adds, removes a keyframe"],
-  ["Ctrl C X V A", "copy, cut, paste at the playhead (text that can be edited), select all"],
-  ["Space, Esc", "plays; selects nothing"],
-  ["Ctrl Z, Ctrl Y", "ComfyUI's own undo and redo"],
+  ["Drag a keyframe", "move it (Shift: fine, Alt: no snapping)"],
+  ["Double click", "add a keyframe"],
+  ["Drag over empty space", "select keyframes (Shift: add to the selection)"],
+  ["← →", "move the selected keyframes or the playhead by 1 frame (Shift: 10)"],
+  ["↑ ↓ + −", "change the value by 1 step (Shift + arrow: 5)"],
+  ["Page ↑ ↓, Home, End", "previous or next channel, go to the start or end"],
+  ["Enter, Delete", "add a keyframe, remove the selected ones"],
+  ["Ctrl C X V A", "copy, cut, paste at the playhead (as JSON text), select all"],
+  ["Space, Esc", "play or pause, clear the selection"],
+  ["Ctrl Z, Ctrl Y", "undo, redo (ComfyUI's own)"],
 ]
 
 function make(kind, properties = {}, ...children) {
@@ -56,37 +58,32 @@ function make(kind, properties = {}, ...children) {
   return element
 }
 
-function addStyle() {
-  if (document.getElementById("imtalker-editor")) return
-  document.head.append(make("style", { id: "imtalker-editor", textContent: STYLE }))
-}
-
 /**
- * The elements of an editor: {root, canvas, play, time, name, number, preset, amount, sheet}. `acts` are what its
- * buttons do: {play, add, remove}.
+ * Builds the elements of an editor: {root, canvas, play, time, name, number, preset, amount, help}.
+ * actions: what the toolbar's buttons call, {play, add, remove}.
  */
-export function build({ channels, presets }, acts) {
-  addStyle()
+export function buildElements({ channels, presets }, actions) {
+  addStyle("imtalker-editor", STYLE)
+  const labels = Object.values(channels).map(({ label }) => label)
   const canvas = make("canvas", { tabIndex: 0 })
   canvas.setAttribute("role", "application")
-  canvas.setAttribute("aria-label", `Keyframes of ${Object.values(channels).map(({ label }) => label).join(", ")}`)
-  const button = (icon, title, act) => {
+  canvas.setAttribute("aria-label", `Keyframes of ${labels.join(", ")}`)
+  const button = (icon, title, action) => {
     const element = make("button", { type: "button", title })
     element.innerHTML = `<svg width="14" height="14" viewBox="0 0 14 14" fill="currentColor">${ICONS[icon]}</svg>`
-    element.addEventListener("click", () => (act(), canvas.focus()))
+    element.addEventListener("click", () => (action(), canvas.focus()))
     return element
   }
-  const play = button("play", "Play (Space)", acts.play)
+  const play = button("play", "Play (Space)", actions.play)
   const time = make("span", { className: "time" })
   const name = make("span", { className: "name" })
-  const number = make("input", { type: "number", title: "Value of the channel at the playhead" })
-  const preset = make("select", { title: "Draws a movement over the whole time" }, new Option("Preset…", ""))
+  const number = make("input", { type: "number", title: "Channel value at the playhead" })
+  const preset = make("select", { title: "Fill the whole time with a movement" }, new Option("Preset…", ""))
   for (const [key, { label }] of Object.entries(presets)) preset.append(new Option(label, key))
-  const amount = make("input", { type: "range", min: 0.1, max: 2, step: 0.05, value: 1 })
-  amount.title = "How large the movement of the preset is"
+  const amount = make("input", { type: "range", min: 0.1, max: 2, step: 0.05, value: 1, title: "Size of the preset" })
   const rows = HELP.flatMap(([key, text]) => [make("dt", { textContent: key }), make("dd", { textContent: text })])
-  const sheet = make("div", { className: "sheet", hidden: true }, make("dl", {}, ...rows))
-  const bar = make(
+  const help = make("div", { className: "help", hidden: true }, make("dl", {}, ...rows))
+  const toolbar = make(
     "div",
     { className: "bar" },
     play,
@@ -94,12 +91,12 @@ export function build({ channels, presets }, acts) {
     make("span", { className: "grow" }),
     name,
     number,
-    button("add", "Keyframe of this channel at the playhead (Enter)", acts.add),
-    button("remove", "Remove the selected keyframes; none selected: all of this channel", acts.remove),
+    button("add", "Add a keyframe at the playhead (Enter)", actions.add),
+    button("remove", "Remove the selected keyframes, or all of this channel if none is selected", actions.remove),
     preset,
     amount,
-    button("help", "Mouse and keys", () => (sheet.hidden = !sheet.hidden)),
+    button("help", "Mouse and keys", () => (help.hidden = !help.hidden)),
   )
-  const root = make("div", { className: "imtalker-editor" }, bar, canvas, sheet)
-  return { root, canvas, play, time, name, number, preset, amount, sheet }
+  const root = make("div", { className: "imtalker-editor" }, toolbar, canvas, help)
+  return { root, canvas, play, time, name, number, preset, amount, help }
 }
