@@ -84,7 +84,7 @@ def _models_options() -> argparse.ArgumentParser:
         type=models_folder,
         default=DEFAULT_MODELS,
         metavar="DIR",
-        help="folder of weights, or avatar for the included ones, which draw cartoon heads (%(default)s)",
+        help="folder of weights, or avatar for the included ones, for drawn heads only (%(default)s)",
     )
     return options
 
