@@ -251,9 +251,11 @@ def _here(rows: Iterable[Row], models: Models) -> Iterator[Row]:
 def _in_processes(rows: list[Row], models: Models, devices: list[str]) -> Iterator[Row]:
     """One process per device; one that dies fails the row it was rendering, and is replaced."""
     waiting = iter(rows)
-    workers = [_Worker(models, device) for device in devices]
-    busy = {worker for worker in workers if worker.start(next(waiting, None))}
+    busy: list[_Worker] = []
     try:
+        for worker in (_Worker(models, device) for device in devices):
+            if worker.start(next(waiting, None)):
+                busy.append(worker)
         while busy:
             ready = wait([worker.connection for worker in busy])
             for worker in [worker for worker in busy if worker.connection in ready]:
