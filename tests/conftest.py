@@ -15,7 +15,7 @@ from imtalker.weights.checkpoints import AVATAR, find_weights
 
 
 def pytest_collection_modifyitems(config, items):
-    """With several processes (pytest-xdist): a file stays in one, and the tests of ComfyUI in another, started first."""
+    """With several processes (pytest-xdist) each file stays in one; the tests of ComfyUI share one and start first."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:

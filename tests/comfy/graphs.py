@@ -1,4 +1,4 @@
-"""The graphs that the tests queue, in API format."""
+"""Graphs for the tests, in API format."""
 
 
 def node(kind: str, **inputs) -> dict:
@@ -13,7 +13,7 @@ def loaders(renderer: str = "renderer_v2.safetensors", generator: str = "generat
 
 
 def composed(image: str = "square.png", audio: str = "speech.wav", seed: int = 0, **models) -> dict:
-    """Picture and speech to motion."""
+    """A graph from an image and speech to motion."""
     return {
         **loaders(**models),
         "image": node("LoadImage", image=image),
@@ -34,7 +34,7 @@ def composed(image: str = "square.png", audio: str = "speech.wav", seed: int = 0
 
 
 def rendered(graph: dict, batch_size: int = 0, **inputs) -> dict:
-    """... to a video file."""
+    """A graph with motion, extended to a video file."""
     values = {"batch_size": batch_size, "fps": 0.0, "quality": 18, "audio": ["audio", 0]} | inputs
     return {
         **graph,

@@ -1,4 +1,4 @@
-"""Another pack beside ours in the server's custom_nodes: sources for tests, and package names that could clash."""
+"""A second pack in the server's custom_nodes: sources and sinks for the tests, and package names that could clash."""
 
 import json
 import math
@@ -105,7 +105,7 @@ class KeepControl(Output):
 
 
 class MadeUpLandmarks(Maker):
-    """Of a face that turns to the picture's right, by 0.1 a frame; nobody in every fourth."""
+    """Landmarks of a face that turns to the image's right by 0.1 rad a frame; no face in every fourth frame."""
 
     INPUTS = "frames:INT height:INT width:INT"
     RETURN_TYPES = ("FACE_LANDMARKS",)
@@ -130,7 +130,7 @@ def turned_face(yaw, height, width):
 
 
 class MadeUpBox(Maker):
-    """As packs with a BBOX of their own give it: one (x, y, width, height)."""
+    """A BBOX as other packs define it: one (x, y, width, height)."""
 
     INPUTS = "x:INT y:INT width:INT height:INT"
     RETURN_TYPES = ("BBOX",)
@@ -140,7 +140,7 @@ class MadeUpBox(Maker):
 
 
 class TightMemory(Maker):
-    """A renderer on a device with memory for so many frames."""
+    """A renderer on a device with memory for this many frames."""
 
     INPUTS = "renderer:IMTALKER_RENDERER frames:INT"
     RETURN_TYPES = ("IMTALKER_RENDERER",)
@@ -160,7 +160,7 @@ class TightMemory(Maker):
 
 
 def engine():
-    """The package `imtalker` as the pack beside this one has it."""
+    """The package `imtalker` that our pack imported."""
     import sys
 
     return next(module for name, module in sys.modules.items() if name.endswith("ComfyUI-IMTalker.imtalker"))

@@ -1,8 +1,7 @@
-"""Takes the pictures of the shipped workflows again, those in docs/ and those of the nodes in their help pages, from
-the page of a running ComfyUI.
+"""Takes the screenshots of the shipped workflows, of docs/ and of the nodes' help pages, from a running ComfyUI.
 
-python tests/comfy/pictures.py [NAME ...], after a change of nodes or workflows: all, or of these workflows alone. The
-name "run" stands for docs/run.jpg alone, as after a change of the avatar's weights. Wants Chromium.
+python tests/comfy/pictures.py [NAME ...]: run it after a change of nodes or workflows, for all of them or only these
+workflows. The name "run" stands for docs/run.jpg, for example after a change of the avatar's weights. Needs Chromium.
 """
 
 import io
@@ -16,7 +15,7 @@ from PIL import Image
 
 sys.path[1:1] = [str(Path(__file__).resolve().parents[folder]) for folder in (1, 2)]
 
-# below the path that they are found by
+# found through the path above
 import shipped  # noqa: E402
 from browser import Page, open_browser, open_page  # noqa: E402
 from server import ROOT, Server, comfyui  # noqa: E402
@@ -26,10 +25,11 @@ from imtalker.drawn import example as drawn  # noqa: E402
 from imtalker.media.video import write_video  # noqa: E402
 
 SIZE = 2800, 1500
-WIDE = 1400  # pixels of a picture, at most
-RUN = "run"  # on the command line: the finished run, docs/run.jpg
+MAX_SIDE = 1400  # pixels of a picture
+RUN = "run"  # on the command line: docs/run.jpg, the finished run
+SETTLE = 1000  # ms: for images and fonts, which no event announces
 SPEAKING = 0.5  # seconds into the example's speech: the o of its Hello
-ANOTHER = 2  # the seed of a second person, before nearly the same background
+ANOTHER = 2  # the seed of a second person, in front of nearly the same background
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -38,7 +38,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def upload_all(server: Server) -> None:
-    """Drawn people and a made-up voice, under the names that the workflows have, and a motion for Load Motion."""
+    """Drawn people and a synthetic voice under the names in the workflows, and a motion for Load Motion."""
     somebody, another = (drawn.portrait(seed=seed)[0].numpy() for seed in (drawn.SOMEBODY, ANOTHER))
     # with room around the head
     server.upload("portrait.png", png(np.pad(somebody, ((0, 0), (128, 128), (0, 0)), mode="edge")))
@@ -54,13 +54,14 @@ def upload_all(server: Server) -> None:
         server.upload("motion.safetensors", (Path(folder) / "motion.safetensors").read_bytes())
 
 
-def take(page: Page, path: Path, clip: dict, most: int) -> None:
-    """A JPEG of at most so many bytes."""
+def take(page: Page, path: Path, clip: dict, max_bytes: int) -> None:
+    """Writes a JPEG of at most this size."""
+    page.page.wait_for_timeout(SETTLE)
     picture = Image.open(io.BytesIO(page.page.screenshot(clip=clip))).convert("RGB")
-    picture.thumbnail((WIDE, WIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     for quality in range(88, 40, -6):
         picture.save(path, quality=quality, optimize=True)
-        if path.stat().st_size < most:
+        if path.stat().st_size < max_bytes:
             break
 
 
@@ -76,8 +77,8 @@ def graph_of(page: Page, name: str, path: Path, vue: bool = False) -> None:
 
 
 def alone(kind: str) -> dict | None:
-    """A workflow of one node, set as a shipped workflow has it; None where none has it."""
-    # first_try comes last: it departs from the defaults
+    """A workflow of one node with its values from a shipped workflow; None if no workflow has the node."""
+    # first_try last: its values differ from the defaults
     for workflow in map(shipped.read, sorted(shipped.NAMES, key=lambda name: name == "first_try")):
         for node in workflow["nodes"]:
             if node["type"] == kind:
@@ -92,12 +93,11 @@ def node_picture(page: Page, kind: str) -> None:
     page.page.evaluate(
         "kind => window.app.graph.nodes.length || window.app.graph.add(window.LiteGraph.createNode(kind))", kind
     )
-    page.page.wait_for_timeout(500)
     take(page, shipped.picture_of_node(kind), whole_graph(page, 8), 40_000)
 
 
 def finished_run(page: Page, path: Path) -> None:
-    """The workflow to begin with, after Run; its video stands where the head speaks."""
+    """The first_try workflow after Run, its video paused while the head speaks."""
     page.load(shipped.read("first_try"))
     page.run(300)
     page.plays_video()

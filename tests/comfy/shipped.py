@@ -1,4 +1,4 @@
-"""The shipped workflows, and what becomes of them before they are queued."""
+"""The shipped workflows, prepared for tests and converted to API format."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,9 @@ def read(name: str) -> dict:
 
 
 def tested(workflow: dict, files: dict[str, str]) -> dict:
-    """The same workflow with the tests' models and files, as little work as there can be, and no face to be found.
+    """The workflow with the tests' models and files, the least possible work and no face detection.
 
-    files: what the tests have for a file that the workflow names.
+    files: the tests' file for each file that the workflow names.
     """
     changes = {
         "IMTalkerLoadRenderer": {0: "renderer_v2.safetensors"},
@@ -37,7 +37,7 @@ def tested(workflow: dict, files: dict[str, str]) -> dict:
 
 
 def to_api(workflow: dict) -> dict:
-    """As the page does it when the artist presses Run, for the nodes that are in our workflows."""
+    """Converts a workflow as the page does on Run, for the nodes in our workflows."""
     links = {number: [str(node), slot] for number, node, slot, *_ in workflow["links"]}
     graph = {}
     for node in workflow["nodes"]:
@@ -48,7 +48,7 @@ def to_api(workflow: dict) -> dict:
             if "widget" in entry:
                 inputs[entry["name"]] = next(values)
                 if entry["name"] == "seed":
-                    next(values)  # control_after_generate, a widget of the page alone
+                    next(values)  # control_after_generate, a widget that only the page has
             if entry["link"] is not None:
                 inputs[entry["name"]] = links[entry["link"]]
         graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
@@ -60,5 +60,5 @@ def picture_of(name: str) -> Path:
 
 
 def picture_of_node(kind: str) -> Path:
-    """In its help page, for which the page of ComfyUI takes pictures from web/docs."""
+    """The picture in its help page, which ComfyUI serves from web/docs."""
     return ROOT / f"web/docs/{kind}/node.jpg"

@@ -58,7 +58,7 @@ def test_a_run_from_the_page_ends_with_a_video_to_play(page: Page, server, vue):
     assert shown["seconds"] == pytest.approx(0.4, abs=0.1)
 
 
-def test_help_pages_are_where_the_page_looks_for_them(page: Page, server):
+def test_help_pages_are_found_by_the_page(page: Page, server):
     nodes = [name for name, kind in server.get("/object_info").items() if kind["python_module"] == OURS]
     for name in nodes:
         for path in (f"{name}/zh.md", f"{name}.md"):
@@ -74,7 +74,7 @@ def test_help_opens_beside_the_graph(page: Page):
     assert page.errors == []
 
 
-def test_workflows_are_listed_as_templates_with_their_pictures(page: Page, server):
+def test_workflows_are_listed_as_templates_with_pictures(page: Page, server):
     assert sorted(server.get("/workflow_templates")[PACK]) == shipped.NAMES
     for name in shipped.NAMES:
         address = f"http://{server.address}/api/workflow_templates/{PACK}/{name}"

@@ -1,4 +1,4 @@
-"""A control read off a video by networks from files and from landmarks, in a running ComfyUI."""
+"""Control From Video in a running ComfyUI: from SMIRK, L2CS-Net and landmarks."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ def files(server):
 
 
 def tracked(frames: int = DRIVING, **settings) -> dict:
-    """The video and its landmarks are there to be connected."""
+    """A graph with a video, images and landmarks for Control From Video; `settings` connect them."""
     return {
         "video": node("LoadVideo", file="driving.mp4"),
         "image": node("LoadImage", image="square.png"),
@@ -71,7 +71,7 @@ def test_gaze_on_images_and_its_order(server: Server):
     inputs = {"gaze": L2CS, "images": ["images", 0], "landmarks": ["landmarks", 0], "fps": 12.5}
     found = shown(server.run(tracked(3, **inputs)))
     swapped = shown(server.run(tracked(3, **inputs, gaze_order="swapped")))
-    assert found.keys() == {"pose", "gaze", "fps"}  # the pose is the landmarks'
+    assert found.keys() == {"pose", "gaze", "fps"}  # the pose comes from the landmarks
     assert found["fps"] == 12.5
     assert torch.equal(swapped["gaze"], found["gaze"].flip(-1))
     assert torch.equal(swapped["pose"], found["pose"])
@@ -160,7 +160,7 @@ def test_ids_and_inputs_are_a_contract(server: Server):
 
 @pytest.mark.parametrize("pose", [(0.3, 0, 0), (0, 0.4, 0), (0, 0, 0.3), (0.2, -0.3, 0.1)])
 def test_pose_agrees_with_the_matrix_that_comfyui_makes(server: Server, pose):
-    """Its own geometry, given the points of half an ellipsoid turned by `pose`, as its network would find them."""
+    """ComfyUI's geometry gets the points of half an ellipsoid turned by `pose`, as its network would find them."""
     path = server.comfy / "comfy_extras/mediapipe/face_geometry.py"
     if not path.is_file():
         pytest.skip("this ComfyUI has no face landmarks")

@@ -1,4 +1,4 @@
-"""Faces cut out and pasted back, motions kept, edited and joined, and controls from files, in a running ComfyUI."""
+"""Face crops pasted back, motions saved, edited and joined, and controls from files, in a running ComfyUI."""
 
 import io
 import json
@@ -61,7 +61,7 @@ def mask(name: str = "face.png") -> dict:
 
 
 def cropped(size: int = 64, image: str = "wide.png", **settings) -> dict:
-    """A picture and its crop around the white rectangle of face.png."""
+    """An image and its crop around the white rectangle of face.png."""
     inputs = CROP | {"image": ["whole", 0], "size": size, "mask": ["face mask", 0]} | settings
     return {"whole": node("LoadImage", image=image), **mask(), "crop": node("IMTalkerFaceCrop", **inputs)}
 
@@ -82,7 +82,7 @@ def kept(graph: dict, motion: str = "motion", prefix: str = "kept") -> dict:
 
 
 def pictures(server: Server, run: Run, name: str) -> np.ndarray:
-    """What a PreviewImage node wrote, (N,H,W,3)."""
+    """The images that a PreviewImage node wrote, (N,H,W,3)."""
     files = [server.base / file["type"] / file["subfolder"] / file["filename"] for file in run.files(name)]
     return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files]).astype(int)
 
@@ -110,7 +110,7 @@ class TestFace:
         graph = cropped(80) | {"out": node("PreviewImage", images=["crop", 0])}
         graph["in"] = node("PreviewImage", images=["whole", 0])
         run = run_all(server, graph)
-        # the rectangle's middle is (80, 55) and its longer side 50, so the square is 80 from (40, 15): a plain copy
+        # the rectangle's centre is (80, 55) and its longer side 50, so the square is 80 from (40, 15): a plain copy
         assert np.abs(pictures(server, run, "out") - pictures(server, run, "in")[:, 15:95, 40:120]).max() <= 1
 
     @pytest.mark.parametrize("shape", ["ellipse", "square"])
@@ -130,7 +130,7 @@ class TestFace:
         assert (frames[:, outside] == whole[:, outside]).all()
         assert (shade[:, outside] == 0).all()
         assert shade[:, 55, 80].min() == 255
-        # 12 pixels of feather at most 1.5 / 12 a pixel; and it sets out softly from the border
+        # 12 pixels of feather at most 1.5 / 12 a pixel; it starts softly at the border
         steps = [np.abs(np.diff(shade[0, ..., 0], axis=axis)) for axis in (0, 1)]
         assert max(step.max() for step in steps) <= 0.13 * 255
         border = (np.hypot(u, v) if shape == "ellipse" else np.maximum(u, v)) >= 39
@@ -160,7 +160,7 @@ class TestFace:
     @on_one_version
     def test_the_mask_of_the_crop_and_even_sizes(self, server):
         graph = pasted(cropped(64, image="odd.png"), ["crop", 0], mask=["crop", 2])
-        graph["face mask"] = node("SolidMask", value=1.0, width=40, height=40)  # of another size: all of the picture
+        graph["face mask"] = node("SolidMask", value=1.0, width=40, height=40)  # of another size: the whole image
         run = run_all(server, graph)
         assert pictures(server, run, "save").shape == (1, 60, 80, 3)
         assert pictures(server, run, "save shade").shape == (1, 60, 80, 3)
@@ -191,7 +191,7 @@ class TestFace:
         assert "mask is empty" in refusal(server, graph)
         graph["crop"]["inputs"]["no_face"] = "whole picture"
         assert pictures(server, run_all(server, graph), "out").shape == (1, 64, 64, 3)
-        # no detector or none found: nothing is there in a gradient
+        # with or without a face detector: a gradient has no face
         del graph["crop"]["inputs"]["mask"]
         assert pictures(server, run_all(server, graph), "out").shape == (1, 64, 64, 3)
         graph["batch"] = node("RepeatImageBatch", image=["whole", 0], amount=3)
@@ -237,7 +237,7 @@ class TestMotion:
         assert probe(server, loaded.files("save")[0])["frames"] == 25
         first = Motion.load(server.base / "output/moves" / file["filename"])
         assert torch.equal(motion_of(server, kept(graph)).latents, first.latents)
-        # another file under this name
+        # a new file under the same name
         Motion(first.latents[:10]).save(server.base / "output/moves" / file["filename"])
         assert probe(server, run_all(server, graph).files("save")[0])["frames"] == 10
 
@@ -383,7 +383,7 @@ class TestControl:
         graph["first"]["inputs"]["gaze"] = "none"
         graph["control"]["inputs"] |= {"pose": "smirk.pt"}
         graph["first"]["inputs"] |= {"pose": "pose50.safetensors"}
-        # the rates differ, so the slower is brought to the faster: the same but for interpolation
+        # the frame rates differ, so the slower control is resampled: equal except for interpolation
         assert torch.allclose(motion_of(server, graph).latents, at_once.latents, atol=1e-3)
 
     def test_what_cannot_be(self, server):

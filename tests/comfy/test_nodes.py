@@ -1,4 +1,4 @@
-"""Every node through the HTTP API of a running ComfyUI, as an artist's graph does."""
+"""Every node through the HTTP API of a running ComfyUI."""
 
 import io
 import re
@@ -32,7 +32,7 @@ def probe(server: Server, file: dict) -> dict:
 
 
 def refusal(server: Server, graph: dict) -> str:
-    """Runs a graph that must fail; asserts that it did so in one sentence, and returns it."""
+    """Runs a graph that must fail with one of our messages and no traceback; returns the message."""
     before = len(server.log())
     run = server.run(graph)
     assert run.error, run.messages
@@ -98,7 +98,7 @@ def test_an_encoding_of_another_kind_keeps_the_tag(server):
 def test_a_mark_is_written_into_the_corner(server, name):
     graph = rendered(composed()) if name == "render" else talking_head()
     video, pictures = graph[name], []
-    for text in (None, "", "AI-generated"):  # graphs from before it was there do not name it
+    for text in (None, "", "AI-generated"):  # older graphs do not name the input
         video["inputs"] |= {} if text is None else {"mark": text}
         run = server.run(graph)
         assert run.succeeded, run.error
@@ -144,7 +144,7 @@ def test_paste_back_while_rendering(server):
     run = server.run(graph)
     assert probe(server, run.files("save")[0])["size"] == (160, 120)
     preview = Image.open(io.BytesIO(run.previews[-1]))
-    assert preview.width / preview.height == pytest.approx(160 / 120, abs=0.01)  # the whole picture, as in the video
+    assert preview.width / preview.height == pytest.approx(160 / 120, abs=0.01)  # the whole image, as in the video
     del graph["render"]["inputs"]["crop"]
     assert "together" in refusal(server, graph)
     graph["render"]["inputs"] |= {"crop": ["crop", 0], "background": ["image", 0]}
@@ -224,7 +224,7 @@ def test_models_are_freed_on_request_and_come_back(server):
     graph = rendered(composed(seed=4)) | {"loaded": node("LoadedModels", after=["render", 0])}
     assert set(server.run(graph).outputs["loaded"]["text"]) == {"Renderer", "Generator"}
     server.post("/free", {"unload_models": True})
-    end = time.monotonic() + 10  # ComfyUI frees between two prompts, perhaps only after the next
+    end = time.monotonic() + 10  # ComfyUI frees models between two prompts, possibly after the next one
     while (run := server.run(graph)).outputs["loaded"]["text"] and time.monotonic() < end:
         assert run.executed == {"loaded"}
     assert run.outputs["loaded"]["text"] == []
@@ -256,7 +256,7 @@ def test_packages_of_another_pack_are_its_own(server):
 
 
 class TestBadInput:
-    """The table in the specification: one sentence each, at the node that the input goes to."""
+    """The table of bad input in the specification: one sentence each, shown at the node that got the input."""
 
     @on_one_version
     def test_wrong_weights(self, server):
@@ -312,7 +312,7 @@ class TestBadInput:
 
     @on_one_version
     def test_no_face(self, server):
-        # a face detector or not: nothing is found in a gradient
+        # with or without a face detector: a gradient has no face
         assert re.search("[Nn]o face", refusal(server, talking_head(crop="face")))
         assert server.run(talking_head(crop="face", no_face="whole picture")).succeeded
 

@@ -1,4 +1,4 @@
-"""Every shipped workflow, from the file to a video, through the HTTP API; test_browser.py opens them in the page."""
+"""Every shipped workflow from file to video through the HTTP API; test_browser.py opens them in the page."""
 
 import itertools
 import wave
@@ -40,7 +40,7 @@ EXPECTED = {
     "talk_simple": (10, (64, 64), 25, 0.4),
     "two_people": (25, (160, 120), 25, 1.0),
 }
-# inputs that a workflow has otherwise than the nodes do: the avatar, and how it was measured
+# inputs for which a workflow does not use the default: the avatar, and the cfg it was measured with
 DEPARTURES = {"first_try": ("model", "cfg")}
 LEFT, RIGHT = (10, 40, 50, 90), (90, 30, 140, 80)  # x0, y0, x1, y1 of two faces in wide.png
 
@@ -63,7 +63,7 @@ def upload_all(server: Server, inputs) -> None:
 
 @pytest.fixture(scope="module")
 def filled(server, inputs):
-    """The server with the files that the workflows are tested with."""
+    """The server with the files for the workflows."""
     upload_all(server, inputs)
     server.upload("left.png", white(*LEFT))
     server.upload("right.png", white(*RIGHT))
@@ -71,7 +71,7 @@ def filled(server, inputs):
 
 
 def with_landmarks(graph: dict) -> dict:
-    """The driving video shows no face: it is told where one would be."""
+    """Adds landmarks: the driving video shows no face."""
     graph["landmarks"] = node("MadeUpLandmarks", frames=21, height=60, width=80)
     for one in graph.values():
         if one["class_type"] == "IMTalkerControlFromVideo":
@@ -96,7 +96,7 @@ def test_no_workflow_is_without_expectation_and_picture():
 
 
 def rectangles(workflow: dict) -> tuple[list[tuple], list[tuple]]:
-    """Those of nodes, titles included, and of groups: left, top, right, bottom."""
+    """The rectangles of nodes with their titles, and of groups: left, top, right, bottom."""
     title = 30
     nodes = [(*node["pos"], *node["size"]) for node in workflow["nodes"]]
     groups = [group["bounding"] for group in workflow["groups"]]
@@ -191,7 +191,7 @@ class TestFile:
         assert not hidden_links(workflow)
 
     def test_it_can_be_read_where_all_of_it_is_seen(self, name):
-        """On a screen of 1920 x 1080; below 8 / 14 of its size the page draws no text."""
+        """On a screen of 1920 x 1080: below a zoom of 8 / 14 the page draws no text."""
         left, top, right, bottom = zip(*itertools.chain(*rectangles(shipped.read(name))))
         seen = min((1920 - 90) / (max(right) - min(left)), (1080 - 110) / (max(bottom) - min(top)))
         assert seen > 8 / 14
@@ -238,7 +238,7 @@ def test_the_defaults_of_a_workflow_are_those_of_the_nodes(server):
 
 
 def motion_in(server: Server, graph: dict, kind: str) -> Motion:
-    """That the node of this kind gives in a workflow."""
+    """The output of the node of this kind."""
     (number,) = (number for number, one in graph.items() if one["class_type"] == kind)
     run = server.run(graph | {"keep": node("IMTalkerSaveMotion", motion=[number, 0], filename_prefix="shipped")})
     assert run.succeeded, run.error
