@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..imtalker import InputError, Motion, Source
 from ..imtalker.motion import editing
+from ..imtalker.motion.match import Side, check_match
 from . import folders, host, types
 from .keyframes import RESENT
 
@@ -186,11 +187,8 @@ class EditMotion(io.ComfyNode):
         fps: float,
         source: Source | None = None,
     ) -> io.NodeOutput:
-        if source is not None and source.generation != motion.generation:
-            raise InputError(
-                f"The source was made with {source.generation} weights and the motion with {motion.generation}: "
-                "use one generation throughout."
-            )
+        if source is not None:
+            check_match(Side("the source", source.generation), Side("the motion", motion.generation))
         motion = editing.trim(motion, start, end or None)
         motion = editing.reverse(motion) if reverse else motion
         motion = editing.stretch(motion, speed)
