@@ -14,6 +14,7 @@ from imtalker.train.prepare import Preparation, prepare
 from imtalker.weights.checkpoints import AVATAR, find_weights
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config, items):
     """With several processes (pytest-xdist) each file stays in one; the tests of ComfyUI share one and start first."""
     if not config.pluginmanager.hasplugin("xdist"):

@@ -177,14 +177,15 @@ class Drawing:
     def box(self) -> dict:
         return self.page.evaluate(BOX, self.kind)
 
-    def settle(self) -> None:
-        """Waits until the canvas stays where it is, drawn with the pixels of the graph's zoom."""
+    def settle(self, sharp: bool = True) -> None:
+        """Waits until the canvas stays where it is; sharp: and is drawn with the pixels of the graph's zoom."""
         boxes = [self.box()]
 
         def still() -> bool:
             boxes.append(self.box())
             last = boxes[-1]
-            return boxes[-4:] == [last] * 4 and last["width"] > 0 and last["pixels"] >= last["width"] - 2
+            drawn = not sharp or last["pixels"] >= last["width"] - 2
+            return boxes[-4:] == [last] * 4 and last["width"] > 0 and drawn
 
         self.shown.wait_until(still)
 
@@ -402,8 +403,9 @@ class TestInThePage:
         pose, _ = editors
         pose.write(TURN)
         look_at(pose.shown, 1.5, -20, 0)
-        pose.settle()
+        pose.settle(sharp=False)  # Vue nodes see a zoom that no wheel or key made at the next pointer event
         pose.drag(pose.point("yaw", 1, 20), pose.point("yaw", 3, 10))
+        pose.settle()
         assert pose.curves()["yaw"][1] == (pytest.approx(3, abs=0.09), pytest.approx(10, abs=1.5))
         width, _ = pose.size()
         assert pose.box()["pixels"] == pytest.approx(1.5 * width, abs=2)
@@ -476,7 +478,7 @@ class TestInThePage:
                 return [(performance.now() - start) / 1000, shown]
             }"""
         )
-        assert 0 < shown <= passed + 0.01
+        assert 0 < shown <= passed + 0.04  # a frame
 
     def test_a_removed_node_leaves_no_listener_and_no_frame(self, editors):
         pose, _ = editors
