@@ -157,8 +157,9 @@ def run(
     on_row: called with each finished row.
     Raises InputError as `read_jobs` does, and if Ray is requested but not installed.
     """
+    rows = read_jobs(path)  # first, so that a wrong table is not answered with a download
     weights = weights_state(models)
-    rows = [row if row.job is None else replace(row, key=_key(row.job, models, weights)) for row in read_jobs(path)]
+    rows = [row if row.job is None else replace(row, key=_key(row.job, models, weights)) for row in rows]
     report = path.with_name(f"{path.name}.report.csv")
     before = _done_before(report)
     outcomes = {}

@@ -20,10 +20,7 @@ DETECTION_SIDE = 640  # pixels
 HAAR_FILE = "haarcascade_frontalface_default.xml"
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-GET_A_DETECTOR = (
-    "run `pip install opencv-python` (opencv-python-headless on a server) and `python -m imtalker download`, which puts"
-    ' the detector next to the other weights, or set the crop to "none"'
-)
+NO_CROP = "or skip the search for a face (crop none)"
 
 
 class DetectorMissing(InputError):
@@ -61,7 +58,10 @@ def open_detector(model_dirs: Sequence[str | Path] = ()) -> Detector:
         import cv2
         from cv2 import FaceDetectorYN  # noqa: F401  a half removed OpenCV imports as an empty package
     except ImportError as error:
-        raise DetectorMissing(f"OpenCV cannot be loaded ({error}): {GET_A_DETECTOR}.") from error
+        raise DetectorMissing(
+            f"OpenCV cannot be loaded ({error}): run `pip install opencv-python` (on a server opencv-python-headless) "
+            f"in the Python environment that runs this, {NO_CROP}."
+        ) from error
     model = _find_yunet(model_dirs)
     if model:
         return _yunet(cv2, model)
@@ -69,7 +69,8 @@ def open_detector(model_dirs: Sequence[str | Path] = ()) -> Detector:
     if hasattr(cv2, "CascadeClassifier") and cascade.is_file():
         return _haar(cv2, cascade)
     raise DetectorMissing(
-        f"No face detector is installed (looked for {YUNET_FILE} or, with OpenCV 4, {HAAR_FILE}): {GET_A_DETECTOR}."
+        f"No face detector is installed: run `python -m imtalker download`, or put {YUNET_FILE} next to the "
+        f"other weights, {NO_CROP}."
     )
 
 

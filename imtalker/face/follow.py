@@ -23,6 +23,8 @@ log = logging.getLogger("imtalker")
 SMOOTH_SECONDS = 0.4  # standard deviation of the Gaussian in `smooth_boxes`
 SEARCHED_FRAMES = 60  # `steady_crop` searches about this many frames of a clip
 
+WITHOUT_FACE = "use the whole picture (no_face or crop in the nodes, --crop none on the command line)"
+
 
 class FaceNotFound(InputError):
     """No face was found where one is needed."""
@@ -37,7 +39,7 @@ def choose_face(
     FaceNotFound: no boxes. InputError: unknown order, or an index past the last face.
     """
     if not boxes:
-        raise FaceNotFound("No face was found: use an image with a visible face, or choose the whole picture.")
+        raise FaceNotFound(f"No face was found: use an image with a visible face, or {WITHOUT_FACE}.")
     orders: dict[str, Callable[[Box], float]] = {
         "largest": lambda box: -box.area,
         "left to right": lambda box: box.center[0],
@@ -70,9 +72,7 @@ def find_crop(
     try:
         boxes = open_detector(model_dirs)(image)
         if not boxes:
-            raise FaceNotFound(
-                f"No face was found in {name}: use an image with a visible face, or choose the whole picture."
-            )
+            raise FaceNotFound(f"No face was found in {name}: use an image with a visible face, or {WITHOUT_FACE}.")
     except (FaceNotFound, DetectorMissing) as error:
         if fallback == "error":
             raise
@@ -176,6 +176,6 @@ def _boxes_found(boxes: Sequence[Box | None]) -> list[Box]:
     found = [box for box in boxes if box]
     if not found:
         raise FaceNotFound(
-            f"No face was found in any of {len(boxes)} frames: use a video with a visible face, or do not crop."
+            f"No face was found in any of {len(boxes)} frames: use a video with a visible face, or {WITHOUT_FACE}."
         )
     return found

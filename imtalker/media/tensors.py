@@ -55,7 +55,9 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}: check the name and the folder.") from error
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is truncated or not a .safetensors file ({error}); download it again.") from error
+        raise InputError(
+            f"{path} is truncated or not a .safetensors file ({error}): choose another file, or download it again."
+        ) from error
 
 
 def is_plain(value: object) -> bool:

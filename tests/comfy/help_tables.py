@@ -12,9 +12,8 @@ from pathlib import Path
 
 sys.path[1:1] = [str(Path(__file__).resolve().parents[folder]) for folder in (1, 2)]
 
-# below the path that they are found by
-import conftest  # noqa: E402
-from server import ROOT, Server  # noqa: E402
+# found through the path above
+from server import ROOT, Server, comfyui  # noqa: E402
 
 FILE_INPUTS = {"model", "wav2vec2", "smirk", "gaze", "pose", "motion_file"}  # combos that list the server's files
 SEED_MAX = 0xFFFFFFFFFFFFFFFF
@@ -37,7 +36,7 @@ class Language:
 
 ENGLISH = Language(
     "{}.md",
-    ("Inputs", "Input", "Values", "Meaning"),
+    ("Inputs", "Input", "Meaning"),
     ("Outputs", "Output", "Meaning"),
     {"connection": "connection", "file": "file", "text": "text", "json": "text, JSON", "switch": "on or off"}
     | {"optional": "optional", True: "on", False: "off"},
@@ -46,7 +45,7 @@ ENGLISH = Language(
 )
 CHINESE = Language(
     "{}/zh.md",
-    ("输入", "输入", "取值", "含义"),
+    ("输入", "输入", "含义"),
     ("输出", "输出", "含义"),
     {"connection": "连接", "file": "文件", "text": "文本", "json": "文本，JSON", "switch": "开或关"}
     | {"optional": "可选", True: "开", False: "关"},
@@ -107,7 +106,8 @@ def tables(kind: dict, texts: dict, language: Language) -> dict[str, str]:
     for name, spec in inputs(kind).items():
         optional = language.separator + language.kinds["optional"] if name in kind["input"].get("optional", {}) else ""
         taken = values(name, spec, language) + optional
-        rows.append((label("inputs", name), taken, texts["inputs"][name]["tooltip"]))
+        # two columns, because ComfyUI shows the page in a narrow panel
+        rows.append((f"{label('inputs', name)} · {taken}", texts["inputs"][name]["tooltip"]))
     results = [(label("outputs", slot), one["tooltip"]) for slot, one in texts["outputs"].items()]
     parts = ((language.inputs, rows), (language.outputs, results))
     return {title: _table(heads, rows) for (title, *heads), rows in parts}
@@ -142,7 +142,7 @@ def expected_pages(server: Server) -> dict[Path, str]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as base:
-        server = conftest.installed("0.3.64", Path(base))
+        server = Server(*comfyui("0.3.64"), Path(base))
         server.start()
         try:
             for path, page in expected_pages(server).items():

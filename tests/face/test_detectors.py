@@ -112,7 +112,7 @@ def test_a_damaged_yunet_file_is_ignored_and_the_messages_say_what_to_do(monkeyp
     (tmp_path / detectors.YUNET_FILE).write_bytes(b"not a network")
     assert detectors._find_yunet([tmp_path]) is None
     assert "download it again" in caplog.text
-    with pytest.raises(detectors.DetectorMissing, match=r"pip install .* imtalker download.*none"):
+    with pytest.raises(detectors.DetectorMissing, match=r"imtalker download.* next to the other weights.*crop none"):
         detectors.open_detector([tmp_path])
 
 
