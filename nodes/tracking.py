@@ -126,7 +126,7 @@ def networks(smirk: str, gaze: str) -> host.Handle | None:
     loaders = {"smirk": (load_smirk, smirk), "l2cs": (load_l2cs, gaze)}
     paths = {key: (load, folders.weights_path(name, "")) for key, (load, name) in loaders.items() if name != NONE}
 
-    def build(dtype: torch.dtype) -> nn.Module:
+    def build(dtype: torch.dtype) -> nn.Module:  # fp32, in which both load
         return nn.ModuleDict({key: load(path) for key, (load, path) in paths.items()})
 
     return host.load(build, "fp32", half=False) if paths else None

@@ -11,7 +11,7 @@ from tiny import tiny_generator
 from imtalker import AudioFeatures, Control, InputError
 from imtalker.drawn.head import MOTION
 from imtalker.media.audio import Audio
-from imtalker.sampling import draw_noise, pad_rows
+from imtalker.sampling import Frames, draw_noise, pad_rows, sample_window
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -220,3 +220,13 @@ def test_silence_works_and_empty_does_not(generator):
         generator.encode_audio(torch.zeros(1, 0), 16000)
     with pytest.raises(InputError):
         generator.encode_audio(torch.full((1, 16000), float("nan")), 16000)
+
+
+def test_both_halves_of_the_guidance_keep_the_speech_of_the_context(monkeypatch):
+    halves = []
+    monkeypatch.setattr("imtalker.sampling.integrate", lambda flow, noise, *given: halves.extend(given[2:4]) or noise)
+    before, speech, control = Frames(torch.rand(3, 2), torch.rand(3, 4), torch.rand(3, 4)), *torch.rand(2, 5, 4)
+    sample_window(None, torch.rand(5, 2), before, speech, control, torch.rand(1, 2), 2.0, 3)
+    context = before.speech + before.control
+    assert torch.equal(halves[0], torch.cat([context, speech + control]))
+    assert torch.equal(halves[1], torch.cat([context, control]))

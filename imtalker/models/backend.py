@@ -118,8 +118,7 @@ def recorder(device: torch.device) -> Callable[[Callable[[], object]], Callable[
     """A function that records work on this device and returns its replay, or None where nothing can be recorded.
 
     Only CUDA records, as a graph, and only outside autograd and on the default stream, so that a replay and the work
-    that uses its memory run in order. Follows PyTorch's rules for graphs; not run on a
-    GPU yet.
+    that uses its memory run in order. Follows PyTorch's rules for graphs; not run on a GPU yet.
     """
     if device.type != "cuda" or torch.is_grad_enabled():
         return None

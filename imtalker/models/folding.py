@@ -7,8 +7,9 @@ from torch import Tensor, nn
 class Folded(nn.Module):
     """A layer that computes with tensors derived from its parameters.
 
-    `fold` stores them beside the parameters, which stay as they are in files. Training and loading other weights drop
-    them; then they are derived at every call. After changing a parameter in place, fold again.
+    `fold` stores them beside the parameters, which keep their values (`Resample` stores one kernel channels last as
+    well). Training and loading other weights drop them; then they are derived at every call. After changing a parameter
+    in place, fold again.
     """
 
     def __init__(self):

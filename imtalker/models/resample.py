@@ -26,6 +26,10 @@ class Resample(Folded):
         super().fold()
         self.conv2.to(memory_format=torch.channels_last)
 
+    def unfold(self) -> None:
+        super().unfold()
+        self.conv2.to(memory_format=torch.contiguous_format)
+
     def tail(self, x: Tensor) -> Tensor:
         return self.res2(self.res1(self.conv2(x)))
 

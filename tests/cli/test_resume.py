@@ -33,6 +33,7 @@ def packets(path, kind):
 def short_segments(monkeypatch):
     monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", 8)
     monkeypatch.setattr(resume, "SEGMENT_FRAMES", 8)
+    monkeypatch.setattr(pipeline, "READ_AHEAD", 4)  # so that a resumed reenactment skips driving frames
 
 
 class Stopped(Exception):

@@ -97,3 +97,20 @@ def test_only_every_nth_frame_is_searched(monkeypatch):
     script = [[Box(0, 0, 50, 50)], [Box(1, 0, 51, 50)]]
     followed = follow_script([*script, [], []], monkeypatch, every=3)
     assert followed == [script[0][0], None, None, script[1][0]]
+
+
+def test_a_steady_crop_sees_bytes_as_it_sees_floats_and_searches_about_sixty_frames(monkeypatch):
+    searched = []
+    monkeypatch.setattr(follow, "open_detector", lambda *args: lambda frame: searched.append(frame) or [PEOPLE[1]])
+    frames = torch.full((180, 300, 400, 3), 128, dtype=torch.uint8)
+    crop = follow.steady_crop(iter(frames), 180, scale=2.0)
+    assert crop == Crop(-40, -40, 200, 300, 400)
+    assert len(searched) == 60
+    assert searched[0].dtype == torch.float32
+    assert searched[0].max() == pytest.approx(128 / 255)
+    assert follow.steady_crop(iter(frames[:2].float() / 255), None, scale=2.0) == crop
+
+
+def test_a_clip_without_frames_has_no_steady_crop():
+    with pytest.raises(InputError, match="no frames"):
+        follow.steady_crop(iter([]), None)

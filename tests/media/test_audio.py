@@ -199,3 +199,12 @@ def test_unreadable_files_are_refused(tmp_path):
 
 def test_audio_duration_is_samples_over_rate():
     assert Audio(torch.zeros(2, 24000), 16000).seconds == 1.5
+
+
+def test_audio_in_memory_has_one_form_whatever_it_is_made_of():
+    audio = Audio(torch.rand(2, 1, 50, dtype=torch.float64, requires_grad=True), 16000)
+    assert (audio.waveform.shape, audio.waveform.dtype, audio.waveform.requires_grad) == ((1, 50), torch.float32, False)
+    assert Audio(torch.zeros(50), 16000).waveform.shape == (1, 50)
+    for bad, words in ((torch.zeros(1, 0), "empty"), (torch.tensor([[0.0, math.nan]]), "NaN")):
+        with pytest.raises(InputError, match=words):
+            Audio(bad, 16000)

@@ -90,6 +90,12 @@ def test_folding_changes_nothing_and_training_undoes_it(renderer, source):
     assert torch.equal(renderer.render(source, motion), folded)
 
 
+def test_training_finds_every_parameter_laid_out_as_in_files():
+    model = fold(tiny_renderer("v2"))
+    assert not all(parameter.is_contiguous() for parameter in model.parameters()), "one kernel is channels last"
+    assert all(parameter.is_contiguous() for parameter in model.train().parameters())
+
+
 def test_loading_other_weights_drops_what_was_folded(renderer):
     changed = tiny_renderer(renderer.generation)
     state = {name: tensor * 1.01 for name, tensor in changed.state_dict().items()}
