@@ -27,7 +27,7 @@ class EncodeSource(io.ComfyNode):
             node_id="IMTalkerEncodeSource",
             display_name="IMTalker Encode Source",
             category="IMTalker/encode",
-            description="Encodes a portrait: appearance, identity and starting pose. Works for any number of motions.",
+            description="Encodes a portrait: appearance, identity, pose and expression. Serves any number of motions.",
             inputs=[
                 types.Renderer.Input("renderer", tooltip="From Load IMTalker Renderer."),
                 io.Image.Input("image", tooltip="One square picture of a face, such as from Face Crop; any size."),
@@ -141,7 +141,7 @@ def listen(generator: host.Handle, audio: Audio, progress: Callable[[float], Non
 
 @dataclass(frozen=True)
 class Clip:
-    """Driving frames (H,W,C), uint8 or 0..1, that can be gone through more than once."""
+    """Driving frames (H,W,C), uint8 or 0..1, that can be iterated more than once."""
 
     frames: Iterable[Tensor]
     fps: float
@@ -174,7 +174,7 @@ def find_face(clip: Clip, scale: float) -> Crop:
 
 
 def encode_motion(renderer: host.Handle, clip: Clip, crop: Crop) -> Motion:
-    """Block by block, so that a long video is never in memory as a whole."""
+    """Encodes block by block, so that a long video is never in memory as a whole."""
     model = host.on_device(renderer, BLOCK * renderer.model.bytes_per_image)
     progress = host.Progress(math.ceil((clip.count or 1) / BLOCK))
     latents = []

@@ -52,7 +52,7 @@ class SampleMotion(io.ComfyNode):
             description="Generates the motion of a talking head from speech, 2 seconds at a time.",
             inputs=[
                 types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
-                types.Source.Input("source", tooltip="The portrait; the motion starts from its pose."),
+                types.Source.Input("source", tooltip="The portrait; its pose and expression guide the motion."),
                 types.AudioFeatures.Input(
                     "audio_features", tooltip="From Encode Audio; sets the length of the motion."
                 ),
@@ -130,7 +130,7 @@ class IdleMotion(io.ComfyNode):
             "of the head.",
             inputs=[
                 types.Generator.Input("generator", tooltip="From Load IMTalker Generator."),
-                types.Source.Input("source", tooltip="The portrait; the motion starts from its pose."),
+                types.Source.Input("source", tooltip="The portrait; its pose and expression guide the motion."),
                 io.Float.Input(
                     "seconds", default=4.0, min=low, max=high, step=0.1, tooltip="Length of the motion in seconds."
                 ),

@@ -89,14 +89,15 @@ def follow_face(
     model_dirs: Sequence[str | Path] = (),
     every: int = 1,
 ) -> list[Box | None]:
-    """Follows one face through the frames (H, W, 3) of a video, as `follow_boxes` does.
+    """Follows one face through the frames (H, W, 3) of a video, uint8 or float in 0..1, as `follow_boxes` does.
 
     Searches every `every`-th frame; None for the other frames and for those without the face. The result is for
     `steady_box` or `smooth_boxes`. DetectorMissing: no detector is installed.
     """
     detect = open_detector(model_dirs)
     detections = (
-        (detect(frame) if number % every == 0 else [], frame.shape[-3:-1]) for number, frame in enumerate(frames)
+        (detect(to_float(frame)) if number % every == 0 else [], frame.shape[-3:-1])
+        for number, frame in enumerate(frames)
     )
     return follow_boxes(detections, which, index)
 
@@ -144,7 +145,7 @@ def steady_crop(
     count: number of frames in the clip, None if unknown; about SEARCHED_FRAMES of them are searched.
     FaceNotFound, DetectorMissing. InputError: a clip without frames.
     """
-    frames = map(to_float, frames)
+    frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise InputError("The clip has no frames: choose another.")
