@@ -13,7 +13,7 @@ from pathlib import Path
 from imtalker import talk
 from imtalker.drawn import example as drawn
 from imtalker.media.image import resize
-from imtalker.media.video import write_video
+from imtalker.media.video_writer import write_video
 
 from . import measure, models
 from .reference import load_published

@@ -22,7 +22,7 @@ from imtalker.avatar.batches import random_motion
 from imtalker.drawn.people import random_appearances
 from imtalker.drawn.portraits import draw
 from imtalker.media.audio import FPS
-from imtalker.media.video import write_video
+from imtalker.media.video_writer import write_video
 from imtalker.weights.checkpoints import AVATAR
 
 EVERY = 10  # frames from one random motion to the next

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from imtalker import pipeline
-from imtalker.media import video
+from imtalker.media import video_writer
 from imtalker.models import backend, generator
 from imtalker.models.audio_encoder import AudioEncoder
 from imtalker.models.renderer import Renderer
@@ -22,9 +22,9 @@ STAGES = {
     "portrait: face and crop": (pipeline, "encode_portrait"),
     "frames: rendering": (Renderer, "_frames"),
     "frames: copy to the CPU": (backend, "to_cpu"),
-    "video: conversion to 8 bits": (video, "_single_frames"),
-    "video: audio track": (video.Soundtrack, "read"),
-    "video: encoding and writing": (video, "_encode"),
+    "video: conversion to 8 bits": (video_writer, "_single_frames"),
+    "video: audio track": (video_writer.Soundtrack, "read"),
+    "video: encoding and writing": (video_writer, "_encode"),
 }
 
 

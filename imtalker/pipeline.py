@@ -19,7 +19,8 @@ from .face.follow import find_crop, steady_crop
 from .media.audio import FPS, Audio, AudioFile
 from .media.image import check_image, read_image
 from .media.provenance import TAGS, find_signer
-from .media.video import VideoReader, frame_rate, write_video
+from .media.video import VideoReader, frame_rate
+from .media.video_writer import write_video
 from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source

@@ -10,7 +10,7 @@ from ..imtalker import InputError, Motion, Source
 from ..imtalker.face.crop import Crop, paste_back
 from ..imtalker.media.audio import Audio
 from ..imtalker.media.provenance import TAGS, mark
-from ..imtalker.media.video import write_video
+from ..imtalker.media.video_writer import write_video
 from . import folders, host, types
 
 

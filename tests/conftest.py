@@ -9,7 +9,7 @@ from tiny import tiny_generator, tiny_renderer
 from imtalker import load_generator, load_renderer, save_weights
 from imtalker.drawn import example as drawn
 from imtalker.media.audio import Audio
-from imtalker.media.video import write_video
+from imtalker.media.video_writer import write_video
 from imtalker.train.prepare import Preparation, prepare
 from imtalker.weights.checkpoints import AVATAR, find_weights
 

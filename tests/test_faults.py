@@ -14,7 +14,8 @@ import torch
 from imtalker import InputError, Motion, pipeline
 from imtalker.cli import resume
 from imtalker.cli.commands import main
-from imtalker.media.video import VideoReader, write_video
+from imtalker.media.video import VideoReader
+from imtalker.media.video_writer import write_video
 
 ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

@@ -19,7 +19,8 @@ from imtalker import InputError
 from imtalker.media import audio
 from imtalker.media.image import read_image
 from imtalker.media.tensors import read_pickle, save_safetensors
-from imtalker.media.video import VideoReader, write_video
+from imtalker.media.video import VideoReader
+from imtalker.media.video_writer import write_video
 from imtalker.motion import keyframes
 from imtalker.motion.control import load_gaze, load_pose
 from imtalker.weights.checkpoints import inspect

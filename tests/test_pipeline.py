@@ -18,7 +18,8 @@ from imtalker.drawn.people import random_appearances
 from imtalker.drawn.portraits import draw
 from imtalker.face.crop import Crop
 from imtalker.media.audio import Audio, read_audio
-from imtalker.media.video import VideoReader, write_video
+from imtalker.media.video import VideoReader
+from imtalker.media.video_writer import write_video
 from imtalker.motion.motion import Motion
 from imtalker.weights.untrained import untrained_renderer
 

@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..media.atomic import is_disk_full, whole_file
 from ..media.files import sha256_of
 from ..media.provenance import TAGS, find_signer
-from ..media.video import write_video
+from ..media.video_writer import write_video
 from ..pipeline import SEGMENT_FRAMES, Clip
 from ..weights.checkpoints import find_weights
 from ..weights.download import PUBLISHED as DOWNLOADS

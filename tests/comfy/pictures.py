@@ -22,7 +22,7 @@ from server import ROOT, Server, comfyui  # noqa: E402
 
 from imtalker import Motion  # noqa: E402
 from imtalker.drawn import example as drawn  # noqa: E402
-from imtalker.media.video import write_video  # noqa: E402
+from imtalker.media.video_writer import write_video  # noqa: E402
 
 SIZE = 2800, 1500
 MAX_SIDE = 1400  # pixels of a picture

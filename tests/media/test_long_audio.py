@@ -21,7 +21,7 @@ from imtalker.media.audio import (
     to_mono_16k,
 )
 from imtalker.media.resampling import BlockReader, resample, resample_blocks
-from imtalker.media.video import Soundtrack
+from imtalker.media.video_writer import Soundtrack
 from imtalker.models import audio_encoder
 from imtalker.models.audio_encoder import encoding_memory, longest_window, window_starts
 from imtalker.models.config import AudioConfig

@@ -12,7 +12,7 @@ from imtalker.cli.commands import main
 from imtalker.drawn import example as drawn
 from imtalker.media import provenance
 from imtalker.media.provenance import CERTIFICATE, KEY, TAGS, find_signer, mark
-from imtalker.media.video import write_video
+from imtalker.media.video_writer import write_video
 from imtalker.pipeline import Clip
 
 GREY = torch.full((3, 128, 128, 3), 0.5)

@@ -12,7 +12,8 @@ import torch
 
 from imtalker.errors import InputError
 from imtalker.media.audio import Audio, read_audio
-from imtalker.media.video import VideoReader, frame_rate, write_video
+from imtalker.media.video import VideoReader, frame_rate
+from imtalker.media.video_writer import write_video
 
 av = pytest.importorskip("av")
 
