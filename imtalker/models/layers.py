@@ -219,9 +219,13 @@ class StyledConv(Folded):
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         weight, energy, bias = self.derived()
-        style = self.conv.modulation(latent)
-        # in float32: the sum of squares overflows half precision
-        scale = GAIN * torch.rsqrt(F.linear(style.float().square(), energy.float()) + 1e-8)
-        x = x * style[:, :, None, None]
+        style = self.conv.modulation(latent).float()
+        # divided by the largest, or input times style overflows half precision; the normalisation cancels it
+        largest = torch.linalg.vector_norm(style, math.inf, dim=1, keepdim=True).clamp(min=1e-18)
+        style = style / largest
+        # in float32: small squares and their inverse are outside half precision
+        scale = GAIN * torch.rsqrt(F.linear(style.square(), energy.float()) + (1e-4 / largest).square())
+        scale = scale.clamp(max=torch.finfo(x.dtype).max)
+        x = x * style.to(x.dtype)[:, :, None, None]
         x = F.conv2d(x, weight, padding=1) if self.blur is None else self.blur(F.conv_transpose2d(x, weight, stride=2))
         return F.leaky_relu_(torch.addcmul(bias, x, scale.to(x.dtype)[:, :, None, None]), 0.2)
