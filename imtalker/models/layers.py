@@ -14,6 +14,8 @@ GAIN = math.sqrt(2)  # of the equalised convolutions' activation
 class EqualLinear(Folded):
     """Linear layer whose weight is stored at unit variance and scaled by 1/sqrt(inputs) on use."""
 
+    only_derived = ("weight",)
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
@@ -42,6 +44,8 @@ class EqualMLP(nn.Module):
 
 class EqualConv2d(Folded):
     """Square convolution, scaled like EqualLinear."""
+
+    only_derived = ("weight",)
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0, bias: bool = False):
         super().__init__()
@@ -73,6 +77,7 @@ class EqualConvAct(Folded):
         self.conv, self.act = ("1", "2") if halve else ("0", "1")
         self.add_module(self.conv, EqualConv2d(inputs, outputs, 3))
         self.add_module(self.act, ChannelBias(outputs))
+        self.only_derived = (self.conv, self.act)
         self.blur = Blur(padding=2) if halve else None
 
     def derive(self) -> tuple[Tensor, Tensor]:
@@ -132,6 +137,8 @@ def conv3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
 class ConvNorm(Folded):
     """3x3 convolution without bias, then batch norm."""
 
+    only_derived = ("conv", "norm")
+
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv3(channels, channels)
@@ -148,6 +155,8 @@ class ConvNorm(Folded):
 
 class Stem(Folded):
     """7x7 convolution, batch norm, ReLU."""
+
+    only_derived = ("0", "1")
 
     def __init__(self, channels: int):
         super().__init__()
@@ -205,6 +214,8 @@ class StyledConv(Folded):
     The input and the output are scaled instead of the weight, so one weight serves the whole batch. The published noise
     input is unused in the method.
     """
+
+    only_derived = ("conv.weight", "activate")
 
     def __init__(self, inputs: int, outputs: int, latent: int, upsample: bool = False):
         super().__init__()

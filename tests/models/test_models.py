@@ -1,5 +1,6 @@
 """Properties of the models at tiny size; exact values are in test_golden.py."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -12,6 +13,8 @@ from imtalker.models.config import PUBLISHED, from_dict, to_dict
 from imtalker.models.folding import fold
 from imtalker.models.resample import interleave, nearest, phases
 from imtalker.models.windows import SwinBlock, relative_index, shift_mask, to_windows
+from imtalker.weights.checkpoints import save_weights
+from imtalker.weights.reading import CLASSES
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -264,3 +267,45 @@ def test_wav2vec2_attends_without_a_map_of_the_whole_clip():
     transformers = pytest.importorskip("transformers", minversion="4.57")
     wav2vec2 = tiny_generator().audio_encoder.wav2vec2
     assert wav2vec2.config._attn_implementation == "sdpa", transformers.__version__
+
+
+def held_bytes(model):
+    """Bytes of the memory behind a model's tensors."""
+    storages = (tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers()))
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def test_a_final_model_gives_the_same_in_less_memory(renderer):
+    final = fold(copy.deepcopy(renderer), final=True)
+    motion, picture = some_motion(renderer), torch.rand(1, 64, 64, 3)
+    frames, expected = (model.render(model.encode_source(picture), motion) for model in (final, renderer))
+    assert torch.equal(frames, expected)
+    assert torch.equal(final.encode_motion(picture).latents, renderer.encode_motion(picture).latents)
+    assert held_bytes(final) < 0.7 * held_bytes(renderer)
+
+
+@pytest.mark.parametrize("make", [tiny_renderer, tiny_generator])
+def test_a_final_model_is_not_trained_saved_or_changed(make, tmp_path):
+    model = fold(make("v2"), final=True)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model = copy.deepcopy(model).to(torch.float16).eval()
+    for refused in (
+        model.train,
+        lambda: save_weights(model, tmp_path / "saved.safetensors"),
+        lambda: model.load_state_dict(state, strict=False),
+        lambda: fold(model),
+    ):
+        with pytest.raises(RuntimeError, match="final=True"):
+            refused()
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_what_a_final_model_of_full_size_holds(generation):
+    """On 'meta': no more than the weights of its file and the larger kernels of upsampling."""
+    for kind, most in (("renderer", 1.05), ("generator", 1.001)):
+        with torch.device("meta"):
+            model = CLASSES[kind](PUBLISHED[kind][generation]).eval()
+        unfolded = sum(tensor.nbytes for tensor in model.state_dict().values())
+        fold(model, final=True)
+        assert sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())) < most * unfolded
