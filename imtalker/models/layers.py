@@ -225,7 +225,7 @@ class StyledConv(Folded):
 
     def derive(self) -> tuple[Tensor, Tensor, Tensor]:
         weight = self.conv.weight[0] / math.sqrt(self.conv.weight[0, 0].numel())
-        energy = weight.float().square().sum((2, 3))
+        energy = weight.float().square().sum((2, 3)) / GAIN**2
         return weight if self.blur is None else weight.transpose(0, 1), energy, GAIN * self.activate.bias
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
@@ -235,8 +235,8 @@ class StyledConv(Folded):
         largest = torch.linalg.vector_norm(style, math.inf, dim=1, keepdim=True).clamp(min=1e-18)
         style = style / largest
         # in float32: small squares and their inverse are outside half precision
-        scale = GAIN * torch.rsqrt(F.linear(style.square(), energy.float()) + (1e-4 / largest).square())
-        scale = scale.clamp(max=torch.finfo(x.dtype).max)
+        squares = F.linear(style.square(), energy.float()).add(largest.pow(-2), alpha=1e-8 / GAIN**2)
+        scale = torch.rsqrt(squares).clamp(max=torch.finfo(x.dtype).max)
         x = x * style.to(x.dtype)[:, :, None, None]
         x = F.conv2d(x, weight, padding=1) if self.blur is None else self.blur(F.conv_transpose2d(x, weight, stride=2))
         return F.leaky_relu_(torch.addcmul(bias, x, scale.to(x.dtype)[:, :, None, None]), 0.2)
