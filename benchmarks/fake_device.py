@@ -35,7 +35,7 @@ from imtalker.errors import InputError
 from .fake_cuda import StandIns
 
 aten = torch.ops.aten
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).parents[1]  # as the engine is imported, not resolved
 ALLOCATION = 512  # bytes that PyTorch's allocator rounds up to
 
 # return no new memory, or memory that nothing has written yet
@@ -256,7 +256,7 @@ class FakeDevice:
             moved = self._transfer(func, name, args, kwargs)
             if moved is not None:
                 return moved
-        if func is aten.upsample_nearest2d.default:
+        if name == "upsample_nearest2d":
             return self._nearest(*args)
         if name == "scaled_dot_product_attention":
             return self._attention(*args, **kwargs)
@@ -323,8 +323,9 @@ class FakeDevice:
         self.add("copy", [origin], [result], kind="transfer", device=device)
         return result
 
-    def _nearest(self, x: Tensor, size: list[int], *_) -> Tensor:
+    def _nearest(self, x: Tensor, size: list[int] | None, scales: list[float] | None = None, *_) -> Tensor:
         """One kernel, in the input's precision; FakeTensor would take it apart, in float32."""
+        size = size or [int(side * scale) for side, scale in zip(x.shape[2:], scales)]
         layout = torch._prims_common.suggest_memory_format(x)
         with self.fake:
             result = torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=layout)
