@@ -1,6 +1,10 @@
 """The whole engine on fake GPUs: nothing mixes devices, waits, reads too early or leaves half precision unseen."""
 
+import logging
 import math
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +12,10 @@ from tiny import tiny_generator, tiny_renderer
 
 from benchmarks import fake_device
 from benchmarks.fake_device import FakeDevice
-from imtalker import Control, Motion, Session
+from imtalker import AudioFeatures, Control, Motion, Session
+from imtalker.models import backend
 from imtalker.models.config import PUBLISHED
+from imtalker.models.flow import FlowTransformer
 from imtalker.models.folding import fold
 from imtalker.models.renderer import Renderer
 from imtalker.train import forward
@@ -138,3 +144,159 @@ def test_a_whole_model_of_full_size():
         assert frames.shape == (3, 512, 512, 3)
         assert (gpu.faults, len(gpu.syncs)) == ([], waited)
         assert {operation.device.index for operation in gpu.operations} == {1}
+
+
+@pytest.mark.parametrize("devices", [("cuda:0", "cuda:1"), ("cuda:1", "cuda:1")])
+def test_two_generators_in_two_threads(devices, monkeypatch, caplog):
+    """Each records, one after the other, on its own device."""
+    velocity = FlowTransformer.velocity
+
+    def slow(*arguments):
+        time.sleep(0.05)  # so that recordings would meet
+        return velocity(*arguments)
+
+    monkeypatch.setattr(FlowTransformer, "velocity", slow)
+    models, motions = [tiny_generator("v2") for _ in devices], []
+    start = threading.Barrier(2)
+
+    def sample(generator, device):
+        with gpu.in_thread():
+            source = SimpleNamespace(motion=torch.rand(1, 8).to(device), generation="v2")
+            start.wait()
+            motions.append(generator.sample(AudioFeatures(torch.rand(101, 16)), source, nfe=2))
+
+    with FakeDevice() as gpu, caplog.at_level(logging.INFO, "imtalker"):
+        threads = []
+        for generator, device in zip(models, devices):
+            generator.to(device)
+            threads.append(threading.Thread(target=sample, args=(generator, device)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert [len(motion) for motion in motions] == [101, 101]
+    assert gpu.faults == []
+    assert all(generator.flow.recording._replay for generator in models), caplog.text
+
+
+def test_latents_are_uploaded_once_and_waited_for_by_nobody():
+    with FakeDevice() as gpu:
+        renderer = tiny_renderer("v2").to("cuda:1", torch.float16)
+        source = renderer.encode_source(torch.rand(1, 64, 64, 3))
+        gpu.clear()
+        blocks = renderer.stream(source, Motion(torch.rand(5, 8)), batch_size=2)
+        assert [len(block) for block in blocks] == [2, 2, 1]
+        uploads = [transfer for transfer in gpu.transfers if transfer.target_device.type == "cuda"]
+        assert [(one.bytes, one.pinned, one.non_blocking) for one in uploads] == [(5 * 8 * 2, True, True)]
+        assert gpu.syncs == []
+
+
+@pytest.mark.parametrize("how", ["refused", "forbidden"])
+def test_pinned_memory_is_optional(how, monkeypatch, caplog):
+    empty = torch.empty
+
+    def without_pinned(*arguments, pin_memory=False, **settings):
+        if pin_memory:
+            assert how == "refused", "the host forbids it"
+            raise RuntimeError("CUDA error: operation not supported")
+        return empty(*arguments, **settings)
+
+    monkeypatch.setattr(backend, "_said", set())
+    monkeypatch.setattr(backend, "_allowed", {"graphs": True, "pinned": True})
+    backend.allow(graphs=True, pinned=how != "forbidden")
+    with FakeDevice() as gpu, caplog.at_level(logging.INFO, "imtalker"):
+        monkeypatch.setattr(torch, "empty", without_pinned)
+        renderer = tiny_renderer("v2").to("cuda:1")
+        source = renderer.encode_source(torch.rand(1, 64, 64, 3))
+        assert renderer.render(source, Motion(torch.rand(3, 8)), batch_size=1).shape == (3, 64, 64, 3)
+        assert gpu.faults == []
+    assert caplog.text.count("pinned memory") == (how == "refused")
+
+
+def test_a_frame_on_its_way_is_waited_for_on_its_own_device():
+    """The copies of each block, while the next one is computed, from the device that is not current."""
+    with FakeDevice() as gpu:
+        steps = []
+
+        def blocks():
+            for number in range(3):
+                steps.append(f"compute {number}")
+                yield torch.ones(2, 3, device="cuda:1")
+
+        for number, block in enumerate(backend.to_cpu(blocks())):
+            steps.append(f"use {number}")
+            block + 1
+        assert steps == ["compute 0", "compute 1", "use 0", "compute 2", "use 1", "use 2"]
+        assert gpu.faults == []
+        assert gpu.syncs == []
+
+
+def test_graphs_are_recorded_only_where_the_host_allows(monkeypatch):
+    monkeypatch.setattr(backend, "_allowed", {"graphs": True, "pinned": True})
+    with FakeDevice(), torch.inference_mode():
+        assert backend.recorder(torch.device("cuda:1"))
+        with torch.cuda.stream(torch.cuda.Stream("cuda:1")):
+            assert backend.recorder(torch.device("cuda:1")) is None
+        backend.allow(graphs=False, pinned=True)
+        assert backend.recorder(torch.device("cuda:1")) is None
+
+
+class Kernels:
+    """Triton kernels that fail as told; remembers on which device each one was started."""
+
+    def __init__(self, failure=None, when=lambda x: True):
+        self.failure, self.when, self.started = failure, when, []
+
+    def __call__(self, x, shape=(2, 16)):
+        def kernel():
+            self.started.append((torch.cuda.current_device(), x.dtype, shape))
+            if self.failure and self.when(x):
+                raise self.failure
+            return "kernel"
+
+        return backend.with_kernel("a test", shape, x, kernel, lambda: "plain")
+
+
+@pytest.fixture
+def on_fakes(monkeypatch):
+    monkeypatch.setattr(backend, "_refused", set())
+    with FakeDevice() as gpu, torch.inference_mode():
+        yield gpu
+
+
+def test_kernels_start_on_their_tensors_device(on_fakes):
+    run = Kernels()
+    assert [run(torch.ones(1, device=f"cuda:{number}")) for number in (1, 0)] == ["kernel", "kernel"]
+    assert [device for device, *_ in run.started] == [1, 0]
+    assert torch.cuda.current_device() == 0
+    assert run(torch.ones(1)) == "plain"
+    with torch.inference_mode(False):
+        assert run(torch.ones(1, device="cuda:1")) == "plain", "autograd cannot see into kernels"
+
+
+def test_a_kernel_is_given_up_for_what_it_fails_with_alone(on_fakes, caplog):
+    run = Kernels(RuntimeError("out of resource: shared memory"), when=lambda x: x.dtype == torch.float16)
+    half, full = (torch.ones(1, device="cuda:1", dtype=dtype) for dtype in (torch.float16, torch.float32))
+    assert [run(half), run(half), run(full), run(half.to("cuda:0")), run(half, (8, 64))] == [
+        "plain", "plain", "kernel", "plain", "plain"
+    ]  # fmt: skip
+    assert len(run.started) == 4, "another device and another shape are tried by themselves, the same is not"
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 3
+    assert "on cuda:1 in float16" in warnings[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("Triton Error [CUDA]: out of memory")]
+)
+def test_full_memory_does_not_give_a_kernel_up(on_fakes, error):
+    run, x = Kernels(error), torch.ones(1, device="cuda:1")
+    with pytest.raises(RuntimeError):
+        run(x)
+    run.failure = None
+    assert run(x) == "kernel"
+
+
+def test_without_triton_it_is_said_what_to_install(on_fakes, caplog):
+    assert Kernels(ModuleNotFoundError("No module named 'triton'"))(torch.ones(1, device="cuda:0")) == "plain"
+    assert "triton-windows" in caplog.text
