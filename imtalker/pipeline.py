@@ -25,6 +25,7 @@ from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
 from .motion.control import Control
+from .motion.inertia import Joins
 from .motion.motion import Motion, stream_at_fps
 
 log = logging.getLogger("imtalker")
@@ -64,6 +65,7 @@ def talk(
     cfg: float | None = None,
     nfe: int = 10,
     seed: int = 0,
+    joins: Joins = "smooth",
     fps: float = FPS,
     frames: int | None = None,
     crop: Crop | str = "auto",
@@ -87,7 +89,7 @@ def talk(
     speech = generator.listen(audio)
     count = _limit(math.ceil(Fraction(audio.samples, audio.sample_rate) * rate), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
-    motion = stream_at_fps(generator.stream(speech, source, control, cfg, nfe, seed), float(rate), count)
+    motion = stream_at_fps(generator.stream(speech, source, control, cfg, nfe, seed, joins=joins), float(rate), count)
     motion = motion if first is None else _in_segments(motion, first)
     count = max(0, count - (first or 0))
     return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)

@@ -33,7 +33,7 @@ from .resume import weights_state
 log = logging.getLogger("imtalker")
 
 FILES = ("source", "audio", "driving", "output", "control", "pose", "gaze")
-SETTINGS = {"seed": int, "cfg": float, "nfe": int, "fps": float, "crop": str, "frames": int, "mark": str}
+SETTINGS = {"seed": int, "cfg": float, "nfe": int, "joins": str, "fps": float, "crop": str, "frames": int, "mark": str}
 MAX_ROWS = 100_000
 DONE, FAILED = "done", "failed"
 

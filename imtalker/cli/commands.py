@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from ..errors import InputError
 from ..media.files import VIDEO_SUFFIXES, check_output
 from ..media.provenance import CERTIFICATE, KEY, find_signer
 from ..models.backend import is_out_of_memory
+from ..motion.inertia import Joins
 from ..pipeline import Clip
 from ..version import __version__
 from ..weights.checkpoints import convert, inspect, models_folder
@@ -116,6 +118,12 @@ def _add_talk(commands: argparse._SubParsersAction, parents: list) -> None:
     command.add_argument("--seed", type=int, default=0, help="another seed gives another delivery (%(default)s)")
     command.add_argument("--cfg", type=float, help="how strongly the speech drives the motion (v1 3.0, v2 2.0)")
     command.add_argument("--nfe", type=int, default=10, metavar="N", help="points in time; N-1 steps (%(default)s)")
+    command.add_argument(
+        "--joins",
+        choices=get_args(Joins),
+        default="smooth",
+        help="smooth: no jump from window to window, and the clip starts in the portrait's pose (%(default)s)",
+    )
     command.add_argument("--control", type=Path, metavar="FILE", help="from Control.save, or keyframes in .json")
     command.add_argument("--allow-more", action="store_true", help="allow keyframes beyond the model's likely range")
     command.add_argument("--pose", type=Path, metavar="FILE", help="SMIRK .pt with pose_params and cam, 25 fps")
@@ -178,8 +186,8 @@ def _positive(kind: type):
 
 
 def _talk(options: argparse.Namespace) -> None:
-    names = ("source", "audio", "output", "seed", "cfg", "nfe", "fps", "frames", "crop", "control", "allow_more")
-    _make(Job(**{name: getattr(options, name) for name in (*names, "pose", "gaze", "mark")}), options)
+    names = ("source", "audio", "output", "seed", "cfg", "nfe", "joins", "fps", "frames", "crop", "control")
+    _make(Job(**{name: getattr(options, name) for name in (*names, "allow_more", "pose", "gaze", "mark")}), options)
 
 
 def _reenact(options: argparse.Namespace) -> None:

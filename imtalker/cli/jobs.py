@@ -34,6 +34,7 @@ class Job:
     seed: int = 0
     cfg: float | None = None
     nfe: int = 10
+    joins: str = "smooth"
     fps: float | None = None
     frames: int | None = None
     crop: str = "auto"
@@ -111,7 +112,8 @@ class Models:
         else:
             control = read_control(job)
             renderer, generator = self.renderer, self.generator
-            settings = {"control": control, "cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "fps": job.fps or 25}
+            sampling = {"cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "joins": job.joins}
+            settings = {"control": control, "fps": job.fps or 25, **sampling}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
         blocks = provenance.mark(clip.blocks, untrained.LABEL if self.untrained else "", "top")
         return replace(clip, blocks=provenance.mark(blocks, job.mark))
