@@ -24,9 +24,11 @@ from .media.video_writer import write_video
 from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
+from .motion import retarget
 from .motion.control import Control
 from .motion.inertia import Joins
 from .motion.motion import Motion, stream_at_fps
+from .motion.retarget import Reference
 
 log = logging.getLogger("imtalker")
 
@@ -106,10 +108,15 @@ def reenact(
     model_dirs: Iterable[str | Path] = (),
     batch_size: int | None = None,
     first: int | None = None,
+    relative: Reference | int | None = None,
+    strength: float = 1.0,
 ) -> Clip:
     """A portrait (1,H,W,3) or image file that follows the face in a video file, with the video's audio -> Clip.
 
     fps: None for the video's own. Other settings as for `talk`; crop "auto" uses one box for the whole driving video.
+    relative: keeps the portrait's own pose and expression and adds only how the driver changes from this reference of
+    it, times `strength`, as in `motion.retarget`; a frame number counts the video's own frames. For "mean" and
+    "neutral" the whole video is encoded before the first frame is rendered. None takes the driver's motion as it is.
     """
     reader = VideoReader(driving)
     rate = frame_rate(fps) if fps else reader.fps
@@ -117,7 +124,12 @@ def reenact(
     source = encode_portrait(renderer, image, crop, model_dirs)
     box = _driving_crop(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
     needed = max(0, math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6))  # first driving frame needed
-    motion = stream_at_fps(_encode_driving(renderer, reader, box, needed), float(rate), frames)
+    if relative is None:
+        driver = _encode_driving(renderer, reader, box, needed)
+    else:
+        driver, reference = _with_reference(renderer, reader, box, needed, relative)
+        driver = retarget.relative(driver, source.motion, reference, strength)
+    motion = stream_at_fps(driver, float(rate), frames)
     motion = motion if first is None else _in_segments(motion, first)
     count = count if frames is None else frames
     count = None if count is None else max(0, count - (first or 0))
@@ -180,6 +192,22 @@ def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed:
         while (block := upcoming.result()) is not None:
             upcoming = thread.submit(next, blocks, None)
             yield renderer.encode_motion(block, fps)
+
+
+def _with_reference(
+    renderer: Renderer, reader: VideoReader, crop: Crop, needed: int, reference: Reference | int
+) -> tuple[Iterable[Motion], Tensor]:
+    """The motion of the driving frames as from `_encode_driving`, and the latent (1,size) of the reference."""
+    number = 0 if reference == "first" else reference
+    if isinstance(number, int):
+        frame = itertools.islice(reader, max(0, number), max(0, number) + 1)
+        found = [renderer.encode_motion(b) for b in cropped_blocks(frame, crop, renderer.config.input_size, 1)]
+        if number < 0 or not found:
+            raise InputError(f"{reader.path} has no frame {number}: choose another reference.")
+        return _encode_driving(renderer, reader, crop, needed), found[0].latents
+    blocks = list(_encode_driving(renderer, reader, crop))
+    whole = replace(blocks[0], latents=torch.cat([block.latents for block in blocks]))
+    return [whole], retarget.reference_latent(whole, reference)
 
 
 def _in_segments(blocks: Iterable[Motion], first: int) -> Iterator[Motion]:

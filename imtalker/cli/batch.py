@@ -27,6 +27,7 @@ from ..errors import InputError
 from ..media.atomic import whole_file
 from ..media.files import VIDEO_SUFFIXES, check_output
 from ..models.backend import is_out_of_memory
+from ..motion.retarget import reference
 from .jobs import Job, Models
 from .resume import weights_state
 
@@ -34,6 +35,7 @@ log = logging.getLogger("imtalker")
 
 FILES = ("source", "audio", "driving", "output", "control", "pose", "gaze")
 SETTINGS = {"seed": int, "cfg": float, "nfe": int, "joins": str, "fps": float, "crop": str, "frames": int, "mark": str}
+SETTINGS |= {"relative": reference, "strength": float}
 MAX_ROWS = 100_000
 DONE, FAILED = "done", "failed"
 
@@ -110,7 +112,8 @@ def _job(given: dict[str, str], folder: Path) -> Job:
             try:
                 fields[name] = kind(given[name])
             except ValueError as error:
-                raise InputError(f"{name} must be a number, not {given[name][:40]!r}.") from error
+                wanted = "first, mean, neutral or a frame number" if name == "relative" else "a number"
+                raise InputError(f"{name} must be {wanted}, not {given[name][:40]!r}.") from error
     job = Job(**fields)
     if job.crop not in ("auto", "none"):
         raise InputError(f"crop must be auto or none, not {job.crop[:40]!r}.")

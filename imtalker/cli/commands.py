@@ -18,6 +18,7 @@ from ..media.files import VIDEO_SUFFIXES, check_output
 from ..media.provenance import CERTIFICATE, KEY, find_signer
 from ..models.backend import is_out_of_memory
 from ..motion.inertia import Joins
+from ..motion.retarget import reference
 from ..pipeline import Clip
 from ..version import __version__
 from ..weights.checkpoints import convert, inspect, models_folder
@@ -134,6 +135,16 @@ def _add_talk(commands: argparse._SubParsersAction, parents: list) -> None:
 def _add_reenact(commands: argparse._SubParsersAction, parents: list) -> None:
     command = commands.add_parser("reenact", parents=parents, help="portrait + driving video -> video")
     command.add_argument("--driving", type=Path, required=True, metavar="VIDEO", help="gives the motion and the sound")
+    command.add_argument(
+        "--relative",
+        nargs="?",
+        const="first",
+        type=reference,
+        metavar="REFERENCE",
+        help="keep the portrait's own pose and add only how the driver changes: from its first frame, its mean, its "
+        "neutral (most ordinary) frame, or a frame number (first)",
+    )
+    command.add_argument("--strength", type=float, default=1.0, help="of relative motion (%(default)g)")
     command.set_defaults(run=_reenact)
 
 
@@ -191,7 +202,7 @@ def _talk(options: argparse.Namespace) -> None:
 
 
 def _reenact(options: argparse.Namespace) -> None:
-    names = ("source", "driving", "output", "fps", "frames", "crop", "mark")
+    names = ("source", "driving", "output", "fps", "frames", "crop", "relative", "strength", "mark")
     _make(Job(**{name: getattr(options, name) for name in names}), options)
 
 

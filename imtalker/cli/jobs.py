@@ -14,6 +14,7 @@ from ..models.generator import Generator
 from ..models.renderer import Renderer
 from ..motion import keyframes
 from ..motion.control import Control, load_gaze, load_pose, merge
+from ..motion.retarget import Reference
 from ..pipeline import Clip, reenact, talk
 from ..weights import untrained
 from ..weights.checkpoints import find_weights, load_generator, load_renderer
@@ -42,6 +43,8 @@ class Job:
     allow_more: bool = False
     pose: Path | None = None
     gaze: Path | None = None
+    relative: Reference | int | None = None
+    strength: float = 1.0
     mark: str = ""  # text in a corner of every frame
 
     def inputs(self) -> dict[str, Path]:
@@ -108,7 +111,8 @@ class Models:
             "first": first,
         }
         if job.driving:
-            clip = reenact(self.renderer, job.source, job.driving, fps=job.fps, **common)
+            settings = {"fps": job.fps, "relative": job.relative, "strength": job.strength}
+            clip = reenact(self.renderer, job.source, job.driving, **settings, **common)
         else:
             control = read_control(job)
             renderer, generator = self.renderer, self.generator
