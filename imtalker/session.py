@@ -20,6 +20,7 @@ from .errors import InputError
 from .media.audio import FPS, SAMPLE_RATE, check_waveform, frame_count
 from .media.resampling import StreamResampler
 from .models.generator import Generator
+from .models.precision import check_numbers
 from .models.renderer import Renderer, Source
 from .motion.control import Control
 from .motion.inertia import FRAMES, Inertia, Joins, check_joins, fading
@@ -157,9 +158,10 @@ class Session:
                 moved = self._past.motion[-1] - window.motion[start - first - 1]
                 latents = latents + fading(len(latents), FRAMES, 1).to(moved)[:, None] * moved
         self._sampled = replace(new, motion=latents)
+        latents = check_numbers(latents.float().cpu(), "The sampled motion", latents.dtype)
         if self._inertia:
             latents = self._carried(copy.copy(self._inertia), latents)  # what is not handed out must leave no trace
-        block = Motion(latents.float().cpu(), float(FPS), self._source.generation)
+        block = Motion(latents, float(FPS), self._source.generation)
         self._frames = self._renderer.stream(self._source, block, self._batch_size)
         return True
 

@@ -20,6 +20,7 @@ from ..sampling import Frames, check_settings, pad_rows, sample_window, sample_w
 from .audio_encoder import AudioEncoder
 from .config import GeneratorConfig
 from .flow import FlowTransformer
+from .precision import check_numbers
 from .renderer import Source
 
 log = logging.getLogger("imtalker")
@@ -212,7 +213,7 @@ class Generator(nn.Module):
             inertia = Inertia(self.displacement(source, control, first, cfg, nfe))
             noise = itertools.chain([first], noise)
         for latents in sample_windows(self.flow, conditions, source.motion.to(self.anchor), noise, cfg, nfe):
-            latents = latents.float().cpu()
+            latents = check_numbers(latents.float().cpu(), "The sampled motion", self.anchor.dtype)
             yield Motion(inertia.join(latents) if inertia else latents, float(FPS), self.generation)
 
     def displacement(self, source: Source, control: Control, noise: Tensor, cfg: float, nfe: int) -> Tensor:
