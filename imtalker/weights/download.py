@@ -107,10 +107,9 @@ def _fetch(file: PublishedFile, to: Path, progress: Progress | None, missing: Se
         hub.hf_hub_download(repo_id=file.repo, filename=file.name, revision=REVISION, local_dir=to, **options)
     # Network errors are OSErrors with requests, the hub's own HTTPErrors with httpx, RuntimeErrors from xet.
     except (OSError, hub.errors.HTTPError, RuntimeError) as error:
-        by_hand = "\n".join(f"  {other.url}\n    -> {to / other.name}" for other in missing)
+        by_hand = "; ".join(f"{other.url} to {to / other.name}" for other in missing)
         raise InputError(
-            f"{file.name} cannot be downloaded ({_first_line(error)}): try again later, or download these files by hand"
-            f" and put each where its arrow points:\n{by_hand}"
+            f"{file.name} cannot be downloaded ({_first_line(error)}): try again later, or download by hand: {by_hand}."
         ) from error
 
 
