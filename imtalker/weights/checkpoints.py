@@ -143,11 +143,13 @@ def convert(
     split_wav2vec: writes the audio encoder to its own file beside it, NAME.wav2vec2.safetensors.
     Returns the written files. Raises InputError for weights that `load_*` would refuse.
     """
-    to = check_output(to, ".safetensors")
+    to = check_output(to, ".safetensors", inputs=[file])
     weights = read_weights(file)
     if weights.config is None:
         raise InputError(f"{file} is {weights.describe()}: only renderers and generators can be converted.")
     _check(_compare(weights, _build(weights), audio_optional=True))
+    for name, tensor in weights.tensors.items():
+        _finite(weights, name, tensor.float())
     tensors = {
         # to ours and back: gives the new spelling of weight norm
         to_published(weights.kind, to_ours(weights.kind, name)): _cast_if_finite(tensor, dtype)
@@ -158,7 +160,7 @@ def convert(
     outputs = {to: {name: tensor for name, tensor in tensors.items() if not name.startswith(AUDIO_PREFIX)}}
     audio = {name: tensor for name, tensor in tensors.items() if name.startswith(AUDIO_PREFIX)}
     if split_wav2vec and audio:
-        beside = to.with_name(f"{to.stem}.wav2vec2.safetensors")
+        beside = check_output(to.with_name(f"{to.stem}.wav2vec2.safetensors"), inputs=[file])
         outputs[beside] = {"wav2vec2." + name.removeprefix(AUDIO_PREFIX): tensor for name, tensor in audio.items()}
     else:
         outputs[to].update(audio)
@@ -208,7 +210,7 @@ def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | Non
         tensor = weights.tensors.pop(name)  # frees the file's copy as ours is made
         if not UNUSED.search(name):
             # a copy, because the mapped file may be replaced while the model is in use
-            tensors[to_ours(weights.kind, name)] = tensor.to(device, torch.float32, copy=True)
+            tensors[to_ours(weights.kind, name)] = _finite(weights, name, tensor.to(device, torch.float32, copy=True))
     model.load_state_dict(tensors, assign=True)
     # folded in float32, before any cast
     return fold(model.requires_grad_(False)).to(device, dtype or torch.float32)
@@ -219,16 +221,27 @@ def _load_tracker(weights: Weights, device: str | torch.device) -> nn.Module:
         model = TRACKERS[weights.kind]().eval()
     prefix = next((p for p in SMIRK_PREFIXES if any(name.startswith(p) for name in weights.tensors)), "")
     tensors = {
-        name.removeprefix(prefix): tensor.to(device, torch.float32, copy=True)
+        name.removeprefix(prefix): tensor
         for name, tensor in weights.tensors.items()
         if name.startswith(prefix) and not (UNUSED.search(name) or name.startswith(L2CS_UNUSED))
     }
     found, expected = (
         {name: tensor.shape for name, tensor in state.items()} for state in (tensors, model.state_dict())
     )
+    # before any copy: a small file can claim huge tensors
     _check(compare_shapes(weights, found, expected))
+    tensors = {
+        name: _finite(weights, name, tensor.to(device, torch.float32, copy=True)) for name, tensor in tensors.items()
+    }
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False)
+
+
+def _finite(weights: Weights, name: str, tensor: Tensor) -> Tensor:
+    # a sum is cheaper than a mask, and only a sum that overflows is not proof enough
+    if not (tensor.sum().isfinite() or tensor.isfinite().all()):
+        raise InputError(f"{weights.label} holds NaN or infinite numbers in {name}: it is damaged; fetch it again.")
+    return tensor
 
 
 def _metadata(kind: str, config: RendererConfig | GeneratorConfig) -> dict[str, str]:
