@@ -12,21 +12,10 @@ from torch import Tensor
 from ..errors import InputError
 from .atomic import whole_file
 from .files import regular_file, unusable
+from .foreign import kind_of
 from .pickles import check_pickle, is_zip
 
 log = logging.getLogger("imtalker")
-
-FOREIGN = {  # other kinds of files, by their lower-case starts
-    b"gguf": "a GGUF file, for language models",
-    b"\x93numpy": "a NumPy file",
-    b"\x89hdf": "an HDF5 file",
-    b"<!doctype": "a web page: the download was refused",
-    b"<html": "a web page: the download was refused",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
-    b"\x1f\x8b": "a compressed file",
-    b"7z": "a compressed file",
-    b"rar!": "a compressed file",
-}
 
 Tree = dict[str, object]  # tensors, plain values and nested dictionaries by name
 
@@ -117,10 +106,7 @@ def read_pickle(path: str | Path) -> object:
 def _refuse_foreign(path: Path) -> None:
     """Refuses other kinds of files by name."""
     with path.open("rb") as file:
-        start = file.read(262)
-    if start[8:9] == b"{":  # .safetensors, whose length may look like anything
-        return
-    kind = next((kind for magic, kind in FOREIGN.items() if start.lstrip().lower().startswith(magic)), None)
-    kind = "a file in torch's old .tar format" if start[257:262] == b"ustar" else kind
-    if kind:
+        start = file.read(9)
+    # a .safetensors file starts with a length, which may look like anything; torch's are zip archives
+    if start[8:] != b"{" and start[:2] != b"PK" and (kind := kind_of(path)):
         raise InputError(f"{path} is {kind}: give a .safetensors file, or one that torch.save wrote.")
