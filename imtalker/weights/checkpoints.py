@@ -1,6 +1,7 @@
 """Loads models from weight files, and saves, inspects and converts them."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -70,10 +71,10 @@ def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
     """wav2vec2 weights under a generator's names for them, without the letter head (lm_head)."""
     if not isinstance(file, Mapping):
         file = Path(file)
-        if file.is_dir():
+        if os.path.isdir(file):
             names = ("model.safetensors", "pytorch_model.bin")
             folder = file
-            file = next((folder / name for name in names if (folder / name).is_file()), None)
+            file = next((folder / name for name in names if os.path.isfile(folder / name)), None)
             if file is None:
                 raise InputError(
                     f"The folder {folder} holds neither {' nor '.join(names)}: download wav2vec2-base-960h."
@@ -106,7 +107,7 @@ def models_folder(name: str) -> Path:
 def find_weights(folder: str | Path, kind: str) -> Path:
     """The weight file of this kind in a folder, by its published name; .safetensors is preferred to .ckpt."""
     for suffix in (".safetensors", ".ckpt"):
-        if (path := Path(folder) / f"{kind}{suffix}").is_file():
+        if os.path.isfile(path := Path(folder) / f"{kind}{suffix}"):
             return path
     raise InputError(
         f"{folder} holds neither {kind}.safetensors nor {kind}.ckpt: download the published weights with "
