@@ -33,6 +33,7 @@ from .motion.retarget import Reference
 log = logging.getLogger("imtalker")
 
 READ_AHEAD = 16  # driving frames decoded and encoded at a time
+MAX_FRAMES = 10**9  # no video has so many
 SEGMENT_FRAMES = 96  # renders resume at multiples of this: whole batches, seconds of rework
 
 
@@ -200,9 +201,9 @@ def _with_reference(
     """The motion of the driving frames as from `_encode_driving`, and the latent (1,size) of the reference."""
     number = 0 if reference == "first" else reference
     if isinstance(number, int):
-        frame = itertools.islice(reader, max(0, number), max(0, number) + 1)
+        frame = itertools.islice(reader, number, number + 1) if 0 <= number < MAX_FRAMES else iter(())
         found = [renderer.encode_motion(b) for b in cropped_blocks(frame, crop, renderer.config.input_size, 1)]
-        if number < 0 or not found:
+        if not found:
             raise InputError(f"{reader.path} has no frame {number}: choose another reference.")
         return _encode_driving(renderer, reader, crop, needed), found[0].latents
     blocks = list(_encode_driving(renderer, reader, crop))

@@ -1,6 +1,7 @@
 """A job (one video to render, as the command line or a table describes it) and the models that render it."""
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from ..errors import InputError
 from ..media import provenance
+from ..media.files import VIDEO_SUFFIXES, check_output
 from ..models.config import PUBLISHED
 from ..models.folding import fold
 from ..models.generator import Generator
@@ -23,6 +25,7 @@ from ..weights.checkpoints import find_weights, load_generator, load_renderer
 log = logging.getLogger("imtalker")
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SHORT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # as ComfyUI calls them
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Models:
         wav2vec = self.folder / "wav2vec2-base-960h"
         file = find_weights(self.folder, "generator")
         device, dtype = find_device(self.device), DTYPES[self.dtype]
-        return load_generator(file, wav2vec if wav2vec.is_dir() else None, device, dtype, self.final)
+        return load_generator(file, wav2vec if os.path.isdir(wav2vec) else None, device, dtype, self.final)
 
     def _made_up(self, kind: str, make):
         log.warning("Untrained %s weights: the %s gives patterns, not a face.", self.untrained, kind)
@@ -125,6 +128,11 @@ class Models:
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
         blocks = provenance.mark(clip.blocks, untrained.LABEL if self.untrained else "", "top")
         return replace(clip, blocks=provenance.mark(blocks, job.mark))
+
+
+def check_output_of(job: Job) -> Path:
+    """Checks that the job's video can be written and is none of its inputs, before the work. InputError if not."""
+    return check_output(job.output, *VIDEO_SUFFIXES, inputs=job.inputs().values())
 
 
 def find_device(name: str) -> torch.device:
