@@ -1,0 +1,143 @@
+"""Media files opened with FFmpeg: the streams that are meant, and their intact frames."""
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .files import regular_file
+from .formats import FORMATS, TIMED, name_of
+from .timing import mended
+
+if TYPE_CHECKING:
+    from av import AudioFrame, VideoFrame
+    from av.codec.context import CodecContext
+    from av.container import InputContainer
+    from av.stream import Stream
+
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+# 8K, the largest that any camera makes; decoders hold up to 17 frames.
+MAX_PIXELS = 8192 * 4352
+DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+# Beyond this many pixels each thread's own frames would cost too much memory.
+THREADED_PIXELS = 4096 * 2304
+MAX_DEMUX_ERRORS = 10
+
+log = logging.getLogger("imtalker")
+
+
+def open_media(path: str | os.PathLike) -> "InputContainer":
+    """Opens a media file with FFmpeg. InputError: no such file, not a regular file, not media."""
+    import av
+
+    path = regular_file(path)
+    # FFmpeg cannot mistake an absolute path for a protocol such as concat:.
+    name = os.path.abspath(path)
+    try:
+        try:
+            return av.open(name, options=OPTIONS)
+        except UnicodeDecodeError:  # older PyAV decodes tags strictly
+            return av.open(name, metadata_errors="replace", options=OPTIONS)
+    except av.FFmpegError as problem:
+        what, better = name_of(path) or (problem.strerror, "a media file such as MP4 or WAV")
+        raise InputError(
+            f"{path} cannot be read as audio or video ({what}): convert it to {better} first."
+        ) from problem
+
+
+def video_stream(container: "InputContainer") -> "Stream | None":
+    """The video stream that a player shows, or None: no cover art, and of several the default one."""
+    return next(iter(_by_preference(_films(container))), None)
+
+
+def _films(container: "InputContainer") -> "list[Stream]":
+    from av.stream import Disposition
+
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & stills]
+
+
+def sound_streams(container: "InputContainer") -> "list[Stream]":
+    """The audio streams that can be decoded, the one that a player plays first."""
+    return [stream for stream in _by_preference(container.streams.audio) if stream.codec_context is not None]
+
+
+def _by_preference(streams: "list[Stream]") -> "list[Stream]":
+    from av.stream import Disposition
+
+    aside = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.dub
+    return sorted(
+        streams,
+        key=lambda stream: (
+            stream.codec_context is None,
+            bool(stream.disposition & aside),
+            not stream.disposition & Disposition.default,
+        ),
+    )
+
+
+def decoded_frames(
+    container: "InputContainer", stream: "Stream", decoder: "CodecContext | None" = None
+) -> "Iterator[AudioFrame | VideoFrame]":
+    """Yields the intact frames of a stream, their time stamps mended; one warning at the end counts the broken ones.
+
+    decoder: another decoder than the stream's own.
+    """
+    import av
+
+    decode = (decoder or stream).decode
+    broken = 0
+    packets = _packets(container, stream)
+    while True:
+        packet = next(packets, None)
+        if isinstance(packet, av.FFmpegError):
+            broken += 1
+            continue
+        try:
+            frames = decode(packet)
+        except EOFError:
+            frames = []
+        except av.FFmpegError:
+            broken += 1
+            continue
+        for frame in frames:
+            if frame.time_base is None:  # those that the decoder still held at the end
+                frame.time_base = stream.time_base
+            if frame.is_corrupt:
+                broken += 1
+            else:
+                yield frame
+        if packet is None:
+            break
+    if broken:
+        log.warning("%s: skipped %d broken %s frames", container.name, broken, stream.type)
+
+
+def _packets(container: "InputContainer", stream: "Stream") -> "Iterator[object]":
+    """The packets of a stream and the errors between them, without the empty packet at the end.
+
+    All readers of a file watch the same streams, so that a jump of the time stamps is mended alike for all.
+    """
+    errors: list[Exception] = []
+    watched = [s for s in (*_films(container), *container.streams.audio) if s.codec_context is not None]
+    packets = _demuxed(container, watched, errors)
+    for packet in mended(packets, container.name) if container.format.name in TIMED else packets:
+        while errors:
+            yield errors.pop()
+        if packet.stream_index == stream.index and packet.size:
+            yield packet
+    yield from errors
+
+
+def _demuxed(container: "InputContainer", streams: "list[Stream]", errors: list[Exception]) -> "Iterator[object]":
+    import av
+
+    for _ in range(MAX_DEMUX_ERRORS):
+        try:
+            yield from container.demux(streams)
+            return
+        except EOFError:
+            return
+        except av.FFmpegError as problem:
+            errors.append(problem)
