@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .container import DECODER_OPTIONS, decoded_frames, open_media, sound_streams, video_stream
+from .container import decoded_frames, decoder_of, open_media, sound_streams, video_stream
 from .formats import TIMED
 from .resampling import resample, resample_blocks
 from .samples import scaled, sound_blocks
@@ -125,8 +125,7 @@ def first_shown(path: str | os.PathLike) -> Fraction | None:
         stream = video_stream(container)
         if stream is None or stream.codec_context is None:
             return None
-        stream.codec_context.options = DECODER_OPTIONS
-        first = next(decoded_frames(container, stream), None)
+        first = next(decoded_frames(container, stream, decoder_of(stream)), None)
         return None if first is None or first.pts is None else first.pts * first.time_base
 
 

@@ -1,8 +1,10 @@
 """Media files opened with FFmpeg: the streams that are meant, and their intact frames."""
 
+import itertools
 import logging
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 # 8K, the largest that any camera makes; decoders hold up to 17 frames.
 MAX_PIXELS = 8192 * 4352
-DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 # Beyond this many pixels each thread's own frames would cost too much memory.
 THREADED_PIXELS = 4096 * 2304
 MAX_DEMUX_ERRORS = 10
+MEASURED = 600  # packets that tell the frame rate
 
 log = logging.getLogger("imtalker")
 
@@ -75,6 +77,35 @@ def _by_preference(streams: "list[Stream]") -> "list[Stream]":
             not stream.disposition & Disposition.default,
         ),
     )
+
+
+def decoder_of(stream: "Stream") -> "CodecContext":
+    """The decoder for a video stream, with bounds on memory; libvpx where the stream has transparency."""
+    from av import CodecContext
+
+    decoder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in ("vp8", "vp9"):
+        decoder = CodecContext.create("libvpx-vp9" if decoder.name == "vp9" else "libvpx", "r")
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
+    decoder.thread_type = (
+        "AUTO" if stream.codec_context.width * stream.codec_context.height <= THREADED_PIXELS else "SLICE"
+    )
+    return decoder
+
+
+def frame_times(path: str | os.PathLike) -> tuple[list[Fraction], bool]:
+    """The times of the first MEASURED frames of a video in seconds, in any order, and whether these are all.
+
+    Empty if the file states none.
+    """
+    with open_media(path) as container:
+        stream = video_stream(container)
+        packets = (packet for packet in _packets(container, stream) if not isinstance(packet, Exception))
+        times = []
+        for packet in itertools.islice(packets, MEASURED):
+            if packet.pts is not None and not getattr(packet, "is_discard", False):
+                times.append(packet.pts * packet.time_base)
+        return times, next(packets, None) is None
 
 
 def decoded_frames(
