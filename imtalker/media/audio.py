@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .container import decoded_frames, decoder_of, open_media, sound_streams, video_stream
+from .container import Notes, decoded_frames, decoder_of, open_media, sound_streams, video_stream
 from .formats import TIMED
 from .resampling import resample, resample_blocks
 from .samples import scaled, sound_blocks
@@ -62,6 +62,7 @@ class AudioFile:
 
     def __init__(self, path: str | os.PathLike):
         self.path = path
+        self._note = Notes(path)
         self._samples: int | None = None
         with open_media(path) as container:
             if not container.streams.audio:
@@ -93,7 +94,7 @@ class AudioFile:
         count = 0
         with open_media(self.path) as container:
             stream = container.streams[self._track]
-            sound = sound_blocks(decoded_frames(container, stream), self.sample_rate)
+            sound = sound_blocks(decoded_frames(container, stream, note=self._note), self.sample_rate)
             if container.format.name not in TIMED:
                 sound = ((None, block) for _, block in sound)
             for block in placed(sound, self.sample_rate, self._zero):

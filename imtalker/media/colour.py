@@ -123,14 +123,18 @@ def to_rgb(frame: "VideoFrame", width: int, height: int, light: Light) -> Tensor
 def _converted(frame: "VideoFrame", width: int, height: int, kind: str, light: Light) -> np.ndarray:
     from av import FFmpegError
 
+    matrix = BT601 if light.matrix in UNREAD_MATRICES else light.matrix
+    # The result has no matrix, but older PyAV ignores the source's matrix unless the two differ.
+    other = BT601 if matrix == BT709 else BT709
+    if frame.format.is_rgb:  # and older libswscale takes some RGB through the two matrices
+        matrix = other = BT709
     try:
         return frame.reformat(
             width,
             height,
             kind,
-            src_colorspace=BT601 if light.matrix in UNREAD_MATRICES else light.matrix,
-            # RGB has no matrix, but older PyAV ignores the source's matrix unless the two differ.
-            dst_colorspace=BT601 if light.matrix == BT709 else BT709,
+            src_colorspace=matrix,
+            dst_colorspace=other,
             src_color_range=FULL if light.full else LIMITED,
             dst_color_range=FULL,
             interpolation=ACCURATE,

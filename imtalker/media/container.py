@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,23 @@ MAX_DEMUX_ERRORS = 10
 MEASURED = 600  # packets that tell the frame rate
 
 log = logging.getLogger("imtalker")
+
+
+class Notes:
+    """Warnings about one file, each said once, however often it is read."""
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = path
+        self._said: set[str] = set()
+
+    def __call__(self, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            log.warning("%s: %s.", self._path, what)
+
+
+def _silent(what: str) -> None:
+    """For a look at the start of a file that is read as a whole later."""
 
 
 def open_media(path: str | os.PathLike) -> "InputContainer":
@@ -109,17 +126,20 @@ def frame_times(path: str | os.PathLike) -> tuple[list[Fraction], bool]:
 
 
 def decoded_frames(
-    container: "InputContainer", stream: "Stream", decoder: "CodecContext | None" = None
+    container: "InputContainer",
+    stream: "Stream",
+    decoder: "CodecContext | None" = None,
+    note: Callable[[str], None] = _silent,
 ) -> "Iterator[AudioFrame | VideoFrame]":
-    """Yields the intact frames of a stream, their time stamps mended; one warning at the end counts the broken ones.
+    """Yields the intact frames of a stream, their time stamps mended; a note at the end counts the broken ones.
 
-    decoder: another decoder than the stream's own.
+    decoder: another decoder than the stream's own. note: called with what was wrong, in words.
     """
     import av
 
     decode = (decoder or stream).decode
     broken = 0
-    packets = _packets(container, stream)
+    packets = _packets(container, stream, note)
     while True:
         packet = next(packets, None)
         if isinstance(packet, av.FFmpegError):
@@ -142,10 +162,12 @@ def decoded_frames(
         if packet is None:
             break
     if broken:
-        log.warning("%s: skipped %d broken %s frames", container.name, broken, stream.type)
+        note(f"skipped {broken} broken {stream.type} frames")
 
 
-def _packets(container: "InputContainer", stream: "Stream") -> "Iterator[object]":
+def _packets(
+    container: "InputContainer", stream: "Stream", note: Callable[[str], None] = _silent
+) -> "Iterator[object]":
     """The packets of a stream and the errors between them, without the empty packet at the end.
 
     All readers of a file watch the same streams, so that a jump of the time stamps is mended alike for all.
@@ -153,7 +175,7 @@ def _packets(container: "InputContainer", stream: "Stream") -> "Iterator[object]
     errors: list[Exception] = []
     watched = [s for s in (*_films(container), *container.streams.audio) if s.codec_context is not None]
     packets = _demuxed(container, watched, errors)
-    for packet in mended(packets, container.name) if container.format.name in TIMED else packets:
+    for packet in mended(packets, note) if container.format.name in TIMED else packets:
         while errors:
             yield errors.pop()
         if packet.stream_index == stream.index and packet.size:

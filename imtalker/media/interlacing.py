@@ -43,7 +43,5 @@ def _pulled(graph: "Graph", frame: "VideoFrame | None") -> "Iterator[VideoFrame]
     while True:
         try:
             yield graph.pull()
-        except (EOFError, BlockingIOError):
-            return
-        except FFmpegError:
+        except (EOFError, FFmpegError):  # nothing yet, or nothing more
             return

@@ -1,9 +1,8 @@
 """Time stamps: mended where they jump, sound placed on them, and the constant rate of a video."""
 
 import itertools
-import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from av import Packet
-
-log = logging.getLogger("imtalker")
 
 # Seconds. A stream may fall back by BACK, as badly interleaved ones do; a longer way back is a jump.
 BACK = 0.1
@@ -34,13 +31,14 @@ STANDARD_RATES = tuple(
 LOWEST_RATE, HIGHEST_RATE, HIGHEST_STATED = 1, 240, 1000
 
 
-def mended(packets: "Iterable[Packet]", name: str) -> "Iterator[Packet]":
+def mended(packets: "Iterable[Packet]", note: Callable[[str], None]) -> "Iterator[Packet]":
     """Packets of several streams, with time stamps that do not jump.
 
     Where the times of a stream fall back, as in files that were joined end to end, or leap beyond MAX_GAP, the stream
     goes on where it was and the others follow, so that they stay together. A lone stray time stamp is set right.
+    note: called with what was mended, in words.
     """
-    clock = _Clock(name)
+    clock = _Clock(note)
     held: dict[int, Packet] = {}
     for packet in packets:
         index = packet.stream_index
@@ -58,8 +56,8 @@ def mended(packets: "Iterable[Packet]", name: str) -> "Iterator[Packet]":
 class _Clock:
     """Shifts of the time stamps, in seconds, by stream."""
 
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, note: Callable[[str], None]):
+        self._note = note
         self._shift: dict[int, float] = {}
         self._last: dict[int, float] = {}  # decoding time of the latest packet; those of display run up and down
         self._end: dict[int, float] = {}  # end of the latest packet
@@ -101,7 +99,8 @@ class _Clock:
             end = self._end.get(index, max(self._end.values(), default=time))
             if not self._warned:
                 self._warned = True
-                log.warning("%s: skipped a jump of %.0f s in its time stamps", self._name, time + shift - end)
+                jump = time + shift - end
+                self._note(f"skipped a jump of {jump:.{0 if abs(jump) > 9.5 else 1}f} s in its time stamps")
             if stray:
                 return self._moved(packet, end - time)
             others = [other for key, other in self._shift.items() if key != index and abs(time + other - end) < LEAP]
@@ -181,7 +180,7 @@ def constant_rate(stated: Fraction | None, times: list[Fraction]) -> Fraction | 
     steps = sorted(b - a for a, b in itertools.pairwise(sorted(set(times))))
     stated = stated if stated and stated <= HIGHEST_STATED else None
     if not steps:
-        return stated
+        return stated if stated and stated <= HIGHEST_RATE else None
     usual = steps[len(steps) // 2]
     regular = [step for step in steps if abs(step - usual) <= max(ROUNDING, usual / 50)]
     rate = len(regular) / sum(regular)

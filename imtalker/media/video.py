@@ -1,7 +1,6 @@
 """Video in at a constant frame rate, frame by frame in constant memory."""
 
 import itertools
-import logging
 import math
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from .audio import FPS, first_sound
 from .colour import BT709, FULL, LIMITED, light_of, to_rgb
-from .container import MAX_PIXELS, decoded_frames, decoder_of, frame_times, open_media, video_stream
+from .container import MAX_PIXELS, Notes, decoded_frames, decoder_of, frame_times, open_media, video_stream
 from .interlacing import deinterlaced
 from .orientation import display_matrix, is_right_angle, square_pixels, swaps_sides, upright
 from .timing import MAX_GAP, ROUNDING, constant_rate
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 __all__ = ["BT709", "FULL", "LIMITED", "VideoReader", "frame_rate"]  # the colours are the writer's, too
-
-log = logging.getLogger("imtalker")
 
 MAX_SECONDS = 100 * 3600  # a header that claims more is wrong
 
@@ -60,7 +57,7 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike, fps: float | None = None):
         self.path = path
-        self._told: set[str] = set()
+        self._note = Notes(path)
         self._matrices: dict[int, tuple[float, float, float, float]] = {}
         self._peak: float | None = None
         self._open()
@@ -77,7 +74,7 @@ class VideoReader:
             self._decoder = decoder_of(self._stream)
 
     def _frames(self) -> "Iterator[VideoFrame]":
-        return deinterlaced(decoded_frames(self._container, self._stream, self._decoder))
+        return deinterlaced(decoded_frames(self._container, self._stream, self._decoder, self._note))
 
     def _read_header(self, fps: float | None) -> None:
         if self._stream is None:
@@ -146,11 +143,11 @@ class VideoReader:
         """A decoded frame as it is shown: uint8 RGB (height,width,3)."""
         matrix = self._matrix(frame)
         if not is_right_angle(matrix):
-            self._tell("it is turned by an odd angle, of which the nearest right angle is used")
+            self._note("it is turned by an odd angle, of which the nearest right angle is used")
         light = light_of(frame, self._decoder, self._peak)
         self._peak = light.peak or self._peak
         if light.note:
-            self._tell(light.note)
+            self._note(light.note)
         width, height = self._shown_size(frame)
         scale = min(self.width / width, self.height / height)
         fitted = max(1, round(width * scale)), max(1, round(height * scale))
@@ -158,16 +155,11 @@ class VideoReader:
         image = upright(to_rgb(frame, across, down, light), matrix)
         if image.shape[:2] == (self.height, self.width):
             return image
-        self._tell("its picture changes its shape midway; the later frames have black borders")
+        self._note("its picture changes its shape midway; the later frames have black borders")
         framed = image.new_zeros(self.height, self.width, 3)
         top, left = (self.height - fitted[1]) // 2, (self.width - fitted[0]) // 2
         framed[top : top + fitted[1], left : left + fitted[0]] = image
         return framed
-
-    def _tell(self, what: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            log.warning("%s: %s.", self.path, what)
 
     def close(self) -> None:
         self._container.close()
