@@ -130,9 +130,8 @@ def reenact(
     else:
         driver, reference = _with_reference(renderer, reader, box, needed, relative)
         driver = retarget.relative(driver, source.motion, reference, strength)
-    motion = stream_at_fps(driver, float(rate), frames)
+    motion = _at_most(stream_at_fps(driver, float(rate)), frames)
     motion = motion if first is None else _in_segments(motion, first)
-    count = count if frames is None else frames
     count = None if count is None else max(0, count - (first or 0))
     audio = AudioFile(driving) if reader.has_audio else None
     return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
@@ -153,6 +152,15 @@ def _limit(count: int, frames: int | None) -> int:
     if frames is not None and frames < 1:
         raise InputError(f"At least 1 frame is needed, not {frames}.")
     return count if frames is None else min(count, frames)
+
+
+def _at_most(blocks: Iterable[Motion], frames: int | None) -> Iterator[Motion]:
+    """The first `frames` of the motion, all of it where there is less."""
+    for motion in blocks:
+        yield motion if frames is None else replace(motion, latents=motion.latents[:frames])
+        frames = None if frames is None else frames - len(motion)
+        if frames is not None and frames <= 0:
+            return
 
 
 def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Crop:
