@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import InputError
 from .face.crop import Crop, apply_crop, centre_crop, cropped_blocks
 from .face.detectors import DetectorMissing
-from .face.follow import find_crop, steady_crop
+from .face.follow import View, find_crop, steady_view
 from .media.audio import FPS, Audio, AudioFile
 from .media.image import check_image, read_image
 from .media.provenance import TAGS, find_signer
@@ -25,6 +25,7 @@ from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
 from .motion.control import Control
+from .motion.hold import first_needed, hold
 from .motion.motion import Motion, stream_at_fps
 
 log = logging.getLogger("imtalker")
@@ -113,9 +114,10 @@ def reenact(
     rate = frame_rate(fps) if fps else reader.fps
     count = None if reader.frames is None else _limit(math.ceil(reader.frames * rate / reader.fps), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
-    box = _driving_crop(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
+    view = _driving_view(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
     needed = max(0, math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6))  # first driving frame needed
-    motion = stream_at_fps(_encode_driving(renderer, reader, box, needed), float(rate), frames)
+    driving_motion = _encode_driving(renderer, reader, view.crop, first_needed(needed, view.hidden))
+    motion = stream_at_fps(hold(driving_motion, view.hidden), float(rate), frames)
     motion = motion if first is None else _in_segments(motion, first)
     count = count if frames is None else frames
     count = None if count is None else max(0, count - (first or 0))
@@ -150,14 +152,14 @@ def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Cr
         return find_crop(image, model_dirs=model_dirs, name=name, fallback="centre")
 
 
-def _driving_crop(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> Crop:
+def _driving_view(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> View:
     if crop == "none":
-        return _middle(str(reader.path), reader.height, reader.width)
+        return View(_middle(str(reader.path), reader.height, reader.width))
     try:
-        return steady_crop(reader, reader.frames, model_dirs=tuple(model_dirs))
+        return steady_view(reader, reader.frames, model_dirs=tuple(model_dirs))
     except DetectorMissing as error:
         log.warning("%s Using the middle square of the driving video.", error)
-        return centre_crop(reader.height, reader.width)
+        return View(centre_crop(reader.height, reader.width))
 
 
 def _middle(name: str, height: int, width: int) -> Crop:
