@@ -39,6 +39,8 @@ def kind_of(value: object) -> str:
 def tensor_of(name: str, value: object) -> Tensor:
     """A tensor, array or nested list of numbers as a plain dense tensor without gradient, on its own device."""
     if isinstance(value, Tensor):
+        if value.is_meta:
+            raise InputError(f"The input {name} got a tensor without numbers: connect another node.")
         tensor = value.detach()
         tensor = tensor.dequantize() if tensor.is_quantized else tensor
         return tensor if tensor.layout == torch.strided else tensor.to_dense()

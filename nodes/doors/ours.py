@@ -55,8 +55,9 @@ def crops(name: str, value: object) -> Crop | list[Crop]:
 
 
 def _checked(name: str, crop: Crop) -> Crop:
-    sides = crop.x, crop.y, crop.size, crop.height, crop.width
-    if not all(isinstance(side, (int, float)) and math.isfinite(side) for side in sides):
+    square, sides = (crop.x, crop.y, crop.size), (crop.height, crop.width)
+    numbers = all(isinstance(value, (int, float)) and math.isfinite(value) for value in square)
+    if not numbers or not all(isinstance(side, int) for side in sides):
         raise InputError(f"The crop in {name} is not made of finite numbers: connect crop of Face Crop.")
     inside = crop.x < crop.width and crop.y < crop.height and min(crop.x, crop.y) + crop.size > 0
     if not inside or min(crop.height, crop.width) < 1 or not 1 <= crop.size <= FURTHEST * max(crop.height, crop.width):

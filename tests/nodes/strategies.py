@@ -71,7 +71,7 @@ anything = st.recursive(
             st.sampled_from(["waveform", "sample_rate", "x", "y", "width", "height", "frames", "samples"]), inner
         ),
     ),
-    max_leaves=8,
+    max_leaves=4,
 )
 numbers = st.one_of(st.floats(), st.integers(-(10**12), 10**12), st.floats(0, 200), scalars, tensors())
 
@@ -92,7 +92,11 @@ named_box = st.one_of(
 )
 box = st.one_of(named_box, st.lists(numbers, min_size=3, max_size=5), tensors(st.just([4])), st.none())
 boxes = st.one_of(anything, box, st.lists(box, max_size=4), st.lists(st.lists(box, max_size=3), max_size=4))
-crop = st.builds(Crop, numbers, numbers, numbers, numbers, numbers)
+crop = st.one_of(
+    st.builds(Crop, numbers, numbers, numbers, numbers, numbers),
+    st.builds(Crop, st.floats(), st.floats(), st.floats(), sides, sides),
+    st.builds(Crop, st.floats(-9, 9), st.floats(-9, 9), st.floats(0, 400), sides, sides),
+)
 crops = st.one_of(anything, crop, st.lists(crop, max_size=3))
 face = st.fixed_dictionaries(
     {"bbox_xyxy": st.one_of(st.lists(numbers, min_size=4, max_size=4), tensors())},

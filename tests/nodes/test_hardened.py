@@ -1,6 +1,6 @@
 """Whatever hypothesis puts on a link: the door answers with the engine's form or with one sentence, never otherwise.
 
-DOOR_TRIES sets the tries for each type, 100 by default; `make fuzz` runs 2,000.
+DOOR_TRIES sets the tries for each type, 100 by default; `make fuzz` sets 2,000.
 """
 
 import os
@@ -94,7 +94,7 @@ def test_crops(through, value):
     if found is not None:
         for crop in [found] if isinstance(found, Crop) else found:
             if crop.height * crop.width < 1e6:
-                assert apply_crop(torch.zeros(1, int(crop.height), int(crop.width), 3), crop, 8).isfinite().all()
+                assert apply_crop(torch.zeros(1, crop.height, crop.width, 3), crop, 8).isfinite().all()
 
 
 @tries
