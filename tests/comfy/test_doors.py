@@ -21,7 +21,7 @@ RENDERING = {"renderer": ["renderer", 0], "source": ["source", 0], "motion": ["s
 EDITING = {"strength": 1.0, "smoothing": 0.0, "start": 0.0, "end": 0.04, "speed": 1.0, "reverse": False, "loop": False}
 DRIVING = {"renderer": ["renderer", 0], "crop": "none", "scale": 1.6, "fps": 25.0}
 JOINING = {"motion_a": ["short", 0], "motion_b": ["short", 0], "mode": "mix", "crossfade": 0.0, "share": 0.5}
-TALKING = MODELS | SAMPLING | {"audio": ["audio", 0], "crop": "none", "scale": 1.6, "no_face": "error"}
+TALKING = MODELS | SAMPLING | {"audio": ["brief", 0], "crop": "none", "scale": 1.6, "no_face": "error"}
 TRACKING = {"smirk": "none", "gaze": "none", "gaze_order": "as published", "fps": 25.0}
 PASTING = PASTE | {"images": ["image", 0], "background": ["image", 0]}
 
@@ -32,7 +32,7 @@ PLACES = [
     ("IMTalkerEncodeMotion", DRIVING, {"video": "VIDEO"}),
     ("IMTalkerEncodeMotion", DRIVING, {"images": "IMAGE"}),
     ("IMTalkerFaceCrop", CROP | {"size": 64, "no_face": "whole picture", "mask": ["solid", 0]}, {"image": "IMAGE"}),
-    ("IMTalkerFaceCrop", CROP | {"image": ["image", 0]}, {"size": "INT"}),
+    ("IMTalkerFaceCrop", CROP | {"image": ["image", 0], "mask": ["solid", 0]}, {"size": "INT"}),
     ("IMTalkerFaceCrop", CROP | {"size": 64, "image": ["image", 0]}, {"mask": "MASK"}),
     ("IMTalkerFaceCrop", CROP | {"size": 64, "image": ["image", 0]}, {"box": "anything"}),
     ("IMTalkerPasteBack", PASTE | {"images": ["image", 0], "crop": ["crop", 1]}, {"background": "IMAGE"}),
@@ -58,6 +58,7 @@ def base() -> dict:
     """Nodes that the odd ones are connected to, run once."""
     return composed() | {
         "solid": node("SolidMask", value=1.0, width=80, height=80),
+        "brief": node("MadeUpAudio", samples=1600, channels=1, rate=16000, value=0.1),
         "crop": node("IMTalkerFaceCrop", **CROP, image=["image", 0], size=64, mask=["solid", 0]),
         "short": node("IMTalkerEditMotion", motion=["motion", 0], fps=0.0, **EDITING),
         "turn": node("IMTalkerPoseControl", **KEYFRAMES, allow_more=False),
