@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import InputError
 from .face.crop import Crop, apply_crop, centre_crop, cropped_blocks
 from .face.detectors import DetectorMissing
-from .face.follow import find_crop, steady_crop
+from .face.follow import View, find_crop, steady_view
 from .media.audio import FPS, Audio, AudioFile
 from .media.image import check_image, read_image
 from .media.provenance import TAGS, find_signer
@@ -26,6 +26,7 @@ from .models.generator import Generator
 from .models.renderer import Renderer, Source
 from .motion import retarget
 from .motion.control import Control
+from .motion.hold import first_needed, hold
 from .motion.inertia import Joins
 from .motion.motion import Motion, stream_at_fps
 from .motion.retarget import Reference
@@ -123,12 +124,12 @@ def reenact(
     rate = frame_rate(fps) if fps else reader.fps
     count = None if reader.frames is None else _limit(math.ceil(reader.frames * rate / reader.fps), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
-    box = _driving_crop(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
+    view = _driving_view(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
     needed = max(0, math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6))  # first driving frame needed
     if relative is None:
-        driver = _encode_driving(renderer, reader, box, needed)
+        driver = _encode_driving(renderer, reader, view, needed)
     else:
-        driver, reference = _with_reference(renderer, reader, box, needed, relative)
+        driver, reference = _with_reference(renderer, reader, view, needed, relative)
         driver = retarget.relative(driver, source.motion, reference, strength)
     motion = _at_most(stream_at_fps(driver, float(rate)), frames)
     motion = motion if first is None else _in_segments(motion, first)
@@ -173,14 +174,14 @@ def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Cr
         return find_crop(image, model_dirs=model_dirs, name=name, fallback="centre")
 
 
-def _driving_crop(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> Crop:
+def _driving_view(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> View:
     if crop == "none":
-        return _middle(str(reader.path), reader.height, reader.width)
+        return View(_middle(str(reader.path), reader.height, reader.width))
     try:
-        return steady_crop(reader, reader.frames, model_dirs=tuple(model_dirs))
+        return steady_view(reader, reader.frames, model_dirs=tuple(model_dirs))
     except DetectorMissing as error:
         log.warning("%s Using the middle square of the driving video.", error)
-        return centre_crop(reader.height, reader.width)
+        return View(centre_crop(reader.height, reader.width))
 
 
 def _middle(name: str, height: int, width: int) -> Crop:
@@ -189,8 +190,15 @@ def _middle(name: str, height: int, width: int) -> Crop:
     return centre_crop(height, width)
 
 
-def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed: int = 0) -> Iterator[Motion]:
-    """The motion of the driving frames; those of whole blocks before frame `needed` are skipped and read as zeros."""
+def _encode_driving(renderer: Renderer, reader: VideoReader, view: View, needed: int = 0) -> Iterator[Motion]:
+    """The motion of the driving frames, held where no face is seen.
+
+    Frames of whole blocks before frame `needed` are skipped and read as zeros.
+    """
+    return hold(_encode_frames(renderer, reader, view.crop, first_needed(needed, view.hidden)), view.hidden)
+
+
+def _encode_frames(renderer: Renderer, reader: VideoReader, crop: Crop, needed: int) -> Iterator[Motion]:
     frames, fps = iter(reader), float(reader.fps)
     if skipped := sum(1 for _ in itertools.islice(frames, needed - needed % READ_AHEAD)):
         yield Motion(torch.zeros(skipped, renderer.config.motion_size), fps, renderer.generation)
@@ -204,17 +212,18 @@ def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed:
 
 
 def _with_reference(
-    renderer: Renderer, reader: VideoReader, crop: Crop, needed: int, reference: Reference | int
+    renderer: Renderer, reader: VideoReader, view: View, needed: int, reference: Reference | int
 ) -> tuple[Iterable[Motion], Tensor]:
     """The motion of the driving frames as from `_encode_driving`, and the latent (1,size) of the reference."""
     number = 0 if reference == "first" else reference
     if isinstance(number, int):
-        frame = itertools.islice(reader, number, number + 1) if 0 <= number < MAX_FRAMES else iter(())
-        found = [renderer.encode_motion(b) for b in cropped_blocks(frame, crop, renderer.config.input_size, 1)]
+        shown = next((stretch.stop for stretch in view.hidden if number in stretch), number)
+        frame = itertools.islice(reader, shown, shown + 1) if 0 <= shown < MAX_FRAMES else iter(())
+        found = [renderer.encode_motion(b) for b in cropped_blocks(frame, view.crop, renderer.config.input_size, 1)]
         if not found:
-            raise InputError(f"{reader.path} has no frame {number}: choose another reference.")
-        return _encode_driving(renderer, reader, crop, needed), found[0].latents
-    blocks = list(_encode_driving(renderer, reader, crop))
+            raise InputError(f"{reader.path} has no frame {number} with a face: choose another reference.")
+        return _encode_driving(renderer, reader, view, needed), found[0].latents
+    blocks = list(_encode_driving(renderer, reader, view))
     whole = replace(blocks[0], latents=torch.cat([block.latents for block in blocks]))
     return [whole], retarget.reference_latent(whole, reference)
 

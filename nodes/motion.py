@@ -68,7 +68,7 @@ class LoadMotion(io.ComfyNode):
             category="IMTalker/motion",
             description="Loads a motion saved by Save Motion, from the input or output folder.",
             inputs=[
-                io.Combo.Input(
+                types.FileInput(
                     "motion_file",
                     options=folders.media_files((SUFFIX,), outputs=True) or [NO_FILE],
                     tooltip="A .safetensors file in input/, or in output/ (marked [output]). It works with renderers "
@@ -277,7 +277,7 @@ class JoinMotion(io.ComfyNode):
             )
         if mask is None:
             return with_preview(editing.mix(motion_a, motion_b, share))
-        curve = mask.reshape(len(mask), -1).mean(1).clamp(0, 1).cpu()
+        curve = mask.flatten(1).mean(1).cpu()
         return with_preview(editing.mix(motion_a, motion_b, share * curve))
 
 

@@ -16,7 +16,8 @@ from imtalker.drawn import example as drawn
 from imtalker.drawn.head import MOTION, MOTION_SIZE
 from imtalker.drawn.people import random_appearances
 from imtalker.drawn.portraits import draw
-from imtalker.face.crop import Crop
+from imtalker.face import follow
+from imtalker.face.crop import Box, Crop
 from imtalker.media.audio import Audio, read_audio
 from imtalker.media.video import VideoReader
 from imtalker.media.video_writer import write_video
@@ -156,6 +157,23 @@ def test_relative_reenactment_resumes_and_names_a_missing_frame(renderer, inputs
 
 def inputs_of(folder):
     return folder / "portrait.png", folder / "driving.mp4"
+
+
+def test_the_motion_stands_still_where_the_driving_video_shows_no_face(avatar, tmp_path, monkeypatch, caplog):
+    shown = torch.rand(20, 8, 8, 3, generator=torch.Generator().manual_seed(2)).repeat_interleave(8, 1)
+    shown = shown.repeat_interleave(8, 2)
+    shown[6:15] = 0
+    write_video(tmp_path / "driving.mp4", shown, 25)
+    find = lambda frame: [Box(16, 16, 48, 48)] if frame.max() > 0.5 else []  # noqa: E731
+    monkeypatch.setattr(follow, "open_detector", lambda folders: find)
+    clip = reenact(avatar.renderer, drawn.portrait(), tmp_path / "driving.mp4")
+    frames = torch.cat(list(clip.blocks))
+    moves = frames.diff(dim=0).abs().amax((1, 2, 3))
+    assert moves[5:14].max() < 1e-5
+    assert moves[:5].min() > 1e-4
+    assert [record.getMessage() for record in caplog.records if "stands still" in record.getMessage()] == [
+        "No face was found in frames 7 to 15: the motion stands still there."
+    ]
 
 
 def test_a_given_crop_is_used(renderer, generator):
