@@ -78,7 +78,7 @@ def sample(generator, frames=230, seed=0, **settings):
     random = torch.Generator().manual_seed(seed)
     audio = AudioFeatures(torch.randn(frames, generator.config.audio.hidden_size, generator=random))
     source = SimpleNamespace(motion=torch.randn(1, 8, generator=random), generation=generator.generation)
-    return generator.sample(audio, source, seed=seed, **{"nfe": 4} | settings).latents
+    return generator.sample(audio, source, seed=seed, **{"nfe": 4, "joins": "published"} | settings).latents
 
 
 def plain(generator, **settings):
