@@ -10,9 +10,9 @@ import pytest
 import torch
 from tiny import tiny_generator, tiny_renderer
 
-from benchmarks import fake_device
+from benchmarks import fake_cuda, fake_device
 from benchmarks.fake_device import FakeDevice
-from imtalker import AudioFeatures, Control, Motion, Session
+from imtalker import AudioFeatures, Control, InputError, Motion, Session
 from imtalker.models import backend
 from imtalker.models.config import PUBLISHED
 from imtalker.models.flow import FlowTransformer
@@ -300,3 +300,28 @@ def test_full_memory_does_not_give_a_kernel_up(on_fakes, error):
 def test_without_triton_it_is_said_what_to_install(on_fakes, caplog):
     assert Kernels(ModuleNotFoundError("No module named 'triton'"))(torch.ones(1, device="cuda:0")) == "plain"
     assert "triton-windows" in caplog.text
+
+
+def test_nan_frames_are_noticed_before_they_are_used(monkeypatch):
+    """With the next block already asked of the device, and without waiting for more than the frames themselves."""
+    wait, totals = backend.Download.wait, []
+
+    def spoiled(download):
+        values = wait(download)
+        if values.ndim:
+            return values
+        totals.append(values)
+        return values + (math.nan if len(totals) == 2 else 0)
+
+    monkeypatch.setattr(backend.Download, "wait", spoiled)
+    # events are not over by themselves, as on a busy device
+    monkeypatch.setattr(fake_cuda.Event, "query", lambda event: False)
+    with FakeDevice() as gpu:
+        renderer = tiny_renderer("v2").to("cuda:1", torch.float16)
+        source = renderer.encode_source(torch.rand(1, 64, 64, 3))
+        gpu.clear()
+        blocks = backend.to_cpu(renderer.stream(source, Motion(torch.rand(7, 8)), batch_size=2))
+        assert len(next(blocks)) == 2
+        with pytest.raises(InputError, match=r"Some frames came out as NaN: .* choose bf16 or fp32"):
+            next(blocks)
+        assert gpu.syncs == gpu.faults == []
