@@ -237,7 +237,8 @@ def test_a_picture_and_a_sound_are_checked_once(renderer, generator, tmp_path, m
         check = getattr(modules[0], name)
 
         def counting(*arguments):
-            checks.append(name)
+            if arguments[0].numel() > 48000:  # not the half second of silence that the beginning is found with
+                checks.append(name)
             return check(*arguments)
 
         for module in modules:

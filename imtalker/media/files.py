@@ -122,13 +122,3 @@ def sha256_of(path: str | Path) -> str:
     except OSError as problem:
         raise unusable(path, "read", problem) from problem
     return digest.hexdigest()
-
-
-def regular_file(path: str | Path) -> Path:
-    """Checks an input file before it is opened: reading a pipe or a device may never end. InputError: no such file."""
-    path = Path(path)
-    if not path.is_file():
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a pipe or a device: save it as a file first.")
-        raise InputError(f"There is no file {path}: check the name and the folder.")
-    return path
