@@ -304,7 +304,7 @@ def test_weights_that_are_not_numbers_are_refused_by_name(generation, value, tmp
         state[name] = state[name].clone()
         state[name].view(-1)[-1] = value
         torch.save({"state_dict": state}, tmp_path / "spoiled.ckpt")
-        with pytest.raises(InputError, match=f"spoiled.ckpt holds NaN or infinite numbers .{name}.: fetch it again"):
+        with pytest.raises(InputError, match=f"spoiled.ckpt holds NaN or infinite numbers in {name}: it is damaged"):
             load(tmp_path / "spoiled.ckpt")
         with pytest.raises(InputError, match="holds NaN or infinite numbers"):
             convert(tmp_path / "spoiled.ckpt", tmp_path / "converted.safetensors")
