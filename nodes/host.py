@@ -23,7 +23,7 @@ from ..imtalker import Generator, InputError, Motion, Renderer, Source
 from ..imtalker.media.audio import FPS
 from ..imtalker.models import backend
 from ..imtalker.models.audio_encoder import encoding_memory, longest_window
-from . import types
+from . import flags, types
 
 log = logging.getLogger("imtalker")
 
@@ -108,11 +108,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 # Models
 
-# flags that older ComfyUIs do not have
-backend.allow(
-    graphs=not getattr(args, "disable_cuda_graphs", False),
-    pinned=not getattr(args, "disable_pinned_memory", False),
-)
+flags.keep_to(args)
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

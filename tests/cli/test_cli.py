@@ -190,3 +190,30 @@ def test_download_without_a_network(tmp_path):
     assert "renderer.ckpt" in done.stdout, "it first lists what it will download"
     assert str(tmp_path / "generator.ckpt") in done.stderr, "and where to put a file downloaded by hand"
     assert "Traceback" not in done.stderr
+
+
+def full(number):
+    """An OSError as Windows raises it: "The paging file is too small for this operation to complete"."""
+    error = OSError(22, "in the language of the system", "renderer.safetensors")
+    error.winerror = number
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you tried to"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.00 GB, other allocations: 1.05 GB)."),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        OSError(12, "Cannot allocate memory"),
+        full(1455),
+    ],
+    ids=str,
+)
+def test_full_memory_is_one_sentence(error, monkeypatch, capsys, inputs, models, tmp_path):
+    def talk(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr("imtalker.cli.jobs.talk", talk)
+    assert run(*talk_arguments(inputs, models, tmp_path / "out.mp4")) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("imtalker: Out of memory: give a smaller --batch-size")
