@@ -55,9 +55,10 @@ def open_media(path: str | os.PathLike) -> "InputContainer":
     name = os.path.abspath(path)
     try:
         try:
-            return av.open(name, options=OPTIONS)
+            # not `options`, for which older PyAV writes out of bounds where streams appear late, as in FLV and MPEG
+            return av.open(name, container_options=OPTIONS)
         except UnicodeDecodeError:  # older PyAV decodes tags strictly
-            return av.open(name, metadata_errors="replace", options=OPTIONS)
+            return av.open(name, metadata_errors="replace", container_options=OPTIONS)
     except av.FFmpegError as problem:
         what, better = name_of(path) or (problem.strerror, "a media file such as MP4 or WAV")
         raise InputError(
