@@ -13,20 +13,19 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioResampler
 
 
-def sound_blocks(frames: "Iterable[AudioFrame]", rate: int) -> Iterator[tuple[Fraction | None, Tensor]]:
+def sound_blocks(frames: "Iterable[AudioFrame]", rate: int, channels: int) -> Iterator[tuple[Fraction | None, Tensor]]:
     """The samples of decoded frames (channels, n) float32 at `rate` Hz, and the time of each block in seconds.
 
-    A stream may change its rate, channels and type: the rate is converted, and all blocks have the channels of the
-    first; other numbers of channels are averaged and repeated.
+    A stream may change its rate, channels and type midway: the rate is converted, and other numbers of channels are
+    averaged and repeated.
     """
-    channels = kind = converter = None
+    kind = converter = None
     for frame in frames:
         if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
             if converter is not None:
                 yield from _converted(converter, None, channels)
             kind = frame.format.name, frame.layout.name, frame.sample_rate
             converter = _converter(frame, rate)
-            channels = channels or frame.layout.nb_channels
         yield from _converted(converter, frame, channels)
     if converter is not None:
         yield from _converted(converter, None, channels)
