@@ -3,15 +3,19 @@
 import argparse
 import pathlib
 import pickle
+import random
 import time
 import zipfile
 from collections import Counter, OrderedDict
 
 import pytest
 import torch
+from readers import random_pickle, reads, write_zipped
 
 from imtalker import InputError
-from imtalker.media.tensors import Skipped, read_pickle, read_tensors
+from imtalker.media.tensors import Skipped, read_pickle, read_tensors, save_safetensors
+from imtalker.motion.control import load_pose
+from imtalker.weights.checkpoints import inspect
 
 TUPLES = b")" + b"".join(b"q%ch%c\x86" % (level, level) for level in range(40))  # nested 40 deep, of 2**40 values
 WIDE = b")" + b"".join(b"q\0(" + b"h\0" * 1000 + b"t" for _ in range(4))
@@ -37,16 +41,6 @@ COSTLY = {
 }
 
 
-def zipped(path, content):
-    """A torch file with this pickle in place of its own."""
-    torch.save({"a": torch.zeros(3)}, path)
-    with zipfile.ZipFile(path) as archive:
-        parts = {entry: archive.read(entry) for entry in archive.namelist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, part in parts.items():
-            archive.writestr(name, content if name.endswith("data.pkl") else part)
-
-
 def legacy(path, content):
     torch.save({"a": 1}, path, _use_new_zipfile_serialization=False)
     with path.open("rb") as file:
@@ -59,7 +53,7 @@ def legacy(path, content):
     path.write_bytes(whole[:start] + content + whole[end:])
 
 
-@pytest.mark.parametrize("write", [zipped, legacy])
+@pytest.mark.parametrize("write", [write_zipped, legacy])
 @pytest.mark.parametrize("name", COSTLY)
 def test_costly_pickles_are_refused_at_once(tmp_path, name, write):
     path = tmp_path / "c.ckpt"
@@ -68,6 +62,16 @@ def test_costly_pickles_are_refused_at_once(tmp_path, name, write):
     with pytest.raises(InputError, match=r"c\.ckpt is (refused|truncated)"):
         read_pickle(path)
     assert time.process_time() - start < 10
+
+
+def test_random_pickles_are_read_or_refused(tmp_path):
+    numbers = random.Random(3)
+    for count in range(300):
+        write = (write_zipped, legacy)[count % 2]
+        write(tmp_path / "r.ckpt", random_pickle(numbers))
+        reads(read_tensors, tmp_path / "r.ckpt")
+        reads(inspect, tmp_path / "r.ckpt")
+        reads(load_pose, tmp_path / "r.ckpt")
 
 
 def test_what_torch_saves_for_training_is_read(tmp_path):
@@ -140,8 +144,6 @@ def test_a_torchscript_program_is_named(tmp_path):
 
 
 def test_a_renamed_file_is_read_by_its_content(tmp_path):
-    from imtalker.media.tensors import save_safetensors
-
     save_safetensors(tmp_path / "a.safetensors", {"w": torch.ones(2)}, {"kind": "x"})
     (tmp_path / "a.safetensors").rename(tmp_path / "a.ckpt")
     assert read_tensors(tmp_path / "a.ckpt")[1]["kind"] == "x"
