@@ -1,17 +1,19 @@
 """make fuzz: corrupts files for every reader with hypothesis. Not part of the suite, since it may take minutes."""
 
+import contextlib
 import faulthandler
 import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from readers import corrupt, good_files, reads
+from readers import corrupt, good_files, random_pickle, reads, write_zipped
 
 NAMES = [
     *("control.safetensors", "motion.safetensors", "weights.safetensors", "weights.ckpt", "old.ckpt", "pose.pt"),
     *("gaze.npy", "keys.json", "jobs.csv", "speech.wav", "driving.mp4"),
     *(f"image.{suffix}" for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff")),
+    *("wide.png", "ink.jpg", "float.tiff", "deep.png"),
 ]
 CASES = 300  # per reader
 SECONDS = 20  # limit for one case, generous for a busy machine
@@ -51,6 +53,31 @@ def test_corrupted_files_are_read_or_refused(good, tmp_path, name):
     print(f"{name}: {len(outcomes)} cases, {outcomes.count(False)} refused")
     assert len(outcomes) >= CASES // 2
     assert peak() - before < GIGABYTE
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.randoms(use_true_random=False))
+def test_random_pickles_are_read_or_refused(tmp_path_factory, random):
+    from imtalker.motion.control import load_pose
+    from imtalker.weights.checkpoints import inspect
+
+    path = tmp_path_factory.getbasetemp() / "random.ckpt"
+    write_zipped(path, random_pickle(random))
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    reads(inspect, path)
+    reads(load_pose, path)
+    faulthandler.cancel_dump_traceback_later()
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.text(alphabet='{}[]",:0123456789.eE+-NaInfityversochal \ufeff\ud800\n', max_size=80))
+def test_any_text_is_read_as_keyframes_or_refused(text):
+    from imtalker import InputError
+    from imtalker.motion import keyframes
+
+    for content in (text, f'{{"version": 1, "channels": {{"yaw": {text}}}}}'):
+        with contextlib.suppress(InputError):
+            keyframes.to_control(content)
 
 
 @settings(max_examples=200, deadline=None)
