@@ -60,8 +60,8 @@ class _KeyframeNode:
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="The speech. Sets the length if seconds is 0; its waveform appears behind the curves after "
-                    "a run.",
+                    tooltip="The speech. Sets the length if seconds is 0; its waveform appears behind the curves, for "
+                    "other nodes than Load Audio after a run.",
                 ),
                 types.Control.Input(
                     "control", optional=True, tooltip="Another control: fills in the parts that are not drawn here."

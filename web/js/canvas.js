@@ -34,7 +34,7 @@ export class NodeCanvas {
     Object.assign(this, { node, root, canvas })
     this.#resizes.observe(canvas)
     this.on(root, "focusout", (event) => (this.#blurred = event.relatedTarget ? -1 : controls(root).indexOf(event.target)))
-    this.on(window, "pointerdown focusin", () => (this.#blurred = -1), { capture: true })
+    this.whenAdded(() => this.on(window, "pointerdown focusin", () => (this.#blurred = -1), { capture: true }))
     this.on(root, "transitionend", () => this.redraw()) // the theme's colours changed
     this.after(node, "onConfigure", () => this.#takePlace())
     this.after(node, "onRemoved", () => this.destroy())
@@ -79,9 +79,19 @@ export class NodeCanvas {
     this.redraw()
   }
 
-  /** Hands the wheel and the middle button to the graph, where the page itself does not. */
-  passToGraph(element) {
+  /** Runs once the node is in a graph: copying makes nodes that never are, and would leave listeners in the page. */
+  whenAdded(action) {
+    let done = false
+    this.after(this.node, "onAdded", () => {
+      if (!done) action()
+      done = true
+    })
+  }
+
+  /** Hands the wheel and the middle button to the graph, where the page itself does not; not from `scrolled`. */
+  passToGraph(element, scrolled) {
     const pass = (event) => {
+      if (scrolled.contains(event.target)) return
       event.preventDefault()
       event.stopPropagation()
       app.canvas.canvas.dispatchEvent(new event.constructor(event.type, event))

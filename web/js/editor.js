@@ -79,7 +79,7 @@ export class KeyframeEditor extends Timeline {
     const widget = this.addWidget("editor", "IMTALKER_KEYFRAMES", height)
     // a link to the text ends where the editor begins, and not at another input
     Object.defineProperty(this.state.inputs.source, "y", { get: () => this.top(widget), set() {} })
-    this.passToGraph(this.root)
+    this.passToGraph(this.root, this.elements.help)
     this.root.style.minHeight = `${height}px`
     node.setSize([Math.max(node.size[0], MIN_WIDTH), Math.max(node.size[1], node.computeSize()[1])])
   }
@@ -107,6 +107,11 @@ export class KeyframeEditor extends Timeline {
     this.on(canvas, "contextmenu", (event) => onContextMenu(this, event))
     this.on(root, "pointerdown dblclick contextmenu", (event) => event.stopPropagation())
     this.on(root, "keydown copy cut paste", (event) => event.target !== canvas && event.stopPropagation())
+    this.on(this.elements.help, "keydown", (event) => {
+      if (event.key !== "Escape") return
+      this.elements.help.hidden = true
+      canvas.focus({ preventScroll: true })
+    })
     this.on(number, "change", () => {
       const value = Number.parseFloat(number.value)
       if (Number.isFinite(value)) state.setValue(state.active, value)
@@ -116,15 +121,17 @@ export class KeyframeEditor extends Timeline {
     this.on(preset, "change", () => this.applyPreset(preset.value))
     this.on(amount, "input", () => this.applyPreset())
     this.on(length, "change", () => this.applyPreset())
-    // before the page gives it to the graph
-    const onOurs = (event) => {
-      if (event.target !== canvas || !onWheel(this, event)) return
-      event.preventDefault()
-      event.stopImmediatePropagation()
-    }
-    this.on(window, "wheel", onOurs, { passive: false, capture: true })
-    // any of these may have zoomed the graph
-    this.on(window, "wheel keyup pointerup", () => this.redrawIfStale(), { passive: true, capture: true })
+    this.whenAdded(() => {
+      // before the page gives it to the graph
+      const onOurs = (event) => {
+        if (event.target !== canvas || !onWheel(this, event)) return
+        event.preventDefault()
+        event.stopImmediatePropagation()
+      }
+      this.on(window, "wheel", onOurs, { passive: false, capture: true })
+      // any of these may have zoomed the graph
+      this.on(window, "wheel keyup pointerup", () => this.redrawIfStale(), { passive: true, capture: true })
+    })
   }
 
   listenToNode() {

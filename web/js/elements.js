@@ -66,7 +66,10 @@ export function buildElements({ channels, presets }, actions) {
   const button = (icon, title, action) => {
     const element = make("button", { type: "button", title: text(title) })
     setIcon(element, icon)
-    element.addEventListener("click", () => (action(), canvas.focus({ preventScroll: true })))
+    element.addEventListener("click", () => {
+      action()
+      ;(help.hidden ? canvas : help).focus({ preventScroll: true })
+    })
     return element
   }
   const play = button("play", "Play (Space)", actions.play)
@@ -84,7 +87,8 @@ export function buildElements({ channels, presets }, actions) {
     make("dt", { textContent: text(key) }),
     make("dd", { textContent: text(what) }),
   ])
-  const help = make("div", { className: "help", hidden: true }, make("dl", {}, ...rows))
+  const help = make("div", { className: "help", hidden: true, tabIndex: 0 }, make("dl", {}, ...rows))
+  help.dataset.captureWheel = true // Nodes 2.0 then leaves the wheel to it
   const toolbar = make(
     "div",
     { className: "bar" },
