@@ -2,12 +2,30 @@
 
 import json
 import math
+import re
 import statistics
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import audio, end_to_end, finetune, gpu, gpu_checks, joins, memory, reenact, render, sample, stages
+from benchmarks import (
+    audio,
+    budget,
+    cards,
+    end_to_end,
+    finetune,
+    gpu,
+    gpu_checks,
+    joins,
+    memory,
+    reenact,
+    render,
+    sample,
+    stages,
+)
+from benchmarks.fake_device import Operation
+from benchmarks.kernel_work import KERNEL_WORK
 from imtalker.errors import InputError
 
 FAST = ["--device", "cpu", "--rounds", "2", "--small"]
@@ -151,3 +169,53 @@ def test_all_gpu_targets_without_a_gpu(monkeypatch, tmp_path, capsys):
 def test_a_gpu_check_without_a_gpu_is_refused():
     with pytest.raises(InputError, match="needs a CUDA device"):
         gpu_checks.main(["graph", "--device", "cpu"])
+
+
+@pytest.fixture(scope="module")
+def estimated(tmp_path_factory):
+    file = tmp_path_factory.mktemp("budget") / "budget.json"
+    printed = budget.main(
+        ["--small", "--dtype", "float16", "--batch-size", "2", "--cards", *cards.CARDS, "--json", str(file)]
+    )
+    assert json.loads(file.read_text()) == json.loads(json.dumps(printed))
+    return {part["what"]: part for part in printed["parts"]}
+
+
+def test_the_budget_covers_the_whole_way(estimated):
+    assert list(estimated) == ["render", "to the CPU", "motion encoder", "source", "motion", "audio"]
+    assert {row["stage"] for row in estimated["render"]["stages"]} >= {budget.CONVOLUTIONS, "transfer", "head, output"}
+    for part in estimated.values():
+        *stages, total = part["stages"]
+        for number in ("launches", "bytes", "flops"):
+            assert sum(row[number] for row in stages) == pytest.approx(total[number])
+        assert total["launches"] == sum(not operation["replayed"] for operation in part["operations"])
+        assert total["us"]["H200"] <= total["us"]["RTX 3060"]
+    frame = 3 * 4 * 64**2
+    assert estimated["to the CPU"]["copied_bytes"] - estimated["render"]["copied_bytes"] == 2 * frame
+    assert estimated["render"]["waits"] == 0, "rendering never waits for the device"
+    assert estimated["motion"]["stages"][-1]["launches"] < 100, "steps are replayed"
+
+
+def test_every_triton_kernel_declares_its_work():
+    texts = [path.read_text() for path in (Path(gpu.__file__).parents[1] / "imtalker").rglob("*.py")]
+    kernels = [text for text in texts if "@triton.jit" in text]
+    launched = {name for text in kernels for name in re.findall(r"^ +(_\w+)\[.+?\]\(", text, re.MULTILINE)}
+    assert {"_attend", "_match"} <= launched <= KERNEL_WORK.keys()
+
+
+def test_a_kernel_takes_the_longest_of_bytes_arithmetic_and_launch():
+    card = cards.Card("round", bandwidth=1e12, half=1e14, tf32=5e13, single=2e13, processors=100, clock=1e9, source="")
+
+    def time(kind="elementwise", dtype=torch.float16, **numbers):
+        described = [((1,), dtype, torch.device("cuda:0"))]
+        row = Operation("", "", "", described, described, numbers.pop("read", 0), 0, kind=kind, **numbers)
+        return cards.seconds(row, card)
+
+    assert time() == cards.SHORTEST
+    assert time(replayed=True) == cards.SHORTEST_REPLAYED
+    assert time(read=8e9) == pytest.approx(0.01)
+    assert time("convolution", flops=5e13) == pytest.approx(1)
+    assert time("convolution", torch.float32, flops=5e13) == pytest.approx(2), "TF32"
+    assert time("matmul", torch.float32, flops=5e13) == pytest.approx(5), "not TF32"
+    logits = cards.LOGITS_PER_CYCLE * 100 * 1e9
+    assert time("attention", flops=1, details={"logits": logits}) == pytest.approx(1 / cards.ATTENTION_SHARE)
