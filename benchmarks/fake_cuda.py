@@ -5,7 +5,9 @@ the CPU sees a copy only after its event or stream was waited for. What is read 
 than its tensors, is written to `log.faults`.
 """
 
+import itertools
 import math
+import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -107,26 +109,33 @@ def _join(seen: dict, other: dict) -> None:
         seen[stream] = max(seen.get(stream, 0), done)
 
 
+class _Current(threading.local):
+    """The current device and its current streams, which each thread has for itself."""
+
+    def __init__(self):
+        self.device, self.streams = 0, {}
+
+
 class StandIns:
     """Replaces what of torch.cuda the engine uses, while entered. `log` is the FakeDevice."""
 
     def __init__(self, log):
         self.log = log
-        self.device = 0
+        self.now = _Current()
         self.default = {number: None for number in range(log.devices)}
-        self.current: dict[int, Stream] = {}
         self.cpu: dict[Stream, int] = {}  # what the CPU has waited for
         self.written: dict[int, tuple] = {}  # storage -> (stream, its count) of the last write
         self.landing: dict[int, tuple] = {}  # CPU memory that a copy is on its way to
         self.pinned: dict[int, int] = {}
         self.capturing: Graph | None = None
-        self.captured_from = 0
+        self.capture_stream: Stream | None = None
+        self.pools = itertools.count(1)
 
     def __enter__(self):
         _current.append(self)
         self._stack = ExitStack()
         for number in self.default:
-            self.default[number] = self.current[number] = Stream(torch.device("cuda", number))
+            self.default[number] = Stream(torch.device("cuda", number))
         fakes = {
             "is_available": lambda: False,  # FakeTensorMode asks, to leave drivers alone
             "device_count": lambda: self.log.devices,
@@ -138,11 +147,13 @@ class StandIns:
             "CUDAGraph": Graph,
             "graph": self._graph,
             "stream": self._use_stream,
-            "current_stream": lambda device=None: self.current[_device(device).index],
+            "current_stream": lambda device=None: self.stream(_device(device).index),
             "default_stream": lambda device=None: self.default[_device(device).index],
             "set_stream": self._set_stream,
             "synchronize": lambda device=None: self.log.sync("synchronize", _device(device)),
-            "is_current_stream_capturing": lambda: self.capturing is not None,
+            "is_current_stream_capturing": lambda: self.stream(self.device) is self.capture_stream,
+            "graph_pool_handle": lambda: (0, next(self.pools)),
+            "memory_snapshot": lambda: [],
             "empty_cache": lambda: None,
             "memory_reserved": lambda device=None: self.log.live,
             "memory_allocated": lambda device=None: self.log.live,
@@ -169,11 +180,23 @@ class StandIns:
         _current.remove(self)
         return self._stack.__exit__(*error)
 
+    @property
+    def device(self) -> int:
+        return self.now.device
+
+    @device.setter
+    def device(self, number: int) -> None:
+        self.now.device = number
+
+    def stream(self, number: int) -> Stream:
+        """A device's current stream."""
+        return self.now.streams.get(number, self.default[number])
+
     # order
 
     def ran(self, device: torch.device, inputs: list[Tensor], outputs: list[Tensor], row) -> Stream:
         """Puts an operation on its device's current stream; returns the stream."""
-        stream = self.current[device.index]
+        stream = self.stream(device.index)
         for tensor in inputs:
             if tensor.is_cuda and (write := self.written.get(_key(tensor))):
                 writer, number = write
@@ -184,13 +207,13 @@ class StandIns:
         for tensor in outputs:
             if tensor.is_cuda:
                 self.written[_key(tensor)] = stream, stream.done
-        if self.capturing is not None:
+        if stream is self.capture_stream:
             self.capturing.operations.append(row)
         return stream
 
     def lands(self, tensor: Tensor, device: torch.device) -> None:
         """A copy into pinned memory has been asked for; it is the next operation on the device's stream."""
-        stream = self.current[device.index]
+        stream = self.stream(device.index)
         self.landing[_key(tensor)] = stream, stream.done + 1
 
     def read_on_cpu(self, tensor: Tensor, source: str) -> None:
@@ -205,9 +228,9 @@ class StandIns:
 
     def waits(self, device: torch.device) -> None:
         """The CPU waits for a whole device."""
-        if self.capturing is not None:
+        if self.capture_stream is not None and self.stream(device.index) is self.capture_stream:
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
-        for stream in {self.current[device.index], self.default[device.index], *self.cpu, *self._writers()}:
+        for stream in {self.stream(device.index), self.default[device.index], *self.cpu, *self._writers()}:
             if stream.device == device:
                 self.waited(stream.moment())
 
@@ -227,7 +250,7 @@ class StandIns:
 
     def _set_stream(self, stream: Stream) -> None:
         self.device = stream.device.index
-        self.current[self.device] = stream
+        self.now.streams[self.device] = stream
 
     @contextmanager
     def _use_device(self, device):
@@ -244,12 +267,12 @@ class StandIns:
             yield
             return
         device, number = self.device, stream.device.index
-        before = self.current[number]
+        before = self.stream(number)
         self._set_stream(stream)
         try:
             yield
         finally:
-            self.current[number], self.device = before, device
+            self.now.streams[number], self.device = before, device
 
     @contextmanager
     def _graph(self, graph: Graph, pool=None, stream: Stream | None = None, capture_error_mode: str = "global"):
@@ -264,10 +287,10 @@ class StandIns:
     def capture(self, graph: Graph | None) -> None:
         if graph is not None and self.capturing is not None:
             raise RuntimeError("CUDA error: two captures at once")
-        self.capturing = graph
+        self.capturing, self.capture_stream = graph, graph and self.stream(self.device)
 
     def replay(self, graph: Graph) -> None:
-        stream = self.current[self.device]
+        stream = self.stream(self.device)
         stream.done += 1
         for number, row in enumerate(graph.operations):
             self.log.operations.append(replace(row, stream=stream, replayed=number > 0))

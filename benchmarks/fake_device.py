@@ -213,6 +213,10 @@ class FakeDevice:
     def __exit__(self, *error):
         return self._stack.__exit__(*error)
 
+    def in_thread(self) -> TorchDispatchMode:
+        """A context for threads other than the one that entered this: each chooses for itself, as on a real device."""
+        return _Dispatch(self)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Operations inside belong to this stage, unless to one within."""
@@ -257,6 +261,8 @@ class FakeDevice:
             moved = self._transfer(func, name, args, kwargs)
             if moved is not None:
                 return moved
+        if func is aten.upsample_nearest2d.default:
+            return self._nearest(*args)
         if name == "scaled_dot_product_attention":
             return self._attention(*args, **kwargs)
         if name in ("is_pinned", "_pin_memory", "pin_memory"):
@@ -322,6 +328,14 @@ class FakeDevice:
         self.add(
             "copy", [origin], [result], kind="transfer", read=size, written=0, device=device, details={"pinned": pinned}
         )
+        return result
+
+    def _nearest(self, x: Tensor, size: list[int], *_) -> Tensor:
+        """One kernel, in the input's precision; FakeTensor would take it apart, in float32."""
+        layout = torch._prims_common.suggest_memory_format(x)
+        with self.fake:
+            result = torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=layout)
+        self.add("upsample_nearest2d", [x], [result], kind="copy")
         return result
 
     def _attention(self, q, k, v, mask=None, dropout=0.0, is_causal=False, scale=None, enable_gqa=False) -> Tensor:

@@ -18,6 +18,7 @@ from .errors import InputError
 from .media.audio import FPS, SAMPLE_RATE, check_waveform, frame_count
 from .media.resampling import StreamResampler
 from .models.generator import Generator
+from .models.precision import check_numbers
 from .models.renderer import Renderer, Source
 from .motion.control import Control
 from .motion.match import Side, check_match
@@ -151,7 +152,8 @@ class Session:
                 share = 1 - torch.arange(1, len(latents) + 1, device=moved.device) / FADE
                 latents = latents + share.clamp(min=0).to(moved)[:, None] * moved
         self._sampled = replace(new, motion=latents)
-        block = Motion(latents.float().cpu(), float(FPS), self._source.generation)
+        latents = check_numbers(latents.float().cpu(), "The sampled motion", latents.dtype)
+        block = Motion(latents, float(FPS), self._source.generation)
         self._frames = self._renderer.stream(self._source, block, self._batch_size)
         return True
 

@@ -14,6 +14,7 @@ import comfy.model_management as mm
 import comfy.utils
 import psutil
 import torch
+from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
 from PIL import Image
 from torch import Tensor, nn
@@ -75,6 +76,12 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 # Models
+
+# flags that older ComfyUIs do not have
+backend.allow(
+    graphs=not getattr(args, "disable_cuda_graphs", False),
+    pinned=not getattr(args, "disable_pinned_memory", False),
+)
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

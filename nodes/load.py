@@ -51,7 +51,7 @@ class LoadRenderer(io.ComfyNode):
     @host.answer
     def execute(cls, model: str, precision: str) -> io.NodeOutput:
         path = folders.weights_path(model, "renderer.ckpt")
-        return io.NodeOutput(host.load(partial(imtalker.load_renderer, path), precision, half=True))
+        return io.NodeOutput(host.load(partial(imtalker.load_renderer, path, final=True), precision, half=True))
 
 
 class LoadGenerator(io.ComfyNode):
@@ -96,7 +96,7 @@ class LoadGenerator(io.ComfyNode):
     @host.answer
     def execute(cls, model: str, wav2vec2: str, precision: str) -> io.NodeOutput:
         path = folders.weights_path(model, "generator.ckpt")
-        build = partial(imtalker.load_generator, path, folders.wav2vec2_path(wav2vec2))
+        build = partial(imtalker.load_generator, path, folders.wav2vec2_path(wav2vec2), final=True)
         return io.NodeOutput(host.load(build, precision, half=False))
 
 

@@ -1,5 +1,7 @@
 """Fake devices notice what a GPU would: mixed devices, waiting, wrong order, layout copies, memory, launches."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -142,3 +144,28 @@ def test_triton_runs_on_the_current_device(device):
         assert (output.shape, match.shape) == (q.shape, (2, 16))
         assert [o.kind for o in gpu.operations[-2:]] == ["triton", "triton"]
         assert gpu.operations[-1].device == device
+
+
+def test_repetition_is_one_kernel_in_the_same_precision():
+    with FakeDevice() as gpu:
+        x = torch.ones(1, 2, 3, 3, device="cuda:0", dtype=torch.float16)
+        gpu.clear()
+        y = F.interpolate(x, scale_factor=2, mode="nearest")
+        assert (y.shape, y.dtype, names(gpu)) == ((1, 2, 6, 6), torch.float16, ["upsample_nearest2d"])
+
+
+def test_each_thread_has_its_own_current_device_and_stream():
+    seen = []
+
+    def other():
+        with gpu.in_thread():
+            seen.append((torch.cuda.current_device(), torch.ones(2, device="cuda:1").device.index))
+            torch.cuda.set_device(1)
+
+    with FakeDevice() as gpu, torch.cuda.stream(torch.cuda.Stream("cuda:0")):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert torch.cuda.current_device() == 0
+        assert torch.cuda.current_stream() != torch.cuda.default_stream()
+    assert seen == [(0, 1)]

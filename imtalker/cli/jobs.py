@@ -10,6 +10,7 @@ import torch
 from ..errors import InputError
 from ..media import provenance
 from ..models.config import PUBLISHED
+from ..models.folding import fold
 from ..models.generator import Generator
 from ..models.renderer import Renderer
 from ..motion import keyframes
@@ -72,12 +73,14 @@ class Models:
     dtype: str = "float32"
     untrained: str | None = None  # "v1" or "v2": made-up weights of that generation
     batch_size: int | None = None
+    final: bool = True  # they are only used, see load_renderer
 
     @cached_property
     def renderer(self) -> Renderer:
         if self.untrained:
             return self._made_up("renderer", untrained.untrained_renderer)
-        return load_renderer(find_weights(self.folder, "renderer"), find_device(self.device), DTYPES[self.dtype])
+        file = find_weights(self.folder, "renderer")
+        return load_renderer(file, find_device(self.device), DTYPES[self.dtype], self.final)
 
     @cached_property
     def generator(self) -> Generator:
@@ -86,11 +89,12 @@ class Models:
         wav2vec = self.folder / "wav2vec2-base-960h"
         file = find_weights(self.folder, "generator")
         device, dtype = find_device(self.device), DTYPES[self.dtype]
-        return load_generator(file, wav2vec if wav2vec.is_dir() else None, device, dtype)
+        return load_generator(file, wav2vec if wav2vec.is_dir() else None, device, dtype, self.final)
 
     def _made_up(self, kind: str, make):
         log.warning("Untrained %s weights: the %s gives patterns, not a face.", self.untrained, kind)
-        return make(PUBLISHED[kind][self.untrained]).to(find_device(self.device), DTYPES[self.dtype])
+        model = fold(make(PUBLISHED[kind][self.untrained]), self.final)
+        return model.to(find_device(self.device), DTYPES[self.dtype])
 
     @property
     def tags(self) -> dict[str, str]:

@@ -73,7 +73,7 @@ def _prepare(options: argparse.Namespace) -> None:
     from .jobs import Models, find_device
 
     device = find_device(options.device)
-    models = Models(options.models, options.device)
+    models = Models(options.models, options.device, final=False)  # their weights go into the data's fingerprint
     how = {"model_dirs": [options.models], "crop": options.crop}
     if not options.frames_only:
         how["renderer"] = models.renderer

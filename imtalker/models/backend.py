@@ -1,14 +1,18 @@
 """Everything that depends on the device: the only place that chooses a backend."""
 
+import contextlib
 import errno
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from . import matching
+from . import capture, matching
+
+T = TypeVar("T")
 
 log = logging.getLogger("imtalker")
 
@@ -22,29 +26,31 @@ DEFAULT_BATCH_SIZE = 8
 SHARE_OF_FREE_MEMORY = 0.5
 ASSUMED_FREE = 2 << 30  # bytes, if nothing reports them
 
-# Errors without a class of their own, by their texts: CUDA's and ROCm's runtime and libraries, MPS, DirectML, the CPU
-# (one text from Linux, one from Windows), and a file that Windows cannot map.
+# Errors without a class of their own, by parts of their texts in lower case: CUDA's, ROCm's and Triton's runtime and
+# libraries, MPS, DirectML, the CPU (on Linux and on Windows), C++, OpenCV, and a file that Windows cannot map.
 OUT_OF_MEMORY_TEXTS = (
-    "CUDA out of memory",
-    "CUDA error: out of memory",
-    "CUDA driver error: out of memory",
-    "HIP out of memory",
-    "HIP error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "HIPBLAS_STATUS_ALLOC_FAILED",
+    "out of memory",
+    "outofmemory",
+    "alloc_failed",
+    "allocation_failed",
+    "allocfailed",
     "rocblas_status_memory_error",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "HOST_ALLOCATION_FAILED",
-    "DEVICE_ALLOCATION_FAILED",
-    "miopenStatusAllocFailed",
-    "MPS backend out of memory",
-    "Invalid buffer size",
-    "not enough GPU video memory",
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
+    "invalid buffer size",
+    "failed to allocate private mtlbuffer",
+    "not enough gpu video memory",
+    "not enough memory",
+    "insufficient memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad allocation",
+    "bad_alloc",
     "error code: <1455>",
 )
 WINDOWS_ERRORS = (8, 14, 1455)  # not enough memory, out of memory, paging file too small
+
+_allowed = {"graphs": True, "pinned": True}
+_refused: set[Hashable] = set()  # cases in which a kernel does not run, see with_kernel
+_said: set[str] = set()  # what is told once
 
 
 def working_set(device: torch.device) -> int:
@@ -82,69 +88,101 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM or getattr(error, "winerror", None) in WINDOWS_ERRORS
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
+    by_text = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return by_text and any(text in str(error).lower() for text in OUT_OF_MEMORY_TEXTS)
 
 
 def release_memory(device: torch.device) -> None:
     """Returns PyTorch's cached memory to the device."""
     if device.type in ("cuda", "mps", "xpu"):
-        getattr(torch, device.type).empty_cache()
+        with capture.LOCK:
+            getattr(torch, device.type).empty_cache()
+
+
+def allow(graphs: bool, pinned: bool) -> None:
+    """Tells what the host lets us use on CUDA: recorded graphs, and pinned memory for copies."""
+    _allowed.update(graphs=graphs, pinned=pinned)
+
+
+def guard(device: torch.device) -> contextlib.AbstractContextManager:
+    """Makes a CUDA device this thread's current one, on which streams, events, kernels and pinned memory depend.
+
+    PyTorch's own operations need none; a whole thread is never moved to a device, as models may be on several.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+class Download:
+    """A tensor on its way to the CPU: on CUDA it lands while other work is computed, elsewhere at once."""
+
+    def __init__(self, x: Tensor):
+        self._landed = None
+        if not x.is_cuda:
+            self._tensor = x.cpu()
+            return
+        with guard(x.device):
+            self._tensor = _landing_place(x)
+            self._tensor.copy_(x, non_blocking=True)
+            self._landed = torch.cuda.Event()
+            self._landed.record(torch.cuda.current_stream(x.device))
+
+    @property
+    def landed(self) -> bool:
+        return self._landed is None or self._landed.query()
+
+    def wait(self) -> Tensor:
+        """The tensor on the CPU, once it is there."""
+        if self._landed is not None:
+            self._landed.synchronize()
+        return self._tensor
 
 
 def to_cpu(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
     """Copies each block to the CPU. On CUDA, a block is copied and used while the next one is computed."""
     waiting = None
     for block in blocks:
-        if not block.is_cuda:
-            yield block.cpu()
-            continue
-        copy = torch.empty(block.shape, dtype=block.dtype, pin_memory=True)
-        copy.copy_(block, non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
+        download = Download(block)
         if waiting is not None:
-            yield _finished(*waiting)
-        waiting = copy, copied
+            yield waiting.wait()
+        waiting = download if block.is_cuda else None
+        if waiting is None:
+            yield download.wait()
     if waiting is not None:
-        yield _finished(*waiting)
+        yield waiting.wait()
 
 
-def _finished(copy: Tensor, copied: "torch.cuda.Event") -> Tensor:
-    copied.synchronize()
-    return copy
+def upload(x: Tensor, like: Tensor) -> Tensor:
+    """A tensor from the CPU in the precision and on the device of another; does not wait for work on that device."""
+    x = x.to(like.dtype)
+    if x.is_cuda or not like.is_cuda:
+        return x.to(like.device)
+    with guard(like.device):
+        return _landing_place(x).copy_(x).to(like.device, non_blocking=True)
+
+
+def _landing_place(like: Tensor) -> Tensor:
+    """Memory of the CPU for a copy of a tensor: pinned if it can be had, otherwise the copy is only slower."""
+    if _allowed["pinned"]:
+        try:
+            return torch.empty(like.shape, dtype=like.dtype, device="cpu", pin_memory=True)
+        except RuntimeError as error:  # drivers under WSL2 and in containers limit or refuse it
+            if "pinned" not in _said:
+                _said.add("pinned")
+                log.info("No pinned memory can be had (%s): copies from the device are slower.", _first_line(error))
+    return torch.empty(like.shape, dtype=like.dtype, device="cpu")
 
 
 def recorder(device: torch.device) -> Callable[[Callable[[], object]], Callable[[], None]] | None:
     """A function that records work on this device and returns its replay, or None where nothing can be recorded.
 
     Only CUDA records, as a graph, and only outside autograd and on the default stream, so that a replay and the work
-    that uses its memory run in order. Follows PyTorch's rules for graphs; not run on a GPU yet.
+    that uses its memory run in order. See capture.record_graph.
     """
-    if device.type != "cuda" or torch.is_grad_enabled():
+    if device.type != "cuda" or not _allowed["graphs"] or torch.is_grad_enabled():
         return None
     if torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
         return None
-    return functools.partial(_record_graph, _recording_stream(device))
-
-
-def _record_graph(stream: "torch.cuda.Stream", work: Callable[[], object]) -> Callable[[], None]:
-    current = torch.cuda.current_stream(stream.device)
-    stream.wait_stream(current)
-    graph = torch.cuda.CUDAGraph()
-    # the outer context restores the stream even if PyTorch's own cannot end a failed recording
-    with torch.cuda.stream(stream):
-        work()  # what libraries allocate once and keep must lie outside the graph's memory
-        # other threads (a decoder, a server) may use the device meanwhile; "global" would make them fail
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            work()
-    current.wait_stream(stream)
-    return graph.replay
-
-
-@functools.cache
-def _recording_stream(device: torch.device) -> "torch.cuda.Stream":
-    """One capture stream per device: cuBLAS allocates a workspace per stream."""
-    return torch.cuda.Stream(device)
+    return functools.partial(capture.record_graph, device, is_out_of_memory)
 
 
 def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,19 +190,43 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns the output (B,h,N,d) and indices (B,N), the first among equal weights. The whole N x M map never exists.
     """
-    kernel = _triton_kernel(q.device) if q.is_cuda and not torch.is_grad_enabled() else None
-    return kernel(q, k, v) if kernel else matching.attend_and_match(q, k, v, working_set(q.device))
+
+    def kernel() -> tuple[Tensor, Tensor]:
+        from .matching_triton import attend_and_match
+
+        return attend_and_match(q, k, v)
+
+    def plain() -> tuple[Tensor, Tensor]:
+        return matching.attend_and_match(q, k, v, working_set(q.device))
+
+    return with_kernel("attention with matches", (q.shape[1], q.shape[3]), q, kernel, plain)
 
 
-@functools.cache
-def _triton_kernel(device: torch.device) -> Callable | None:
-    """The Triton kernel, or None if it does not run: Triton may be missing, or lack a compiler or driver."""
+def with_kernel(name: str, shape: Hashable, x: Tensor, kernel: Callable[[], T], plain: Callable[[], T]) -> T:
+    """`kernel()`, in Triton, on CUDA outside autograd; elsewhere and where it does not run `plain()`, the same in
+    PyTorch.
+
+    The first call is the test: Triton may be missing, lack a compiler or driver, or refuse this device, the precision
+    of `x` or the `shape` (what it is compiled for, such as heads and width). Only then is it not tried again for these;
+    after full memory it is.
+    """
+    case = name, x.device, x.dtype, shape
+    if not x.is_cuda or torch.is_grad_enabled() or case in _refused:
+        return plain()
     try:
-        from .matching_triton import attend_and_match as kernel
-
-        example = torch.zeros(1, 1, 16, 16, device=device)
-        kernel(example, example, example)
+        with guard(x.device):
+            return kernel()
     except Exception as error:  # Triton raises anything; plain PyTorch gives the same result
-        log.info("Triton does not run on %s (%s): using PyTorch for attention.", device, error)
-        return None
-    return kernel
+        if is_out_of_memory(error):
+            raise
+        _refused.add(case)
+        log.warning(
+            "The kernel of %s does not run on %s in %s (%s: %s): using PyTorch, which is slower. %s",
+            name, x.device, str(x.dtype).removeprefix("torch."), type(error).__name__, _first_line(error),
+            "Install triton (on Windows triton-windows)." if isinstance(error, ImportError) else "",
+        )  # fmt: skip
+    return plain()
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")

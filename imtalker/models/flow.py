@@ -120,6 +120,8 @@ class FlowTransformer(Folded):
         rotary = None if v1 else rotary_table(length, width // config.heads)
         self.register_buffer("rotary", rotary, persistent=False)
         self.recording = Recording()
+        modulated = (*(f"blocks.{number}" for number in range(config.depth)), "head")
+        self.only_derived = tuple(f"{module}.adaLN_modulation" for module in modulated)
 
     def derive(self) -> tuple[Tensor, Tensor]:
         """The linear layers of all adaLN modulations as one layer, head last."""

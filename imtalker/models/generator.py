@@ -19,6 +19,7 @@ from ..sampling import check_settings, pad_rows, sample_windows, stream_noise
 from .audio_encoder import AudioEncoder
 from .config import GeneratorConfig
 from .flow import FlowTransformer
+from .precision import check_numbers
 from .renderer import Source
 
 log = logging.getLogger("imtalker")
@@ -199,7 +200,8 @@ class Generator(nn.Module):
         conditions = self._conditions(audio, control, padding)
         noise = (rows.to(self.anchor) for rows in noise)
         for latents in sample_windows(self.flow, conditions, source.motion.to(self.anchor), noise, cfg, nfe):
-            yield Motion(latents.float().cpu(), float(FPS), self.generation)
+            latents = check_numbers(latents.float().cpu(), "The sampled motion", self.anchor.dtype)
+            yield Motion(latents, float(FPS), self.generation)
 
     def _conditions(
         self, audio: AudioFeatures | StreamedFeatures, control: Control, padding: Literal["hold", "zero"]

@@ -14,6 +14,8 @@ GAIN = math.sqrt(2)  # of the equalised convolutions' activation
 class EqualLinear(Folded):
     """Linear layer whose weight is stored at unit variance and scaled by 1/sqrt(inputs) on use."""
 
+    only_derived = ("weight",)
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
@@ -42,6 +44,8 @@ class EqualMLP(nn.Module):
 
 class EqualConv2d(Folded):
     """Square convolution, scaled like EqualLinear."""
+
+    only_derived = ("weight",)
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0, bias: bool = False):
         super().__init__()
@@ -73,6 +77,7 @@ class EqualConvAct(Folded):
         self.conv, self.act = ("1", "2") if halve else ("0", "1")
         self.add_module(self.conv, EqualConv2d(inputs, outputs, 3))
         self.add_module(self.act, ChannelBias(outputs))
+        self.only_derived = (self.conv, self.act)
         self.blur = Blur(padding=2) if halve else None
 
     def derive(self) -> tuple[Tensor, Tensor]:
@@ -132,6 +137,8 @@ def conv3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
 class ConvNorm(Folded):
     """3x3 convolution without bias, then batch norm."""
 
+    only_derived = ("conv", "norm")
+
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv3(channels, channels)
@@ -148,6 +155,8 @@ class ConvNorm(Folded):
 
 class Stem(Folded):
     """7x7 convolution, batch norm, ReLU."""
+
+    only_derived = ("0", "1")
 
     def __init__(self, channels: int):
         super().__init__()
@@ -206,6 +215,8 @@ class StyledConv(Folded):
     input is unused in the method.
     """
 
+    only_derived = ("conv.weight", "activate")
+
     def __init__(self, inputs: int, outputs: int, latent: int, upsample: bool = False):
         super().__init__()
         self.conv = ModulatedConv2d(inputs, outputs, latent)
@@ -214,14 +225,18 @@ class StyledConv(Folded):
 
     def derive(self) -> tuple[Tensor, Tensor, Tensor]:
         weight = self.conv.weight[0] / math.sqrt(self.conv.weight[0, 0].numel())
-        energy = weight.float().square().sum((2, 3))
+        energy = weight.float().square().sum((2, 3)) / GAIN**2
         return weight if self.blur is None else weight.transpose(0, 1), energy, GAIN * self.activate.bias
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         weight, energy, bias = self.derived()
-        style = self.conv.modulation(latent)
-        # in float32: the sum of squares overflows half precision
-        scale = GAIN * torch.rsqrt(F.linear(style.float().square(), energy.float()) + 1e-8)
-        x = x * style[:, :, None, None]
+        style = self.conv.modulation(latent).float()
+        # divided by the largest, or input times style overflows half precision; the normalisation cancels it
+        largest = torch.linalg.vector_norm(style, math.inf, dim=1, keepdim=True).clamp(min=1e-18)
+        style = style / largest
+        # in float32: small squares and their inverse are outside half precision
+        squares = F.linear(style.square(), energy.float()).add(largest.pow(-2), alpha=1e-8 / GAIN**2)
+        scale = torch.rsqrt(squares).clamp(max=torch.finfo(x.dtype).max)
+        x = x * style.to(x.dtype)[:, :, None, None]
         x = F.conv2d(x, weight, padding=1) if self.blur is None else self.blur(F.conv_transpose2d(x, weight, stride=2))
         return F.leaky_relu_(torch.addcmul(bias, x, scale.to(x.dtype)[:, :, None, None]), 0.2)

@@ -18,7 +18,7 @@ class Recording:
     the signature changes or `forget` is called.
 
     The function is simply called the first time for each signature, on devices without a `backend.recorder`, while
-    another thread replays, and after a recording has failed once (spec: performance, 8).
+    another thread replays, and after a recording has failed, unless for want of memory (spec: performance, 8).
     """
 
     def __init__(self):
@@ -79,7 +79,7 @@ class Recording:
         try:
             return record(lambda: result.copy_(function(*inputs)))
         except Exception as error:  # drivers raise anything; calling the function gives the same result
-            self._failed = True
+            self._failed = not backend.is_out_of_memory(error)
             backend.log.info("Steps cannot be recorded on %s (%s): running them one by one.", result.device, error)
             return None
 

@@ -1,6 +1,7 @@
 """The renderer: one source image and a motion, to frames."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
@@ -14,6 +15,7 @@ from ..motion.motion import Motion
 from . import backend
 from .config import RendererConfig
 from .encoders import IdentityEncoder, MotionEncoder
+from .precision import check_numbers
 from .synthesis import Synthesis
 from .transfer import IdentityAdapter, MotionDecoder, MotionTransfer, Reference
 
@@ -47,6 +49,10 @@ class Source:
             return replace(instance, **{f.name: move(getattr(instance, f.name)) for f in fields(instance)})
 
         return replace(moved(self), reference=moved(self.reference))
+
+    def tensors(self) -> list[Tensor]:
+        reference = self.reference
+        return [*self.features, self.identity, self.motion, *reference.keys, *reference.values, *reference.pooled]
 
 
 class Renderer(nn.Module):
@@ -87,24 +93,34 @@ class Renderer(nn.Module):
         motion = self.motion_encoder(image)
         maps = self.motion_decoder(self.adapter(motion, identity))
         reference = self.transfer.prepare(features, maps)
-        return Source(features, identity, motion, reference, self.generation)
+        source = Source(features, identity, motion, reference, self.generation)
+        check_numbers(torch.stack([x.sum(dtype=torch.float32) for x in source.tensors()]), "The source", image.dtype)
+        return source
 
     @torch.inference_mode()
     def encode_motion(self, images: Tensor, fps: float = 25.0, batch_size: int | None = None) -> Motion:
         """Square driving frames (T,H,W,3), RGB in 0..1, at `fps` -> Motion with latents (T,motion_size)."""
         images = check_image(images)
         blocks = images.split(batch_size or self.batch_size(self.bytes_per_image))
-        latents = [self.motion_encoder(self._encoder_input(block)).float().cpu() for block in blocks]
-        return Motion(torch.cat(latents), fps, self.generation)
+        latents = torch.cat([self.motion_encoder(self._encoder_input(block)).float().cpu() for block in blocks])
+        return Motion(
+            check_numbers(latents, "The encoded motion", self.motion_decoder.const.dtype), fps, self.generation
+        )
 
     def render(self, source: Source, motion: Motion, batch_size: int | None = None) -> Tensor:
         """Frames (T,output_size,output_size,3), RGB in 0..1, float32 on the CPU, one per latent of the motion."""
-        return torch.cat(list(backend.to_cpu(self.stream(source, motion, batch_size))))
+        size, done = self.config.output_size, 0
+        frames = torch.empty(len(motion), size, size, 3, device="cpu")
+        for block in backend.to_cpu(self.stream(source, motion, batch_size)):
+            frames[done : done + len(block)] = block
+            done += len(block)
+        return frames
 
     def stream(self, source: Source, motion: Motion, batch_size: int | None = None) -> Iterator[Tensor]:
         """The frames of `render`, at most `batch_size` at a time, float32 on the renderer's device.
 
         batch_size None: whatever suits the device and its free memory. When memory runs out, the batch size is halved.
+        Raises InputError for frames that are not numbers, on CUDA once the next block is being computed.
         """
         self._check(source, motion)
         return self._stream(source, motion, batch_size or self.batch_size(self.bytes_per_frame))
@@ -112,17 +128,23 @@ class Renderer(nn.Module):
     def _stream(self, source: Source, motion: Motion, batch_size: int) -> Iterator[Tensor]:
         anchor = self.motion_decoder.const
         source = source.to(anchor.device, anchor.dtype)
-        done = 0
+        latents = backend.upload(motion.latents, anchor)
+        done, unchecked = 0, deque()
         while done < len(motion):
-            latents = motion.latents[done : done + batch_size]
-            frames = self._frames(source, latents.to(anchor), may_fail=batch_size > 1)
+            frames = self._frames(source, latents[done : done + batch_size], may_fail=batch_size > 1)
             if frames is None:
                 batch_size //= 2
                 log.warning("Out of memory: continuing with %d frames at a time.", batch_size)
                 backend.release_memory(anchor.device)
                 continue
             done += len(frames)
+            # the sum shows NaN anywhere; it lands after its frames, and is read when the device has its next work
+            unchecked.append(backend.Download(frames.sum(dtype=torch.float32)))
+            while len(unchecked) > 1 or (unchecked and unchecked[0].landed):
+                check_numbers(unchecked.popleft().wait(), "Some frames", anchor.dtype)
             yield frames
+        for total in unchecked:
+            check_numbers(total.wait(), "Some frames", anchor.dtype)
 
     def _frames(self, source: Source, latents: Tensor, may_fail: bool) -> Tensor | None:
         """One block of frames, or None if memory runs out and `may_fail` allows it."""

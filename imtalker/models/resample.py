@@ -11,6 +11,8 @@ from .layers import BatchNorm2d, FeatRes, conv3
 class Resample(Folded):
     """conv-norm-activation, conv, two residual blocks; `Down`, `Up` and `Merge` differ in the first convolution."""
 
+    only_derived = ("conv1", "norm")
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.conv1 = conv3(inputs, outputs)

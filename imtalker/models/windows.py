@@ -66,6 +66,9 @@ class SwinBlock(Folded):
     products along rows of four numbers are slow.
     """
 
+    only_derived = ("norm_q", "norm_kv", "norm_ffn", "attn.q", "attn.k", "attn.v", "mlp.0", "index", "mask")
+    only_derived += ("attn.relative_position_bias_table",)
+
     def __init__(self, side: int, width: int, heads: int, window: int, shifted: bool):
         super().__init__()
         self.norm_q = nn.LayerNorm(width)

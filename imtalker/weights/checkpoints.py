@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..media.files import check_output, sha256_of
 from ..media.tensors import save_safetensors
 from ..models.config import GeneratorConfig, RendererConfig, to_dict
-from ..models.folding import fold
+from ..models.folding import check_not_final, fold
 from ..models.generator import Generator
 from ..models.l2cs import GazeEncoder
 from ..models.names import UNUSED, to_ours, to_published
@@ -36,13 +36,17 @@ AVATAR = Path(__file__).parents[1] / "avatar"  # the weights shipped with the pa
 
 
 def load_renderer(
-    file: str | Path | StateDict, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    file: str | Path | StateDict,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    final: bool = False,
 ) -> Renderer:
     """Loads a renderer from a .ckpt or .safetensors file, or a dictionary of tensors; the weights tell the generation.
 
-    dtype: None for float32. Raises InputError, before anything runs, for weights that do not fit exactly.
+    dtype: None for float32. final: the model will only be used, not trained or saved, and takes half the memory.
+    Raises InputError, before anything runs, for weights that do not fit exactly, or are NaN or infinite.
     """
-    return _load(_expect(read_weights(file), "renderer"), device, dtype)
+    return _load(_expect(read_weights(file), "renderer"), device, dtype, final)
 
 
 def load_generator(
@@ -50,6 +54,7 @@ def load_generator(
     wav2vec: str | Path | StateDict | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    final: bool = False,
 ) -> Generator:
     """Loads a motion generator, as `load_renderer` does a renderer.
 
@@ -63,7 +68,7 @@ def load_generator(
                 f"(python -m imtalker download fetches it)."
             )
         weights.tensors.update(read_wav2vec(wav2vec))
-    return _load(weights, device, dtype)
+    return _load(weights, device, dtype, final)
 
 
 def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
@@ -123,7 +128,11 @@ def inspect(file: str | Path | StateDict) -> Report:
 
 
 def save_weights(model: Renderer | Generator, path: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Writes a model as .safetensors, with published names and its configuration in the metadata."""
+    """Writes a model as .safetensors, with published names and its configuration in the metadata.
+
+    Raises RuntimeError for a model loaded as final.
+    """
+    check_not_final(model)
     kind = "renderer" if isinstance(model, Renderer) else "generator"
     tensors = {to_published(kind, name): _cast_if_finite(tensor, dtype) for name, tensor in model.state_dict().items()}
     save_safetensors(path, tensors, _metadata(kind, model.config))
@@ -148,6 +157,8 @@ def convert(
     if weights.config is None:
         raise InputError(f"{file} is {weights.describe()}: only renderers and generators can be converted.")
     _check(_compare(weights, _build(weights), audio_optional=True))
+    for name, tensor in weights.tensors.items():
+        _check_finite(weights, name, tensor)
     tensors = {
         # to ours and back: gives the new spelling of weight norm
         to_published(weights.kind, to_ours(weights.kind, name)): _cast_if_finite(tensor, dtype)
@@ -200,18 +211,25 @@ def _check(report: Report) -> None:
         )
 
 
-def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:
+def _check_finite(weights: Weights, name: str, tensor: Tensor) -> None:
+    # the sum is several times faster, and only finite if every number is
+    if not UNUSED.search(name) and not tensor.sum().isfinite() and not tensor.isfinite().all():
+        raise InputError(f"{weights.label} holds NaN or infinite numbers ({name}): fetch it again.")
+
+
+def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | None, final: bool) -> nn.Module:
     model = _build(weights)
     _check(_compare(weights, model))
     tensors = {}
     for name in list(weights.tensors):
         tensor = weights.tensors.pop(name)  # frees the file's copy as ours is made
         if not UNUSED.search(name):
+            _check_finite(weights, name, tensor)
             # a copy, because the mapped file may be replaced while the model is in use
             tensors[to_ours(weights.kind, name)] = tensor.to(device, torch.float32, copy=True)
     model.load_state_dict(tensors, assign=True)
     # folded in float32, before any cast
-    return fold(model.requires_grad_(False)).to(device, dtype or torch.float32)
+    return fold(model.requires_grad_(False), final).to(device, dtype or torch.float32)
 
 
 def _load_tracker(weights: Weights, device: str | torch.device) -> nn.Module:
@@ -227,6 +245,8 @@ def _load_tracker(weights: Weights, device: str | torch.device) -> nn.Module:
         {name: tensor.shape for name, tensor in state.items()} for state in (tensors, model.state_dict())
     )
     _check(compare_shapes(weights, found, expected))
+    for name, tensor in tensors.items():
+        _check_finite(weights, name, tensor)
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False)
 

@@ -1,5 +1,6 @@
 """Properties of the models at tiny size; exact values are in test_golden.py."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -10,8 +11,11 @@ from tiny import generator_config, renderer_config, tiny_generator, tiny_rendere
 from imtalker import InputError, Motion
 from imtalker.models.config import PUBLISHED, from_dict, to_dict
 from imtalker.models.folding import fold
+from imtalker.models.layers import StyledConv
 from imtalker.models.resample import interleave, nearest, phases
 from imtalker.models.windows import SwinBlock, relative_index, shift_mask, to_windows
+from imtalker.weights.checkpoints import save_weights
+from imtalker.weights.reading import CLASSES
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -264,3 +268,85 @@ def test_wav2vec2_attends_without_a_map_of_the_whole_clip():
     transformers = pytest.importorskip("transformers", minversion="4.57")
     wav2vec2 = tiny_generator().audio_encoder.wav2vec2
     assert wav2vec2.config._attn_implementation == "sdpa", transformers.__version__
+
+
+def held_bytes(model):
+    """Bytes of the memory behind a model's tensors."""
+    storages = (tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers()))
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def test_a_final_model_gives_the_same_in_less_memory(renderer):
+    final = fold(copy.deepcopy(renderer), final=True)
+    motion, picture = some_motion(renderer), torch.rand(1, 64, 64, 3)
+    frames, expected = (model.render(model.encode_source(picture), motion) for model in (final, renderer))
+    assert torch.equal(frames, expected)
+    assert torch.equal(final.encode_motion(picture).latents, renderer.encode_motion(picture).latents)
+    assert held_bytes(final) < 0.7 * held_bytes(renderer)
+
+
+@pytest.mark.parametrize("make", [tiny_renderer, tiny_generator])
+def test_a_final_model_is_not_trained_saved_or_changed(make, tmp_path):
+    model = fold(make("v2"), final=True)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model = copy.deepcopy(model).to(torch.float16).eval()
+    for refused in (
+        model.train,
+        lambda: save_weights(model, tmp_path / "saved.safetensors"),
+        lambda: model.load_state_dict(state, strict=False),
+        lambda: fold(model),
+    ):
+        with pytest.raises(RuntimeError, match="final=True"):
+            refused()
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_what_a_final_model_of_full_size_holds(generation):
+    """On 'meta': no more than the weights of its file and the larger kernels of upsampling."""
+    for kind, most in (("renderer", 1.05), ("generator", 1.001)):
+        with torch.device("meta"):
+            model = CLASSES[kind](PUBLISHED[kind][generation]).eval()
+        unfolded = sum(tensor.nbytes for tensor in model.state_dict().values())
+        fold(model, final=True)
+        assert sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())) < most * unfolded
+
+
+def published_styled_conv(layer, x, latent):
+    """By its definition, in float64: a kernel for each sample, modulated and then normalised."""
+    conv = layer.conv
+    style = latent @ (conv.modulation.weight / conv.modulation.weight.shape[1] ** 0.5).T + conv.modulation.bias
+    kernel = conv.weight / conv.weight[0, 0].numel() ** 0.5 * style[:, None, :, None, None]
+    kernel = kernel * torch.rsqrt(kernel.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+    maps = torch.cat([F.conv2d(one[None], weights, padding=1) for one, weights in zip(x, kernel)])
+    return 2**0.5 * F.leaky_relu(maps + layer.activate.bias, 0.2)
+
+
+def styled_conv(channels, bias):
+    layer, random = StyledConv(channels, 8, 4), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=random))
+        layer.conv.modulation.bias.add_(1).mul_(bias)
+        layer.conv.weight[0, 0] = 0  # an output that sees nothing
+    return layer.requires_grad_(False)
+
+
+@pytest.mark.parametrize("size", [0, 1e-30, 1e-6, 1e-3, 1, 1e3, 1e6, 1e18])
+def test_styles_of_any_size_give_what_the_definition_says(size):
+    layer, random = styled_conv(16, size), torch.Generator().manual_seed(6)
+    x, latent = torch.randn(3, 16, 5, 5, generator=random), torch.zeros(3, 4)
+    expected = published_styled_conv(copy.deepcopy(layer).double(), x.double(), latent.double())
+    torch.testing.assert_close(layer(x, latent).double(), expected, rtol=1e-5, atol=1e-5)
+    half = layer.half()(x.half(), latent.half()) if size < 1e4 else None  # the style itself must fit
+    if half is not None and size >= 1e-3:
+        torch.testing.assert_close(half.double(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_large_styles_do_not_overflow_half_precision():
+    layer, random = styled_conv(512, 2000), torch.Generator().manual_seed(7)
+    x, latent = 30 * torch.randn(2, 512, 8, 8, generator=random), torch.randn(2, 4, generator=random)
+    assert (x * layer.conv.modulation(latent)[:, :, None, None]).abs().max() > torch.finfo(torch.float16).max
+    expected = layer(x, latent)
+    found = fold(copy.deepcopy(layer)).half()(x.half(), latent.half())
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
