@@ -1,8 +1,8 @@
 """From portrait and speech to an mp4 on disk, and the time to the first frame: python -m benchmarks.end_to_end
 
 The published side uses our audio features and our video writer (its own audio encoder does not run on current
-transformers, and it writes with ffmpeg), in the same way: frames are copied to the CPU and converted there. Encoding the
-portrait, sampling and rendering are its own.
+transformers, and it writes with ffmpeg), in the same way: frames are copied to the CPU and converted there. Encoding
+the portrait, sampling and rendering are its own.
 """
 
 import statistics

@@ -261,8 +261,8 @@ class FakeDevice:
             moved = self._transfer(func, name, args, kwargs)
             if moved is not None:
                 return moved
-        if func is aten.upsample_nearest2d.default:
-            return self._nearest(*args)
+        if name == "upsample_nearest2d":
+            return self._nearest(*args, **kwargs)
         if name == "scaled_dot_product_attention":
             return self._attention(*args, **kwargs)
         if name in ("is_pinned", "_pin_memory", "pin_memory"):
@@ -330,8 +330,9 @@ class FakeDevice:
         )
         return result
 
-    def _nearest(self, x: Tensor, size: list[int], *_) -> Tensor:
+    def _nearest(self, x: Tensor, size: list[int] | None, scales: list[float] | float | None = None, *_) -> Tensor:
         """One kernel, in the input's precision; FakeTensor would take it apart, in float32."""
+        size = size or [int(side * scale) for side, scale in zip(x.shape[2:], scales)]
         layout = torch._prims_common.suggest_memory_format(x)
         with self.fake:
             result = torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=layout)

@@ -4,7 +4,10 @@ import json
 import math
 import re
 import statistics
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ import torch
 from benchmarks import (
     audio,
     budget,
+    bundle,
     cards,
     end_to_end,
     finetune,
@@ -27,6 +31,7 @@ from benchmarks import (
 from benchmarks.fake_device import Operation
 from benchmarks.kernel_work import KERNEL_WORK
 from imtalker.errors import InputError
+from imtalker.models import backend
 
 FAST = ["--device", "cpu", "--rounds", "2", "--small"]
 BATCHES = ["--frames", "3", "--batch-size", "1", "2"]
@@ -164,6 +169,73 @@ def test_all_gpu_targets_without_a_gpu(monkeypatch, tmp_path, capsys):
     assert states["render"] == ("not run", "needs --reference")
     assert saved["parts"]["render"]["rows"]
     assert "FAIL     slow" in capsys.readouterr().out
+
+
+def test_a_part_that_is_stopped_keeps_its_rows(monkeypatch, tmp_path):
+    slow = (
+        "import pathlib, sys, time; file = pathlib.Path(sys.argv[sys.argv.index('--json') + 1]);"
+        'file.write_text(\'{"rows": [{"ratio": 12}]}\'); time.sleep(60)'
+    )
+    real = gpu.subprocess.run
+    monkeypatch.setattr(
+        gpu.subprocess, "run", lambda command, **how: real([sys.executable, "-c", slow, *command], **how)
+    )
+    part = gpu.Part(["render"], {"fast": gpu.at_least(10, "ratio")})
+    options = SimpleNamespace(small=True, device="cpu", reference=None)
+    found, rows, output = gpu.run("render", part, options, 3)
+    assert (found, rows) == ({}, [{"ratio": 12}])
+    assert "took longer" in output
+
+
+def test_all_gpu_targets_fit_into_eight_minutes():
+    assert all(part.seconds > 0 for part in gpu.PARTS.values())
+    assert sum(part.seconds for part in gpu.PARTS.values()) <= 480
+    assert list(gpu.PARTS).index("memory") < 4
+
+
+def test_rows_of_a_check_are_written_as_they_come(monkeypatch, tmp_path):
+    file, seen = tmp_path / "rows.json", []
+
+    def check(options):
+        for number in range(3):
+            yield {"number": number}
+            seen.append(len(json.loads(file.read_text())["rows"]))
+
+    monkeypatch.setitem(gpu_checks.CHECKS, "golden", check)
+    gpu_checks.main(["golden", "--device", "cpu", "--json", str(file)])
+    assert seen == [1, 2, 3]
+
+
+def test_without_kernels_plain_pytorch_runs():
+    q = torch.zeros(1, 1, 16, 16)
+    fake = SimpleNamespace(is_cuda=True, device=torch.device("cuda:0"), dtype=torch.float32)
+    with gpu_checks.without_kernels(), torch.inference_mode():
+        assert backend.with_kernel("anything", (1,), fake, lambda: "kernel", lambda: "plain") == "plain"
+    assert backend.with_kernel("anything", (1,), q, lambda: "kernel", lambda: "plain") == "plain"
+
+
+def test_the_bundle_holds_what_the_benchmarks_import(tmp_path, capsys):
+    reference = tmp_path / "checkout"
+    for name in ("renderer/models.py", "renderer/picture.png", "generator/FM.py", "generator/options/base_options.py"):
+        (reference / name).parent.mkdir(parents=True, exist_ok=True)
+        (reference / name).write_text("")
+    folder = bundle.main([str(tmp_path / "bundle"), "--no-wheels", "--reference", str(reference)])
+    assert sorted(p.name for p in (folder / "reference").rglob("*") if p.is_file()) == [
+        "FM.py",
+        "base_options.py",
+        "models.py",
+    ]
+    assert "in total" in capsys.readouterr().out
+    assert (folder / "RUN").read_text() == "python -m benchmarks.gpu --reference reference --json gpu.json\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--small", "--device", "cpu", "--only", "graph", "session"],
+        cwd=folder, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert "not run  graph" in done.stdout
+    assert "session" in done.stdout
+    assert "ERROR" not in done.stdout
+    with pytest.raises(InputError, match="no bundle"):
+        bundle.main([str(reference), "--no-wheels"])
 
 
 def test_a_gpu_check_without_a_gpu_is_refused():
