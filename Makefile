@@ -39,9 +39,10 @@ test: lint
 quick: lint
 	$(PYTEST) tests -m "not recipe"
 
-# takes longer than the suite: corrupted files for every reader; renders that are killed, stopped or run out of disk
+# takes longer than the suite: corrupted files for every reader; odd values for every link; renders that are killed, stopped or run out of disk
 fuzz: $(VENV)/installed
 	$(PY) -m pytest -s --override-ini python_files='fuzz_*.py' tests/fuzz
+	DOOR_TRIES=2000 $(PY) -m pytest tests/nodes/test_hardened.py
 
 # REFERENCE, a checkout of the published code, is optional: without it there are no ratios
 gpu-bundle: $(VENV)/installed

@@ -16,6 +16,7 @@ graphs, pinned memory and Triton's launches: benchmarks/fake_cuda.py.
 import ctypes
 import math
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ from imtalker.errors import InputError
 from .fake_cuda import StandIns
 
 aten = torch.ops.aten
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).parents[1]  # as the engine is imported, not resolved
 ALLOCATION = 512  # bytes that PyTorch's allocator rounds up to
 
 # return no new memory, or memory that nothing has written yet
@@ -152,7 +153,8 @@ class _Dispatch(TorchDispatchMode):
         self.owner = owner
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        return self.owner.dispatch(self, func, args, kwargs or {})
+        with self.owner.lock:
+            return self.owner.dispatch(self, func, args, kwargs or {})
 
 
 def cudnn_layout(x: Tensor, weight: Tensor) -> torch.memory_format:
@@ -180,6 +182,7 @@ class FakeDevice:
         self.answer = answer or (lambda tensor: tensor.dtype == torch.bool or tensor.dtype.is_floating_point * 0.0)
         self.watched = tuple(str(ROOT / name) for name in ("imtalker", "nodes")) + tuple(map(str, watched))
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.lock = threading.RLock()  # FakeTensorMode is for one thread at a time
         self.clear()
         self._stage = ""
         self._live: dict[int, int] = {}

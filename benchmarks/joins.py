@@ -1,9 +1,11 @@
 """How smoothly motion crosses from one window of 50 frames to the next, and whether it repeats.
 
-    python -m benchmarks.joins [--avatar]
+    python -m benchmarks.joins [--avatar [--audio FILE ...] [--seeds 8]]
 
-Without --weights or --avatar it uses full-size untrained weights. With --avatar the steps of the head alone are
-measured too, since the avatar's values have names.
+Three ways: smooth (the default), published (each window as it is sampled) and one noise (published, with the same noise
+in every window). Without --weights or --avatar it uses full-size untrained weights. The avatar's values have names, so
+with it each value's own step at joins is given, over the mean step inside; and what smooth joins do to the lips:
+how far they are moved, in standard deviations, and their correlation with those of the published way.
 """
 
 from pathlib import Path
@@ -12,13 +14,18 @@ import torch
 from torch import Tensor
 
 from imtalker import load_generator
+from imtalker.avatar.readback import correlation
 from imtalker.drawn import example as drawn
 from imtalker.drawn.head import MOTION
 from imtalker.media.audio import Audio, read_audio
+from imtalker.motion.inertia import FRAMES
 from imtalker.sampling import draw_noise
 from imtalker.weights.checkpoints import AVATAR, find_weights
 
 from . import measure, models
+
+WAYS = ("smooth", "published", "one noise")
+NAMED = ("yaw", "pitch", "roll", "x", "y", "scale", "mouth_open")
 
 
 class MotionSource:
@@ -37,6 +44,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--seeds", type=int, default=2, help="seeds to average over (%(default)s)")
     parser.add_argument("--weights", type=Path, help="your generator instead of untrained weights")
     parser.add_argument("--avatar", action="store_true", help="the avatar, with its sentence repeated")
+    parser.add_argument("--audio", nargs="+", default=[], help="speech of your own for the avatar")
     options = measure.parse(parser, arguments)
     if options.avatar:
         generators = [load_generator(find_weights(AVATAR, "generator"), device=options.device)]
@@ -47,14 +55,14 @@ def main(arguments: list[str] | None = None) -> dict:
     table = []
     for generator in generators:
         speech = sentences(options.seconds) if options.avatar else drawn.speech(options.seconds)
-        for what, waveform in (("speech", speech.waveform), ("silence", torch.zeros_like(speech.waveform))):
-            features = generator.encode_audio(waveform, speech.sample_rate)
-            for noise in ("fresh", "the same"):
-                rows = [
-                    measure_joins(generator, features, noise, seed, options.avatar) for seed in range(options.seeds)
-                ]
+        sounds = {Path(path).name: read_audio(path) for path in options.audio} or {"speech": speech}
+        sounds["silence"] = Audio(torch.zeros_like(speech.waveform), speech.sample_rate)
+        for what, sound in sounds.items():
+            features = generator.encode_audio(sound.waveform, sound.sample_rate)
+            for way in WAYS:
+                rows = [measure_joins(generator, features, way, seed, options.avatar) for seed in range(options.seeds)]
                 mean = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
-                table.append({"generation": generator.generation, "sound": what, "noise": noise} | mean)
+                table.append({"generation": generator.generation, "sound": what, "joins": way} | mean)
     return measure.report(options, "joins", table)
 
 
@@ -65,16 +73,23 @@ def sentences(seconds: float) -> Audio:
     return Audio(once.waveform.repeat(1, -(-count // once.waveform.shape[1]))[:, :count], once.sample_rate)
 
 
-def measure_joins(generator, features, noise: str, seed: int, avatar: bool = False) -> dict[str, float]:
-    """The columns of one row; noise: "fresh" in every window, or "the same"."""
+def measure_joins(generator, features, way: str, seed: int, avatar: bool = False) -> dict[str, float]:
+    """The columns of one row; way: one of WAYS."""
     window = generator.config.window
     count = -(-len(features) // window)
     fresh = draw_noise(count, window, generator.config.motion_size, seed)
-    drawn_noise = fresh if noise == "fresh" else fresh[0]
-    motion = generator.sample(features, MotionSource(generator, avatar), noise=drawn_noise).latents
+    noise, joining = (fresh[0], "published") if way == "one noise" else (fresh, way)
+    settings = {"noise": noise, "cfg": 1.0 if avatar else None}  # the avatar was made for no guidance
+    source = MotionSource(generator, avatar)
+    motion = generator.sample(features, source, joins=joining, **settings).latents
     found = joins(motion, window) | {"repeats": repetition(motion, window), "drift": drift(motion)}
     if avatar:
-        found["head_ratio"] = joins(motion[:, : MOTION.index("gaze_x")], window)["ratio"]
+        found |= {name: joins(motion[:, [MOTION.index(name)]], window)["ratio"] for name in NAMED}
+        published = generator.sample(features, source, joins="published", **settings).latents
+        mouth = MOTION.index("mouth_open")
+        moved = motion[:, mouth] - published[:, mouth]
+        found["mouth_moved"] = (moved[FRAMES:].square().mean().sqrt() / published[:, mouth].std()).item()
+        found["mouth_as_published"] = correlation(motion[:, mouth], published[:, mouth])
     return found
 
 

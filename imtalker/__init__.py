@@ -6,6 +6,7 @@ from .models.generator import AudioFeatures, Generator
 from .models.renderer import Renderer, Source
 from .motion.control import Control
 from .motion.motion import Motion
+from .motion.rig import Rig
 from .pipeline import Clip, reenact, talk
 from .session import Session
 from .version import __version__
@@ -19,6 +20,7 @@ __all__ = [
     "InputError",
     "Motion",
     "Renderer",
+    "Rig",
     "Session",
     "Source",
     "__version__",

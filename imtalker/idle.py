@@ -11,6 +11,7 @@ from .models.generator import Generator
 from .models.renderer import Source
 from .motion.control import Control, merge
 from .motion.editing import LOOP_SECONDS, best_seam, overlap_ends
+from .motion.inertia import FRAMES
 from .motion.keyframes import POSE_PRESETS, expand, to_control
 from .motion.motion import Motion
 
@@ -53,14 +54,16 @@ def idle(
     motion = replace(block, latents=torch.cat(blocks))
     if not looped:
         return motion
-    shortest, longest = round(LOOP_SECONDS[0] * FPS), min(sampled - frames, frames - 1)
+    motion = replace(motion, latents=motion.latents[FRAMES:])  # a loop does not come back to the portrait's pose
+    shortest, longest = round(LOOP_SECONDS[0] * FPS), min(len(motion) - frames, frames - 1)
     ends = range(shortest, longest + 1)
     return replace(motion, latents=best_seam(overlap_ends(motion.latents[: frames + end], end) for end in ends))
 
 
 def idle_frames(seconds: float, looped: bool) -> int:
-    """Frames that `idle` samples; a loop needs some extra frames, which are crossfaded into its start."""
-    return round(seconds * FPS) + (round(LOOP_SECONDS[1] * FPS) if looped else 0)
+    """Frames that `idle` samples; a loop needs some extra frames: the way from the portrait's pose, and
+    those crossfaded into its start."""
+    return round(seconds * FPS) + (FRAMES + round(LOOP_SECONDS[1] * FPS) if looped else 0)
 
 
 def head_sway(period: int, frames: int, amount: float) -> Control:

@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import InputError
 from .face.crop import Crop, apply_crop, centre_crop, cropped_blocks
 from .face.detectors import DetectorMissing
-from .face.follow import find_crop, steady_crop
+from .face.follow import View, find_crop, steady_view
 from .media.audio import FPS, Audio, AudioFile
 from .media.image import check_image, read_image
 from .media.provenance import TAGS, find_signer
@@ -24,12 +24,17 @@ from .media.video_writer import write_video
 from .models import backend
 from .models.generator import Generator
 from .models.renderer import Renderer, Source
+from .motion import retarget
 from .motion.control import Control
+from .motion.hold import first_needed, hold
+from .motion.inertia import Joins
 from .motion.motion import Motion, stream_at_fps
+from .motion.retarget import Reference
 
 log = logging.getLogger("imtalker")
 
 READ_AHEAD = 16  # driving frames decoded and encoded at a time
+MAX_FRAMES = 10**9  # no video has so many
 SEGMENT_FRAMES = 96  # renders resume at multiples of this: whole batches, seconds of rework
 
 
@@ -64,6 +69,7 @@ def talk(
     cfg: float | None = None,
     nfe: int = 10,
     seed: int = 0,
+    joins: Joins = "smooth",
     fps: float = FPS,
     frames: int | None = None,
     crop: Crop | str = "auto",
@@ -87,7 +93,7 @@ def talk(
     speech = generator.listen(audio)
     count = _limit(math.ceil(Fraction(audio.samples, audio.sample_rate) * rate), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
-    motion = stream_at_fps(generator.stream(speech, source, control, cfg, nfe, seed), float(rate), count)
+    motion = stream_at_fps(generator.stream(speech, source, control, cfg, nfe, seed, joins=joins), float(rate), count)
     motion = motion if first is None else _in_segments(motion, first)
     count = max(0, count - (first or 0))
     return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
@@ -104,20 +110,29 @@ def reenact(
     model_dirs: Iterable[str | Path] = (),
     batch_size: int | None = None,
     first: int | None = None,
+    relative: Reference | int | None = None,
+    strength: float = 1.0,
 ) -> Clip:
     """A portrait (1,H,W,3) or image file that follows the face in a video file, with the video's audio -> Clip.
 
     fps: None for the video's own. Other settings as for `talk`; crop "auto" uses one box for the whole driving video.
+    relative: keeps the portrait's own pose and expression and adds only how the driver changes from this reference of
+    it, times `strength`, as in `motion.retarget`; a frame number counts the video's own frames. For "mean" and
+    "neutral" the whole video is encoded before the first frame is rendered. None takes the driver's motion as it is.
     """
     reader = VideoReader(driving)
     rate = frame_rate(fps) if fps else reader.fps
     count = None if reader.frames is None else _limit(math.ceil(reader.frames * rate / reader.fps), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
-    box = _driving_crop(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
+    view = _driving_view(reader, "auto" if isinstance(crop, Crop) else crop, model_dirs)
     needed = max(0, math.floor((first or 0) * float(reader.fps) / float(rate) - 1e-6))  # first driving frame needed
-    motion = stream_at_fps(_encode_driving(renderer, reader, box, needed), float(rate), frames)
+    if relative is None:
+        driver = _encode_driving(renderer, reader, view, needed)
+    else:
+        driver, reference = _with_reference(renderer, reader, view, needed, relative)
+        driver = retarget.relative(driver, source.motion, reference, strength)
+    motion = _at_most(stream_at_fps(driver, float(rate)), frames)
     motion = motion if first is None else _in_segments(motion, first)
-    count = count if frames is None else frames
     count = None if count is None else max(0, count - (first or 0))
     audio = AudioFile(driving) if reader.has_audio else None
     return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
@@ -140,6 +155,15 @@ def _limit(count: int, frames: int | None) -> int:
     return count if frames is None else min(count, frames)
 
 
+def _at_most(blocks: Iterable[Motion], frames: int | None) -> Iterator[Motion]:
+    """The first `frames` of the motion, all of it where there is less."""
+    for motion in blocks:
+        yield motion if frames is None else replace(motion, latents=motion.latents[:frames])
+        frames = None if frames is None else frames - len(motion)
+        if frames is not None and frames <= 0:
+            return
+
+
 def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Crop:
     if crop == "none":
         return _middle(name, *image.shape[1:3])
@@ -150,14 +174,14 @@ def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Cr
         return find_crop(image, model_dirs=model_dirs, name=name, fallback="centre")
 
 
-def _driving_crop(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> Crop:
+def _driving_view(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> View:
     if crop == "none":
-        return _middle(str(reader.path), reader.height, reader.width)
+        return View(_middle(str(reader.path), reader.height, reader.width))
     try:
-        return steady_crop(reader, reader.frames, model_dirs=tuple(model_dirs))
+        return steady_view(reader, reader.frames, model_dirs=tuple(model_dirs))
     except DetectorMissing as error:
         log.warning("%s Using the middle square of the driving video.", error)
-        return centre_crop(reader.height, reader.width)
+        return View(centre_crop(reader.height, reader.width))
 
 
 def _middle(name: str, height: int, width: int) -> Crop:
@@ -166,8 +190,15 @@ def _middle(name: str, height: int, width: int) -> Crop:
     return centre_crop(height, width)
 
 
-def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed: int = 0) -> Iterator[Motion]:
-    """The motion of the driving frames; those of whole blocks before frame `needed` are skipped and read as zeros."""
+def _encode_driving(renderer: Renderer, reader: VideoReader, view: View, needed: int = 0) -> Iterator[Motion]:
+    """The motion of the driving frames, held where no face is seen.
+
+    Frames of whole blocks before frame `needed` are skipped and read as zeros.
+    """
+    return hold(_encode_frames(renderer, reader, view.crop, first_needed(needed, view.hidden)), view.hidden)
+
+
+def _encode_frames(renderer: Renderer, reader: VideoReader, crop: Crop, needed: int) -> Iterator[Motion]:
     frames, fps = iter(reader), float(reader.fps)
     if skipped := sum(1 for _ in itertools.islice(frames, needed - needed % READ_AHEAD)):
         yield Motion(torch.zeros(skipped, renderer.config.motion_size), fps, renderer.generation)
@@ -178,6 +209,23 @@ def _encode_driving(renderer: Renderer, reader: VideoReader, crop: Crop, needed:
         while (block := upcoming.result()) is not None:
             upcoming = thread.submit(next, blocks, None)
             yield renderer.encode_motion(block, fps)
+
+
+def _with_reference(
+    renderer: Renderer, reader: VideoReader, view: View, needed: int, reference: Reference | int
+) -> tuple[Iterable[Motion], Tensor]:
+    """The motion of the driving frames as from `_encode_driving`, and the latent (1,size) of the reference."""
+    number = 0 if reference == "first" else reference
+    if isinstance(number, int):
+        shown = next((stretch.stop for stretch in view.hidden if number in stretch), number)
+        frame = itertools.islice(reader, shown, shown + 1) if 0 <= shown < MAX_FRAMES else iter(())
+        found = [renderer.encode_motion(b) for b in cropped_blocks(frame, view.crop, renderer.config.input_size, 1)]
+        if not found:
+            raise InputError(f"{reader.path} has no frame {number} with a face: choose another reference.")
+        return _encode_driving(renderer, reader, view, needed), found[0].latents
+    blocks = list(_encode_driving(renderer, reader, view))
+    whole = replace(blocks[0], latents=torch.cat([block.latents for block in blocks]))
+    return [whole], retarget.reference_latent(whole, reference)
 
 
 def _in_segments(blocks: Iterable[Motion], first: int) -> Iterator[Motion]:

@@ -3,10 +3,12 @@
 Motion is sampled in the same windows as the offline result (`Generator.sample`): the same 50 frames, noise and context.
 Whenever a chunk is due, its window is sampled again from the same noise, with all the speech heard so far, and only
 that chunk is kept. So where the same speech is heard, chunks of any size give the offline motion, and any difference
-comes from speech not heard yet. At a join that difference is measured at the last frame already kept, added to the new
-frames and faded out over `FADE` of them, so no join moves more than the window itself does.
+comes from speech not heard yet. Between chunks that difference is measured at the last frame already kept, added to
+the new frames and faded out, so no chunk moves more than the window itself does. Between windows, and from the source's
+own pose into the first frame, motion is carried over as it is offline (motion/inertia.py).
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,12 +23,12 @@ from .models.generator import Generator
 from .models.precision import check_numbers
 from .models.renderer import Renderer, Source
 from .motion.control import Control
+from .motion.inertia import FRAMES, Inertia, Joins, check_joins, fading
 from .motion.match import Side, check_match
 from .motion.motion import Motion
 from .sampling import Frames, check_settings, sample_window, stream_noise
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-FADE = 10  # frames, the length of a window's context
 
 
 class Session:
@@ -57,7 +59,7 @@ class Session:
 
     sample_rate: of the audio that will be fed, whole Hz.
     control: its frames count from the session's first frame; its last row is held.
-    cfg, nfe, seed: as for `Generator.sample`.
+    cfg, nfe, seed, joins: as for `Generator.sample`.
     chunk: seconds sampled per step, rounded to whole frames (0.04 to 2); shorter is sooner, but each chunk costs a
         whole window.
     lookahead: seconds of audio heard after a chunk before it is sampled, rounded to whole frames, or math.inf.
@@ -81,12 +83,15 @@ class Session:
         lookahead: float = 0.2,
         history: float = 8.0,
         batch_size: int | None = None,
+        joins: Joins = "smooth",
     ):
         check_match(Side("the renderer", renderer.generation), Side("the source", source.generation))
         self._renderer, self._source, self._batch_size = renderer, source, batch_size
         self._windows = _Windows(generator, source, control, cfg, nfe, seed)
         self._timing = _Timing.of(chunk, lookahead, history, generator.config.window)
         self._speech = _Speech(sample_rate, generator)
+        check_joins(joins)
+        self._inertia = Inertia(self._windows.displacement()) if joins == "smooth" else None  # after `_past`
         self._frame = 0  # how many frames were handed out
         self._past = self._context = self._windows.blank  # the last frames handed out, and those before this window
         self._sampled = self._past.rows(slice(0))  # frames not handed out yet
@@ -124,6 +129,8 @@ class Session:
             block = next(self._frames, None)
             if block is not None:
                 new = self._sampled.rows(slice(len(block)))
+                if self._inertia:
+                    self._carried(self._inertia, new.motion)
                 self._past = self._past.followed_by(new).rows(slice(-self._windows.context, None))
                 self._sampled = self._sampled.rows(slice(len(block), None))
                 self._frame += len(block)
@@ -149,13 +156,19 @@ class Session:
             latents = new.motion
             if start > first:
                 moved = self._past.motion[-1] - window.motion[start - first - 1]
-                share = 1 - torch.arange(1, len(latents) + 1, device=moved.device) / FADE
-                latents = latents + share.clamp(min=0).to(moved)[:, None] * moved
+                latents = latents + fading(len(latents), FRAMES, 1).to(moved)[:, None] * moved
         self._sampled = replace(new, motion=latents)
         latents = check_numbers(latents.float().cpu(), "The sampled motion", latents.dtype)
+        if self._inertia:
+            latents = self._carried(copy.copy(self._inertia), latents)  # what is not handed out must leave no trace
         block = Motion(latents, float(FPS), self._source.generation)
         self._frames = self._renderer.stream(self._source, block, self._batch_size)
         return True
+
+    def _carried(self, inertia: Inertia, latents: Tensor) -> Tensor:
+        """The latents (n,C) of the next frames as they are shown."""
+        latents = latents.float().cpu()
+        return inertia.follow(latents) if self._frame % self._windows.length else inertia.join(latents)
 
 
 @dataclass(frozen=True)
@@ -193,22 +206,30 @@ class _Windows:
         self._generator, self._nfe = generator, nfe
         self._cfg = config.cfg if cfg is None else cfg
         check_settings(self._cfg, nfe)
-        self._reference = source.motion.to(generator.anchor)
+        self._source, self._reference = source, source.motion.to(generator.anchor)
         self._control = control.at_fps(FPS) if control else Control()
         self.blank = Frames.blank(self.context, config.motion_size, config.condition_size, generator.anchor)
         # the noise of the windows up to number `_number`, of which the last is kept
         self._noises = stream_noise(self.length, config.motion_size, seed)
         self._number, self._noise = -1, None
 
+    @torch.inference_mode()
+    def displacement(self) -> Tensor:
+        """See Generator.displacement."""
+        settings = self._control, self._noise_of(0), self._cfg, self._nfe
+        return self._generator.displacement(self._source, *settings)
+
+    def _noise_of(self, number: int) -> Tensor:
+        while self._number < number:
+            self._number, self._noise = self._number + 1, next(self._noises)
+        return self._noise.to(self._generator.anchor)
+
     def sample(self, number: int, before: Frames, speech: Tensor) -> Frames:
         """Window `number` after the frames `before`, with its projected speech as far as heard, (n,condition_size).
 
         Windows go forward: no number below that of the last call.
         """
-        while self._number < number:
-            self._number, self._noise = self._number + 1, next(self._noises)
-        generator = self._generator
-        noise = self._noise.to(generator.anchor)
+        generator, noise = self._generator, self._noise_of(number)
         control = generator.project_control(self._control, number * self.length, self.length)
         return sample_window(generator.flow, noise, before, speech, control, self._reference, self._cfg, self._nfe)
 

@@ -171,7 +171,7 @@ def _faces(landmarks: Mapping) -> list[Mapping | None]:
     try:
         frames, size = landmarks["frames"], tuple(landmarks["image_size"])
         boxes = [[_box(face) for face in faces] for faces in frames]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise InputError(
             "These are not landmarks from ComfyUI's Detect Face Landmarks node: connect its face_landmarks."
         ) from error

@@ -21,13 +21,13 @@ class LoadControl(io.ComfyNode):
             category="IMTalker/control",
             description="Loads head pose, camera and gaze from files in the input folder, to steer Sample Motion.",
             inputs=[
-                io.Combo.Input(
+                types.FileInput(
                     "pose",
                     options=[NONE, *folders.media_files((".pt", ".pth", ".safetensors"))],
                     tooltip="Head pose (radians) and camera: a SMIRK .pt file as published with IMTalker, or an "
                     "IMTalker .safetensors file, which may also contain gaze. none: left to the model.",
                 ),
-                io.Combo.Input(
+                types.FileInput(
                     "gaze",
                     options=[NONE, *folders.media_files((".npy",))],
                     tooltip="Eye direction: an L2CS-Net .npy file with two angles in radians per frame. none: left to "

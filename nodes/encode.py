@@ -1,21 +1,22 @@
 """Encoding nodes: portrait, speech and driving video to what the models work on."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import torch
-from comfy_api.latest import Input, io
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..imtalker import InputError, Motion
-from ..imtalker.face.crop import Crop, centre_crop, cropped_blocks
-from ..imtalker.face.follow import steady_crop
-from ..imtalker.media.audio import FPS, Audio, read_audio
-from ..imtalker.media.image import check_image
-from ..imtalker.media.video import VideoReader
+from ..imtalker.face.crop import centre_crop, cropped_blocks
+from ..imtalker.face.follow import View, steady_view
+from ..imtalker.media.audio import FPS, Audio
 from ..imtalker.models.generator import StreamedFeatures
+from ..imtalker.motion.hold import hold
 from . import face, folders, host, types
+from .doors.clips import Clip, clip_of_pictures
+from .doors.pictures import Pictures
+from .doors.sound import silence, to_comfy
 
 BLOCK = 8  # driving frames encoded together
 
@@ -37,8 +38,8 @@ class EncodeSource(io.ComfyNode):
 
     @classmethod
     @host.answer
-    def execute(cls, renderer: host.Handle, image: Tensor) -> io.NodeOutput:
-        return io.NodeOutput(encode_source(renderer, image))
+    def execute(cls, renderer: host.Handle, image: Pictures) -> io.NodeOutput:
+        return io.NodeOutput(encode_source(renderer, image.one("The source")))
 
 
 class EncodeAudio(io.ComfyNode):
@@ -62,8 +63,8 @@ class EncodeAudio(io.ComfyNode):
 
     @classmethod
     @host.answer
-    def execute(cls, generator: host.Handle, audio: dict | None) -> io.NodeOutput:
-        return io.NodeOutput(encode_audio(generator, types.to_engine(audio)))
+    def execute(cls, generator: host.Handle, audio: Audio) -> io.NodeOutput:
+        return io.NodeOutput(encode_audio(generator, audio))
 
 
 class EncodeMotion(io.ComfyNode):
@@ -108,15 +109,14 @@ class EncodeMotion(io.ComfyNode):
         crop: str,
         scale: float,
         fps: float,
-        images: Tensor | None = None,
-        video: Input.Video | None = None,
+        images: Pictures | None = None,
+        video: Clip | None = None,
     ) -> io.NodeOutput:
         if (images is None) == (video is None):
             raise InputError("Encode Motion reads one of the two: connect either images or video.")
-        clip = Clip(images, fps, len(images), None) if video is None else open_video(video)
-        box = find_face(clip, scale) if crop == "face" else centre_crop(*next(iter(clip.frames)).shape[:2])
-        motion = encode_motion(renderer, clip, box)
-        return io.NodeOutput(motion, types.to_comfy(clip.audio or types.silence(motion.seconds)))
+        clip = clip_of_pictures(images, fps) if video is None else video
+        motion = encode_motion(renderer, clip, find_face(clip, scale) if crop == "face" else middle(clip))
+        return io.NodeOutput(motion, to_comfy(clip.sound() or silence(motion.seconds)))
 
 
 def encode_source(renderer: host.Handle, image: Tensor):
@@ -139,48 +139,30 @@ def listen(generator: host.Handle, audio: Audio, progress: Callable[[float], Non
     return model.listen(audio, progress=progress)
 
 
-@dataclass(frozen=True)
-class Clip:
-    """Driving frames (H,W,C), uint8 or 0..1, that can be iterated more than once."""
-
-    frames: Iterable[Tensor]
-    fps: float
-    count: int | None
-    audio: Audio | None
-
-    def pictures(self) -> Iterator[Tensor]:
-        """Frames (H,W,3) in 0..1 on the CPU; each is a chance to interrupt."""
-        for frame in self.frames:
-            host.check_interrupted()
-            yield check_image(frame)[0].cpu()
+def find_face(clip: Clip, scale: float) -> View:
+    """One square around the face for the whole clip, and the frames that do not show it."""
+    return steady_view(host.watched(clip.frames), clip.count, scale, model_dirs=folders.detector_folders())
 
 
-def open_video(video: Input.Video) -> Clip:
-    """Opens a VIDEO: streamed from its file, or decoded by ComfyUI if it has no file or was trimmed."""
-    path = video.get_stream_source()
-    trimmed = any(getattr(video, "get_active_trim_window", tuple)())
-    if isinstance(path, str) and not trimmed:
-        reader = VideoReader(path)
-        return Clip(reader, float(reader.fps), reader.frames, read_audio(path) if reader.has_audio else None)
-    parts = video.get_components()
-    heard = parts.audio and parts.audio["waveform"].numel()
-    audio = Audio(parts.audio["waveform"][0], parts.audio["sample_rate"]) if heard else None
-    return Clip(parts.images, float(parts.frame_rate), len(parts.images), audio)
+def middle(clip: Clip) -> View:
+    """The middle square."""
+    first = next(iter(clip.frames), None)
+    if first is None:
+        raise InputError("The driving clip has no frames: choose another.")
+    return View(centre_crop(*first.shape[:2]))
 
 
-def find_face(clip: Clip, scale: float) -> Crop:
-    """One square around the face for the whole clip."""
-    return steady_crop(clip.pictures(), clip.count, scale, model_dirs=folders.detector_folders())
-
-
-def encode_motion(renderer: host.Handle, clip: Clip, crop: Crop) -> Motion:
+def encode_motion(renderer: host.Handle, clip: Clip, view: View) -> Motion:
     """Encodes block by block, so that a long video is never in memory as a whole."""
     model = host.on_device(renderer, BLOCK * renderer.model.bytes_per_image)
     progress = host.Progress(math.ceil((clip.count or 1) / BLOCK))
-    latents = []
-    for block in cropped_blocks(clip.pictures(), crop, model.config.input_size, BLOCK):
-        latents.append(model.encode_motion(block).latents)
-        progress.step(1, block[-1])
+
+    def encoded() -> Iterator[Motion]:
+        for block in cropped_blocks(host.watched(clip.frames), view.crop, model.config.input_size, BLOCK):
+            yield model.encode_motion(block, clip.fps)
+            progress.step(1, block[-1])
+
+    latents = [motion.latents for motion in hold(encoded(), view.hidden)]
     if not latents:
         raise InputError("The driving clip has no frames: choose another.")
     return Motion(torch.cat(latents), clip.fps, model.generation)

@@ -5,7 +5,8 @@ from comfy_api.latest import io
 from ..imtalker.drawn.example import SOMEBODY, portrait
 from ..imtalker.media.audio import read_audio
 from ..imtalker.weights.checkpoints import AVATAR
-from . import host, types
+from . import host
+from .doors.sound import to_comfy
 from .sample import seed_input
 
 
@@ -34,7 +35,7 @@ class Example(io.ComfyNode):
     @host.answer
     def execute(cls, seed: int) -> io.NodeOutput:
         head, speech = portrait(512, seed), read_audio(AVATAR / "speech.wav")
-        return io.NodeOutput(head.to(host.result_device()), types.to_comfy(speech))
+        return io.NodeOutput(head.to(host.result_device()), to_comfy(speech))
 
 
 NODES = [Example]

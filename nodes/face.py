@@ -18,8 +18,10 @@ from ..imtalker.face.follow import (
     steady_box,
     steady_crop,
 )
-from ..imtalker.media.image import check_image
-from . import boxes, folders, host, types
+from . import folders, host, types
+from .doors.boxes import AUTO, CORNERS, ORDERS, SIZES, Frame, boxes_of_input, boxes_of_mask
+from .doors.opening import enter
+from .doors.pictures import Pictures
 
 log = logging.getLogger("imtalker")
 
@@ -107,6 +109,15 @@ class FaceCrop(io.ComfyNode):
                     tooltip="Replaces detection: a face box from another node, as four numbers or keys x, y, width, "
                     "height in pixels. Also takes a list of boxes, or one list per frame.",
                 ),
+                # optional, so that graphs saved before it existed still run
+                io.Combo.Input(
+                    "box_order",
+                    options=list(ORDERS),
+                    default=AUTO,
+                    optional=True,
+                    tooltip="What a box's four numbers are. auto: what the connected node says, otherwise position "
+                    "and size, or two corners if they cannot be a size. A box with named numbers needs no order.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -120,13 +131,14 @@ class FaceCrop(io.ComfyNode):
                     tooltip="A soft ellipse that fills the square. Edit or blur it, then connect it to Paste Back.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
     @host.answer
     def execute(
         cls,
-        image: Tensor,
+        image: Pictures,
         face: str,
         index: int,
         scale: float,
@@ -136,33 +148,46 @@ class FaceCrop(io.ComfyNode):
         size: int,
         mask: Tensor | None = None,
         box: object = None,
+        box_order: str = AUTO,
     ) -> io.NodeOutput:
-        count, height, width = image.shape[:3]
-        progress = host.Progress(2 * count)  # every frame is searched, then cropped
+        frame = Frame(len(image), image.height, image.width)
+        progress = host.Progress(2 * frame.count)  # every frame is searched, then cropped
         try:
-            given = given_boxes(mask, box, count, height, width)
+            order = box_order if box_order != AUTO else order_of_giver(cls.hidden)
+            given = given_boxes(mask, box, frame, order)
             crop = find_crops(image, given, face, index, scale, tracking, progress)
         except (FaceNotFound, DetectorMissing) as error:
             if no_face == "error":
                 raise
             log.warning("%s Using the middle square of the whole picture.", error)
-            crop = centre_crop(height, width)
+            crop = centre_crop(frame.height, frame.width)
         pad = "zero" if padding == "black" else "edge"
-        squares = []
-        for picture, square in zip(image, types.one_per_frame("crop", crop, count), strict=True):
-            squares.append(apply_crop(check_image(picture).cpu(), square, size, pad))
+        host.check_room(
+            frame.count * size * size * 3 * 4, f"{frame.count} squares of {size}x{size}", "choose a smaller size."
+        )
+        squares = torch.empty(frame.count, size, size, 3, device=host.result_device())
+        for number, square in enumerate(types.one_per_frame("crop", crop, frame.count)):
+            squares[number] = apply_crop(image[number][None], square, size, pad)[0]
             progress.step()
-        return io.NodeOutput(torch.cat(squares).to(host.result_device()), crop, ellipse(size).to(host.result_device()))
+        return io.NodeOutput(squares, crop, ellipse(size).to(host.result_device()))
 
 
-def given_boxes(mask: Tensor | None, box: object, count: int, height: int, width: int) -> list[list[Box]] | None:
+def order_of_giver(hidden: io.HiddenHolder) -> str:
+    """The order of a box's numbers that the connected node states, as KJNodes' points editor does; AUTO if none."""
+    prompt = hidden.prompt or {}
+    link = prompt.get(hidden.unique_id, {}).get("inputs", {}).get("box")
+    giver = prompt.get(link[0], {}).get("inputs", {}) if isinstance(link, list) and link else {}
+    stated = giver.get("bbox_format")
+    return {"xyxy": CORNERS, "xywh": SIZES}.get(stated, AUTO) if isinstance(stated, str) else AUTO
+
+
+def given_boxes(mask: Tensor | None, box: object, frame: Frame, order: str) -> list[list[Box]] | None:
     """The faces of each picture from mask or box; None if neither is connected. FaceNotFound if they are empty."""
     if mask is not None and box is not None:
         raise InputError("Face Crop takes mask or box, not both: disconnect one, each says where the face is.")
     if mask is None and box is None:
         return None
-    read, given = (boxes.boxes_of_input, box) if mask is None else (boxes.boxes_of_mask, mask)
-    faces = read(given, count, height, width)
+    faces = boxes_of_mask(mask, frame) if box is None else enter("box", boxes_of_input, box, frame=frame, order=order)
     if not any(faces):
         raise FaceNotFound(
             "The box input holds no box: choose another picture, or disconnect it to detect the face."
@@ -173,7 +198,7 @@ def given_boxes(mask: Tensor | None, box: object, count: int, height: int, width
 
 
 def find_crops(
-    images: Tensor,
+    images: Pictures,
     given: list[list[Box]] | None,
     which: str,
     index: int,
@@ -182,11 +207,11 @@ def find_crops(
     progress: host.Progress,
 ) -> Crop | list[Crop]:
     """One crop, or with smooth tracking one per picture. given: boxes of each picture, instead of detection."""
-    count, height, width = images.shape[:3]
+    count, height, width = len(images), images.height, images.width
     model_dirs = folders.detector_folders()
     if count == 1 and given is None:
-        return find_crop(check_image(images).cpu(), scale, which, index, model_dirs=model_dirs)
-    frames = host.counted((check_image(image)[0].cpu() for image in images), progress)
+        return find_crop(images[0], scale, which, index, model_dirs=model_dirs)
+    frames = host.counted(images, progress)
     if given is not None:
         track = follow_boxes(((faces, (height, width)) for faces in given), which, index)
     elif tracking == "steady":

@@ -3,8 +3,6 @@
 import logging
 import os
 import re
-import uuid
-from pathlib import Path
 
 import comfy.utils
 import folder_paths
@@ -13,12 +11,14 @@ from ..imtalker import InputError
 from ..imtalker.face.detectors import YUNET_FILE
 from ..imtalker.weights.checkpoints import AVATAR, find_weights
 from ..imtalker.weights.download import download
+from .listing import Listing
 
 log = logging.getLogger("imtalker")
 
 FOLDER = "imtalker"
 PUBLISHED = "published (downloaded on first use)"
 BUILT_IN = [PUBLISHED, AVATAR.name]  # choices of a loader besides the artist's own files
+MEDIA = Listing((".pt", ".pth", ".safetensors", ".npy"))  # in input/ and output/
 
 # Weights
 
@@ -121,18 +121,20 @@ def fingerprint(path: str | None) -> tuple:
 
 def media_files(suffixes: tuple[str, ...], outputs: bool = False) -> list[str]:
     """Names for a combo: files with these suffixes in input/, and with `outputs` in output/, marked " [output]"."""
-    found = _files_below(folder_paths.get_input_directory(), suffixes)
+    found = MEDIA.files(folder_paths.get_input_directory(), suffixes)
     if outputs:
-        found += [f"{name} [output]" for name in _files_below(folder_paths.get_output_directory(), suffixes)]
+        found += [f"{name} [output]" for name in MEDIA.files(folder_paths.get_output_directory(), suffixes)]
     return found
 
 
 def media_path(name: str) -> str:
     """The path of a name from `media_files`; InputError if it is gone or outside these folders."""
+    if not isinstance(name, str):
+        raise InputError(f"{name!r:.80} is not the name of a file: choose one.")
     name, folder = folder_paths.annotated_filepath(name)
     path = _inside(folder or folder_paths.get_input_directory(), name)
     if not os.path.isfile(path):
-        raise InputError(f"There is no file {name!r} in {os.path.basename(folder or 'input')}: choose another.")
+        raise InputError(f"There is no file {name[:200]!r} in {os.path.basename(folder or 'input')}: choose another.")
     return path
 
 
@@ -152,7 +154,10 @@ def media_fingerprint(*names: str | None) -> list[tuple]:
 
 
 def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
-    """A new numbered file in output/: (path, name, subfolder). InputError if the prefix leads out of it."""
+    """A new numbered file in output/: (path, name, subfolder).
+
+    InputError: the prefix leads out of it, or cannot be a name. OSError: the folder cannot be made.
+    """
     output = folder_paths.get_output_directory()
     _inside(output, prefix)
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
@@ -160,21 +165,15 @@ def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
     return os.path.join(folder, name), name, subfolder
 
 
-def new_temporary(suffix: str) -> str:
-    """A path for a new file in temp/, which ComfyUI empties on start and exit."""
-    folder = Path(folder_paths.get_temp_directory())
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder / f"imtalker_{uuid.uuid4().hex}{suffix}")
-
-
-def _files_below(root: str, suffixes: tuple[str, ...]) -> list[str]:
-    files = (path for path in Path(root).rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(path.relative_to(root).as_posix() for path in files)
-
-
 def _inside(folder: str, name: str) -> str:
     """The path of `name` in the folder. InputError if it leads out of it, which ComfyUI 0.3.64 does not check."""
     folder = os.path.abspath(folder)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name[:200]!r} cannot be the name of a file: change it.") from error
+    if "\0" in name:
+        raise InputError(f"{name[:200]!r} cannot be the name of a file: change it.")
     path = os.path.abspath(os.path.join(folder, name))
     # not realpath: links that people put into their folders should work
     if not path.startswith(folder + os.sep):

@@ -23,6 +23,7 @@ from ..imtalker import Generator, InputError, Motion, Renderer, Source
 from ..imtalker.media.audio import FPS
 from ..imtalker.models import backend
 from ..imtalker.models.audio_encoder import encoding_memory, longest_window
+from . import types
 
 log = logging.getLogger("imtalker")
 
@@ -48,24 +49,54 @@ class _WithoutTraceback(logging.Filter):
 logging.getLogger().addFilter(_WithoutTraceback())
 
 
+def printable(text: str) -> str:
+    """One line that every console can be asked to print: bytes that are no text, and control characters, are escaped.
+
+    A file's name may hold any bytes, and an error that cannot be logged ends ComfyUI's worker.
+    """
+    whole = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole)
+
+
+class _Printable(logging.Filter):
+    """Makes every line that our logger writes printable."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), ()
+        return True
+
+
+log.addFilter(_Printable())
+
+
 def answer(execute: Callable) -> Callable:
-    """Decorator for a node's `execute`: turns InputError and out of memory into one sentence at the node."""
+    """Decorator for a node's `execute`, which gets its inputs as the doors of `types` give them.
+
+    Turns InputError, what the operating system refuses, and out of memory into one sentence at the node.
+    """
 
     @functools.wraps(execute)
-    def wrapper(*args, **kwargs):
+    def wrapper(node, **inputs):
         try:
-            return execute(*args, **kwargs)
+            return execute(node, **types.read(node, inputs))
         except InputError as error:
             sentence = str(error)
+        except OSError as error:
+            sentence = (
+                f"{error.strerror or error}: {error.filename or 'a file or folder'} cannot be used. Check that it is "
+                "there, that you may read and write it, and that the disk is not full."
+            )
         except Exception as error:
             if not is_out_of_memory(error):
+                if str(error) != printable(str(error)):
+                    raise RuntimeError(printable(str(error))) from None
                 raise
             sentence = (
                 "Out of memory, even at one frame at a time: close other programs that use the device, set precision "
                 "to fp16 in the loaders, or start ComfyUI with --cpu."
             )
             mm.unload_all_models()
-        raise Refused(sentence)
+        raise Refused(printable(sentence))
 
     return wrapper
 
@@ -161,6 +192,13 @@ def render(handle: Handle, source: Source, motion: Motion, batch_size: int) -> I
     # one frame more: the overhead of any batch
     renderer = on_device(handle, (batch + 1) * handle.model.bytes_per_frame)
     yield from backend.to_cpu(renderer.stream(source, motion, batch_size or None))
+
+
+def watched(items: Iterable[T]) -> Iterator[T]:
+    """Passes items on; each is a chance to interrupt."""
+    for item in items:
+        check_interrupted()
+        yield item
 
 
 def counted(items: Iterable[T], progress: "Progress") -> Iterator[T]:

@@ -95,14 +95,13 @@ class _KeyframeNode:
         seconds: float,
         strength: float,
         allow_more: bool,
-        audio: dict | None = None,
+        audio: Audio | None = None,
         control: Control | None = None,
     ) -> io.NodeOutput:
-        speech = None if audio is None else types.to_engine(audio)
-        seconds = seconds or (speech.seconds if speech else 0)
+        seconds = seconds or (audio.seconds if audio else 0)
         drawn = to_control(keyframes, seconds, allow_more=allow_more, channels=cls.channels).with_strength(strength)
         result = drawn if control is None else merge([control, drawn])
-        return io.NodeOutput(result, ui={"imtalker_waveform": [waveform(speech)]} if speech else None)
+        return io.NodeOutput(result, ui={"imtalker_waveform": [waveform(audio)]} if audio else None)
 
 
 def waveform(audio: Audio) -> dict:

@@ -22,7 +22,7 @@ class LoadRenderer(io.ComfyNode):
             category="IMTalker/load",
             description="Loads the model that turns a portrait and a motion into frames.",
             inputs=[
-                io.Combo.Input(
+                types.FileInput(
                     "model",
                     options=[*folders.BUILT_IN, *folders.model_files()],
                     tooltip="Weights in models/imtalker. published: downloads 2.1 GB on first use. avatar: a tiny "
@@ -63,13 +63,13 @@ class LoadGenerator(io.ComfyNode):
             category="IMTalker/load",
             description="Loads the model that turns speech into motion.",
             inputs=[
-                io.Combo.Input(
+                types.FileInput(
                     "model",
                     options=[*folders.BUILT_IN, *folders.model_files()],
                     tooltip="Weights in models/imtalker. published: downloads 0.6 GB on first use. avatar: ships with "
                     "the pack. Must match the renderer: the same generation (v1 or v2), and avatar only with avatar.",
                 ),
-                io.Combo.Input(
+                types.FileInput(
                     "wav2vec2",
                     options=["auto", *folders.wav2vec2_files()],
                     tooltip="Audio encoder, used only if the model file contains none (the published file has one). "

@@ -68,7 +68,7 @@ class LoadMotion(io.ComfyNode):
             category="IMTalker/motion",
             description="Loads a motion saved by Save Motion, from the input or output folder.",
             inputs=[
-                io.Combo.Input(
+                types.FileInput(
                     "motion_file",
                     options=folders.media_files((SUFFIX,), outputs=True) or [NO_FILE],
                     tooltip="A .safetensors file in input/, or in output/ (marked [output]). It works with renderers "
@@ -222,8 +222,7 @@ class JoinMotion(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="Crossfade in seconds, at most half of the shorter motion. The motions overlap by this "
-                    "much, so the result is that much shorter. 0: hard cut. Ignored in a mix.",
+                    tooltip="How long the transition takes, in seconds. 0: hard cut. Ignored in a mix.",
                 ),
                 io.Float.Input(
                     "share",
@@ -240,6 +239,15 @@ class JoinMotion(io.ComfyNode):
                     optional=True,
                     tooltip="Mask batch that varies the mix over time, spread over its length: white = full share, "
                     "black = only motion_a.",
+                ),
+                io.Combo.Input(
+                    "transition",
+                    options=["carry on", "crossfade"],
+                    default="carry on",
+                    optional=True,
+                    tooltip="carry on: each motion starts where the one before was going; lengths add up, so lips stay "
+                    "on their sound. crossfade: the motions overlap, at most by half of the shorter one, and the "
+                    "result is that much shorter. Ignored in a mix.",
                 ),
             ],
             outputs=[types.Motion.Output(display_name="motion", tooltip="For Render, or further editing.")],
@@ -258,17 +266,18 @@ class JoinMotion(io.ComfyNode):
         motion_c: Motion | None = None,
         motion_d: Motion | None = None,
         mask: Tensor | None = None,
+        transition: str = "carry on",
     ) -> io.NodeOutput:
         others = [motion for motion in (motion_c, motion_d) if motion is not None]
         if mode != "mix":
-            return with_preview(editing.join([motion_a, motion_b, *others], crossfade))
+            return with_preview(editing.join([motion_a, motion_b, *others], crossfade, transition == "crossfade"))
         if others:
             raise InputError(
                 "A mix takes motion_a and motion_b only: disconnect motion_c and motion_d, or use two nodes."
             )
         if mask is None:
             return with_preview(editing.mix(motion_a, motion_b, share))
-        curve = mask.reshape(len(mask), -1).mean(1).clamp(0, 1).cpu()
+        curve = mask.flatten(1).mean(1).cpu()
         return with_preview(editing.mix(motion_a, motion_b, share * curve))
 
 

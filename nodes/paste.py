@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..imtalker import InputError
 from ..imtalker.face.crop import Crop, paste_back
-from ..imtalker.media.image import check_image
 from . import host, types
+from .doors.pictures import Pictures
 
 
 class PasteBack(io.ComfyNode):
@@ -79,8 +79,8 @@ class PasteBack(io.ComfyNode):
     @host.answer
     def execute(
         cls,
-        images: Tensor,
-        background: Tensor,
+        images: Pictures,
+        background: Pictures,
         crop: Crop | list[Crop],
         feather: float,
         shape: str,
@@ -89,7 +89,7 @@ class PasteBack(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         count = len(images) if len(images) > 1 else len(background)
-        height, width = (side - side % 2 if even_size else side for side in background.shape[1:3])
+        height, width = (side - side % 2 if even_size else side for side in (background.height, background.width))
         host.check_room(
             count * height * width * 4 * 4,
             f"{count} frames of {width}x{height}",
@@ -106,17 +106,16 @@ class PasteBack(io.ComfyNode):
 
 
 def paste(
-    images: Tensor, background: Tensor, crop: Crop | list[Crop], mask: Tensor | None, count: int, style: dict
+    images: Pictures, background: Pictures, crop: Crop | list[Crop], mask: Tensor | None, count: int, style: dict
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Pictures (H,W,3) and the masks used (H,W), one at a time. style: keyword arguments of `paste_back`."""
-    masks = None if mask is None else mask.reshape(-1, *mask.shape[-2:]).float()
-    if masks is not None and not masks.any():
+    if mask is not None and not mask.any():
         raise InputError("The mask of Paste Back is empty, nothing would be pasted: paint the area to paste white.")
-    inputs = {"images": images, "background": background, "crop": crop, "mask": masks}
+    inputs = {"images": images, "background": background, "crop": crop, "mask": mask}
     columns = [types.one_per_frame(f"{name} of Paste Back", value, count) for name, value in inputs.items()]
     for face, picture, square, shade in zip(*columns, strict=True):
-        shade = None if shade is None else shade[None].cpu().clamp(0, 1)
-        pasted, alpha = paste_back(check_image(picture).cpu(), check_image(face).cpu(), square, shade, **style)
+        shade = None if shade is None else shade[None]
+        pasted, alpha = paste_back(picture[None], face[None], square, shade, **style)
         yield pasted[0], alpha[0]
 
 

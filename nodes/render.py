@@ -11,7 +11,9 @@ from ..imtalker.face.crop import Crop, paste_back
 from ..imtalker.media.audio import Audio
 from ..imtalker.media.provenance import TAGS, mark
 from ..imtalker.media.video_writer import write_video
-from . import folders, host, types
+from . import host, types
+from .doors.pictures import Pictures
+from .temporary import lost_files, new_temporary
 
 
 def rendering_inputs() -> list:
@@ -112,6 +114,10 @@ class RenderVideo(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> int:
+        return lost_files()
+
+    @classmethod
     @host.answer
     def execute(
         cls,
@@ -121,9 +127,9 @@ class RenderVideo(io.ComfyNode):
         batch_size: int,
         fps: float,
         quality: int,
-        audio: dict | None = None,
+        audio: Audio | None = None,
         crop: Crop | list[Crop] | None = None,
-        background: Tensor | None = None,
+        background: Pictures | None = None,
         mark: str = "",
     ) -> io.NodeOutput:
         motion = motion.at_fps(fps or motion.fps)
@@ -133,7 +139,7 @@ class RenderVideo(io.ComfyNode):
         if crop is not None:
             blocks = paste(blocks, background, crop, len(motion))
         blocks = host.previewed(blocks, host.Progress(len(motion)))
-        return io.NodeOutput(write(blocks, motion.fps, audio and types.to_engine(audio), quality, mark))
+        return io.NodeOutput(write(blocks, motion.fps, audio, quality, mark))
 
 
 def mark_input() -> io.String.Input:
@@ -149,18 +155,18 @@ def mark_input() -> io.String.Input:
 
 def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: int = 18, text: str = "") -> Input.Video:
     """Writes the frames to a temporary file tagged as synthetic; removed if rendering stops before the end."""
-    path = folders.new_temporary(".mp4")
+    path = new_temporary(".mp4")
     write_video(path, mark(blocks, text), fps, audio, TAGS, crf=quality)
     return InputImpl.VideoFromFile(path)
 
 
-def paste(blocks: Iterator[Tensor], background: Tensor, crop: Crop | Sequence[Crop], count: int) -> Iterator[Tensor]:
+def paste(blocks: Iterator[Tensor], background: Pictures, crop: Crop | Sequence[Crop], count: int) -> Iterator[Tensor]:
     """Yields frames of the background's size (1,H,W,3), one at a time; `count` faces are expected."""
     backgrounds = types.one_per_frame("The background of Render Video", background, count)
     crops = types.one_per_frame("The crop of Render Video", crop, count)
     faces = (face for block in blocks for face in block)
     for rendered, picture, square in zip(faces, backgrounds, crops, strict=False):
-        yield paste_back(picture[None, ..., :3].float().cpu(), rendered[None].cpu(), square)[0]
+        yield paste_back(picture[None], rendered[None], square)[0]
 
 
 NODES = [Render, RenderVideo]

@@ -68,6 +68,14 @@ class SampleMotion(io.ComfyNode):
                     optional=True,
                     tooltip="Head pose, camera and gaze to follow; without it the model decides.",
                 ),
+                io.Combo.Input(
+                    "joins",
+                    options=["smooth", "published"],
+                    default="smooth",
+                    optional=True,
+                    tooltip="smooth: no jump every 2 seconds, where the model starts anew, and the clip begins in the "
+                    "portrait's own pose. published: as the published code samples.",
+                ),
             ],
             outputs=[
                 types.Motion.Output(display_name="motion", tooltip="25 latents a second, for Render and Render Video.")
@@ -86,11 +94,11 @@ class SampleMotion(io.ComfyNode):
         cfg: float,
         control_end: str,
         control: Control | None = None,
+        joins: str = "smooth",
     ) -> io.NodeOutput:
         progress = host.Progress(window_count(generator, len(audio_features)))
-        motion = sample_motion(
-            generator, source, audio_features, seed, steps, cfg, progress, control=control, padding=control_end
-        )
+        settings = {"control": control, "padding": control_end, "joins": joins}
+        motion = sample_motion(generator, source, audio_features, seed, steps, cfg, progress, **settings)
         return io.NodeOutput(motion)
 
 
@@ -107,12 +115,12 @@ def sample_motion(
     steps: int,
     cfg: float,
     progress: host.Progress,
-    **control,
+    **settings,
 ) -> Motion:
     """Samples the motion; each window is one step of progress."""
     model = host.on_device(generator)
     latents = []
-    for block in model.stream(audio_features, source, cfg=cfg or None, nfe=steps, seed=seed, **control):
+    for block in model.stream(audio_features, source, cfg=cfg or None, nfe=steps, seed=seed, **settings):
         latents.append(block.latents)
         progress.step()
     return replace(block, latents=torch.cat(latents))

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from ..imtalker.face.crop import apply_crop, centre_crop
 from ..imtalker.face.follow import find_crop
-from ..imtalker.media.audio import FPS
-from ..imtalker.media.image import check_image
+from ..imtalker.media.audio import FPS, Audio
 from . import encode, face, folders, host, render, sample, types
+from .doors.pictures import Pictures
+from .temporary import lost_files
 
 
 class TalkingHead(io.ComfyNode):
@@ -43,13 +44,17 @@ class TalkingHead(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> int:
+        return lost_files()
+
+    @classmethod
     @host.answer
     def execute(
         cls,
         renderer: host.Handle,
         generator: host.Handle,
-        image: Tensor,
-        audio: dict | None,
+        image: Pictures,
+        audio: Audio,
         seed: int,
         steps: int,
         cfg: float,
@@ -58,23 +63,21 @@ class TalkingHead(io.ComfyNode):
         no_face: str,
         mark: str = "",
     ) -> io.NodeOutput:
-        speech = types.to_engine(audio)
-        portrait = crop_portrait(image, renderer.model.config.input_size, crop, scale, no_face)
+        portrait = crop_portrait(image.one("The source"), renderer.model.config.input_size, crop, scale, no_face)
         source = encode.encode_source(renderer, portrait)
-        frames = math.ceil(speech.seconds * FPS)
+        frames = math.ceil(audio.seconds * FPS)
         # one step per window to encode, one per window to sample, one per frame to render
         windows = sample.window_count(generator, frames)
         progress = host.Progress(2 * windows + frames)
-        features = encode.listen(generator, speech, lambda done: progress.step(done * windows / frames))
+        features = encode.listen(generator, audio, lambda done: progress.step(done * windows / frames))
         motion = sample.sample_motion(generator, source, features, seed, steps, cfg, progress)
         blocks = host.previewed(host.render(renderer, source, motion, 0), progress)
-        video = render.write(blocks, motion.fps, speech, text=mark)
-        return io.NodeOutput(video, portrait)
+        video = render.write(blocks, motion.fps, audio, text=mark)
+        return io.NodeOutput(video, portrait.to(host.result_device()))
 
 
 def crop_portrait(image: Tensor, size: int, crop: str, scale: float, no_face: str) -> Tensor:
     """The square around the face, or from the middle: (1,size,size,3)."""
-    image = check_image(image)
     if crop == "none":
         return apply_crop(image, centre_crop(*image.shape[1:3]), size)
     fallback = "error" if no_face == "error" else "centre"

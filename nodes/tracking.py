@@ -1,8 +1,8 @@
 """Tracking node: head pose, camera and gaze of a person in a video, as a control."""
 
 import torch
-from comfy_api.latest import Input, io
-from torch import Tensor, nn
+from comfy_api.latest import io
+from torch import nn
 
 from ..imtalker import Control, InputError
 from ..imtalker.motion.control import merge
@@ -18,7 +18,8 @@ from ..imtalker.tracking import (
 from ..imtalker.weights.checkpoints import load_l2cs, load_smirk
 from . import folders, host, types
 from .control import NONE, chosen
-from .encode import Clip, open_video
+from .doors.clips import Clip, clip_of_pictures
+from .doors.pictures import Pictures
 
 # bytes for a batch in L2CS-Net, the larger of the two: six float32 maps of 64 channels at half resolution
 WORKING_MEMORY = BATCH_SIZE * 6 * 64 * (L2CS_SIDE // 2) ** 2 * 4
@@ -35,13 +36,13 @@ class ControlFromVideo(io.ComfyNode):
             "Uses networks whose weights you add yourself (SMIRK for pose and camera, L2CS-Net for gaze), or landmarks "
             "from ComfyUI's face nodes. While the face is hidden, the last values are held.",
             inputs=[
-                io.Combo.Input(
+                types.FileInput(
                     "smirk",
                     options=[NONE, *folders.model_files()],
                     tooltip="SMIRK weights in models/imtalker, as published by its authors (SMIRK_em1.pt): reads head "
                     "pose and camera. none: taken from landmarks (pose only) or control.",
                 ),
-                io.Combo.Input(
+                types.FileInput(
                     "gaze",
                     options=[NONE, *folders.model_files()],
                     tooltip="L2CS-Net weights in models/imtalker, as published by its authors "
@@ -97,15 +98,14 @@ class ControlFromVideo(io.ComfyNode):
         gaze: str,
         gaze_order: str,
         fps: float,
-        images: Tensor | None = None,
-        video: Input.Video | None = None,
+        images: Pictures | None = None,
+        video: Clip | None = None,
         landmarks: dict | None = None,
         control: Control | None = None,
     ) -> io.NodeOutput:
         if images is not None and video is not None:
             raise InputError("Control From Video reads one of the two: connect either images or video, not both.")
-        clip = None if images is None else Clip(images, fps, len(images), None)
-        clip = clip if video is None else open_video(video)
+        clip = video if images is None else clip_of_pictures(images, fps)
         nets = networks(smirk, gaze)
         if nets and clip is None:
             raise InputError("SMIRK and L2CS-Net need frames: connect images or video to Control From Video.")
@@ -137,12 +137,17 @@ def track(clip: Clip, nets: host.Handle, landmarks: dict | None, gaze_order: str
     count = clip.count or 1
     progress = host.Progress(count if landmarks is not None else 2 * count)
     if landmarks is None:
-        boxes = face_boxes(host.counted(clip.pictures(), progress), model_dirs=folders.detector_folders())
+        boxes = face_boxes(host.counted(clip.frames, progress), model_dirs=folders.detector_folders())
     else:
         boxes = landmark_boxes(landmarks)
     models = host.on_device(nets, WORKING_MEMORY)
     return control_from_frames(
-        clip.pictures(), boxes, clip.fps, **dict(models.items()), gaze_order=gaze_order, progress=progress.step
+        host.watched(clip.frames),
+        boxes,
+        clip.fps,
+        **dict(models.items()),
+        gaze_order=gaze_order,
+        progress=progress.step,
     )
 
 

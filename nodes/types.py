@@ -1,14 +1,16 @@
-"""Link types, one meaning each, and how inputs of ComfyUI's own types become the engine's."""
+"""Link types, one meaning each, and the door through which every node takes its inputs."""
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..imtalker.errors import InputError
-from ..imtalker.media.audio import Audio
+from . import temporary
+from .doors import clips, numbers, ours, pictures, sound
+from .doors.opening import enter
 
 log = logging.getLogger("imtalker")
 
@@ -24,30 +26,70 @@ Crop = io.Custom("IMTALKER_CROP")  # imtalker.face.crop.Crop, or a list with one
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 
 
+class FileInput(io.Combo.Input):
+    """A combo of files, which the node checks itself: the list may be older than the file."""
+
+
+# What `execute` gets for an input of each type. Types that are not here, such as boxes, need more than their value.
+DOORS = {
+    "AUDIO": sound.sound,  # -> imtalker.media.audio.Audio
+    "VIDEO": partial(clips.video, new_file=temporary.new_temporary),  # -> clips.Clip
+    "IMAGE": pictures.pictures,  # -> pictures.Pictures
+    "MASK": pictures.masks,  # -> Tensor (N,H,W)
+    "BOOLEAN": numbers.switch,
+    "STRING": numbers.text,
+    Renderer.io_type: ours.renderer,
+    Generator.io_type: ours.generator,
+    Source.io_type: ours.source,
+    AudioFeatures.io_type: ours.features,
+    Motion.io_type: ours.motion,
+    Control.io_type: ours.control,
+    Crop.io_type: ours.crops,
+    FaceLandmarks.io_type: ours.landmarks,
+}
+
+
+def read(node: type[io.ComfyNode], inputs: dict[str, object]) -> dict[str, object]:
+    """Takes all inputs of a node through their doors; an optional one that is None or silent counts as not connected.
+
+    InputError: an input that cannot be used, by name.
+    """
+    found = {}
+    for place in (node.SCHEMA or node.GET_SCHEMA()).inputs:
+        if place.id not in inputs or (place.optional and inputs[place.id] is None):
+            continue
+        try:
+            found[place.id] = enter(place.id, _door(place), inputs[place.id])
+        except sound.NoSound as silent:
+            if not place.optional:
+                raise
+            log.info("%s", silent)
+    return found
+
+
+def _door(place: io.Input):
+    if isinstance(place, io.Int.Input):
+        return partial(numbers.whole, low=place.min, high=place.max)
+    if isinstance(place, io.Float.Input):
+        return partial(numbers.real, low=place.min, high=place.max)
+    if isinstance(place, FileInput):
+        return numbers.text
+    if isinstance(place, io.Combo.Input):
+        return partial(numbers.choice, options=place.options)
+    return DOORS.get(place.get_io_type(), _as_it_is)
+
+
+def _as_it_is(name: str, value: object) -> object:
+    return value
+
+
 def control_output() -> Control.Output:
     return Control.Output(display_name="control", tooltip="For Sample Motion, or the control input of another control.")
 
 
-def to_engine(audio: dict | None) -> Audio:
-    """ComfyUI's AUDIO, {"waveform": (batch,channels,samples), "sample_rate"}. InputError for None: a silent video."""
-    if audio is None:
-        raise InputError("The input connected to audio has no sound: load a file with speech in it.")
-    return Audio(audio["waveform"], audio["sample_rate"])
-
-
-def to_comfy(audio: Audio) -> dict:
-    """The inverse of `to_engine`."""
-    return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
-
-
-def silence(seconds: float) -> Audio:
-    """Mono silence at 44.1 kHz, at least one sample."""
-    return Audio(torch.zeros(1, max(1, round(seconds * 44100))), 44100)
-
-
 def one_per_frame(what: str, value: object, count: int) -> Sequence:
     """`count` items: a single one is repeated, extra ones are dropped with a warning. InputError for too few."""
-    items = value if isinstance(value, (list, Tensor)) else [value]
+    items = value if isinstance(value, (Sequence, Tensor)) else [value]
     if len(items) == 1:
         return [items[0]] * count
     if len(items) < count:

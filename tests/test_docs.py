@@ -22,6 +22,7 @@ from imtalker.avatar import train as avatar
 from imtalker.cli import commands as cli
 from imtalker.drawn import example as drawn
 from imtalker.face.crop import centre_crop
+from imtalker.face.follow import View
 from imtalker.models.config import PUBLISHED
 
 if sys.version_info < (3, 11):
@@ -169,7 +170,7 @@ def at_hand(folder, monkeypatch):
     monkeypatch.setitem(PUBLISHED["renderer"], "v2", tiny.renderer_config())
     monkeypatch.setitem(PUBLISHED["generator"], "v2", tiny.generator_config())
     monkeypatch.setattr(pipeline, "_portrait_crop", lambda image, *_: centre_crop(*image.shape[1:3]))
-    monkeypatch.setattr(pipeline, "_driving_crop", lambda reader, *_: centre_crop(reader.height, reader.width))
+    monkeypatch.setattr(pipeline, "_driving_view", lambda reader, *_: View(centre_crop(reader.height, reader.width)))
     return folder
 
 

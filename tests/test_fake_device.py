@@ -159,7 +159,8 @@ def test_repetition_is_one_kernel_in_the_same_precision():
     with FakeDevice() as gpu:
         x = torch.ones(1, 2, 3, 3, device="cuda:0", dtype=torch.float16)
         gpu.clear()
-        y = F.interpolate(x, scale_factor=2, mode="nearest")
+        with torch.inference_mode():
+            y = F.interpolate(x, scale_factor=2, mode="nearest")
         assert (y.shape, y.dtype, names(gpu)) == ((1, 2, 6, 6), torch.float16, ["upsample_nearest2d"])
 
 

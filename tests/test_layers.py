@@ -15,7 +15,7 @@ LAYERS = [
     {"sampling"},
     {"models"},
     {"weights"},
-    {"pipeline", "session", "idle", "tracking"},
+    {"pipeline", "session", "idle", "rigging", "tracking"},
     {"train"},
     {"__init__"},  # the public names
     {"cli", "avatar"},

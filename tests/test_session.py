@@ -12,6 +12,7 @@ from imtalker import AudioFeatures, Control, InputError, Motion, Session, sampli
 from imtalker.avatar.readback import correlation
 from imtalker.media.audio import Audio
 from imtalker.media.resampling import StreamResampler, resample
+from imtalker.motion.inertia import FRAMES, fading
 
 RATE = 16000
 EXACT = 1e-5  # frames in 0..1, streamed against offline, float32
@@ -153,7 +154,9 @@ def test_joins_move_no_more_than_the_window_itself(mute, monkeypatch):
         return sampled[-1]
 
     monkeypatch.setattr(sampling, "integrate", record)
-    session = Session(renderer, generator, source, sample_rate=RATE, nfe=4, chunk=0.2, lookahead=0, history=4)
+    session = Session(
+        renderer, generator, source, sample_rate=RATE, nfe=4, chunk=0.2, lookahead=0, history=4, joins="published"
+    )
     for samples in sound.split(3200, dim=1):
         kept += [block.flatten(1) for block in session.feed(samples)]
     kept = torch.cat(kept)
@@ -161,8 +164,8 @@ def test_joins_move_no_more_than_the_window_itself(mute, monkeypatch):
         now, before = sampled[start // 5], kept[start - 1]
         moved = before - now[start - 1]
         assert moved.abs().max() > 1e-4  # what was heard since would have moved the frame before
-        step = kept[start] - before
-        torch.testing.assert_close(step, now[start] - now[start - 1] - moved / 10, rtol=0, atol=1e-5)
+        step, faded = kept[start] - before, 1 - fading(1, FRAMES, 1)
+        torch.testing.assert_close(step, now[start] - now[start - 1] - faded * moved, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [0.2, 0.4])

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -24,16 +25,27 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from ..media.atomic import whole_file
-from ..media.files import VIDEO_SUFFIXES, check_output
+from ..media.atomic import only_run, whole_file
+from ..media.files import regular_file, unusable
 from ..models.backend import is_out_of_memory
-from .jobs import Job, Models
+from ..motion.inertia import check_joins
+from ..motion.retarget import reference
+from . import numbers
+from .jobs import Job, Models, check_output_of
 from .resume import weights_state
 
 log = logging.getLogger("imtalker")
 
 FILES = ("source", "audio", "driving", "output", "control", "pose", "gaze")
-SETTINGS = {"seed": int, "cfg": float, "nfe": int, "fps": float, "crop": str, "frames": int, "mark": str}
+NUMBERS = {
+    "seed": numbers.SEED,
+    "cfg": numbers.CFG,
+    "nfe": numbers.NFE,
+    "fps": numbers.FPS,
+    "frames": numbers.FRAMES,
+    "strength": numbers.STRENGTH,
+}
+SETTINGS = ("seed", "cfg", "nfe", "joins", "fps", "crop", "frames", "relative", "strength", "mark")
 MAX_ROWS = 100_000
 DONE, FAILED = "done", "failed"
 
@@ -61,6 +73,7 @@ def read_jobs(path: Path) -> list[Row]:
     Raises InputError for a file that is not CSV, missing or unknown columns, and an empty table.
     """
     try:
+        regular_file(path)
         # utf-8-sig: Excel writes a byte order mark
         with open(path, newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, strict=True)
@@ -74,7 +87,7 @@ def read_jobs(path: Path) -> list[Row]:
         raise InputError(f"{path} cannot be read as CSV in UTF-8 ({problem}): save it in that format.") from problem
     if not rows:
         raise InputError(f"{path} holds no jobs: add one per line, below the header.")
-    return _refuse_clashes(rows)
+    return _refuse_clashes(rows, path)
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
@@ -105,42 +118,54 @@ def _job(given: dict[str, str], folder: Path) -> Job:
     if ("audio" in given) == ("driving" in given):
         raise InputError("Fill in either audio or driving, not both.")
     fields = {name: folder / text for name, text in given.items() if name in FILES}
-    for name, kind in SETTINGS.items():
-        if name in given:
+    for name in SETTINGS:
+        if name in given and name not in NUMBERS:
+            fields[name] = given[name]
+        elif name in given:
             try:
-                fields[name] = kind(given[name])
-            except ValueError as error:
-                raise InputError(f"{name} must be a number, not {given[name][:40]!r}.") from error
+                fields[name] = NUMBERS[name].read(given[name])
+            except InputError as error:
+                raise InputError(f"{name} {error}") from error
+    if "relative" in fields:
+        try:
+            fields["relative"] = reference(fields["relative"])
+        except ValueError as error:
+            raise InputError(
+                f"relative must be first, mean, neutral or a frame number, not {given['relative'][:40]!r}."
+            ) from error
     job = Job(**fields)
+    check_joins(job.joins)
     if job.crop not in ("auto", "none"):
         raise InputError(f"crop must be auto or none, not {job.crop[:40]!r}.")
-    for name in ("fps", "frames"):
-        if (value := getattr(job, name)) is not None and not value > 0:
-            raise InputError(f"{name} must be above 0, not {value}.")
-    for name, path in job.inputs().items():
-        if not path.is_file():
-            raise InputError(f"There is no file {path} ({name}): check the name and the folder.")
-    check_output(job.output, *VIDEO_SUFFIXES)
+    check_output_of(job)
+    for path in job.inputs().values():
+        regular_file(path)
     return job
 
 
-def _refuse_clashes(rows: list[Row]) -> list[Row]:
-    """Fails rows whose output is also the output or an input of another row."""
-    outputs = [row.job and _same_file(row.job.output) for row in rows]
-    written = Counter(filter(None, outputs))
-    read = {_same_file(path) for row in rows if row.job for path in row.job.inputs().values()}
+def _refuse_clashes(rows: list[Row], table: Path) -> list[Row]:
+    """Fails rows whose output is also the output or an input of another row, or the table."""
+    outputs = [_same_file(row.job.output) if row.job else set() for row in rows]
+    written = Counter(name for names in outputs for name in names)
+    inputs = (path for row in rows if row.job for path in row.job.inputs().values())
+    read = set().union(*map(_same_file, (table, *inputs)))
     checked = []
-    for row, output in zip(rows, outputs):
-        if output and (written[output] > 1 or output in read):
-            why = "also an input" if output in read else "also the output of another row"
+    for row, names in zip(rows, outputs):
+        if names & read or any(written[name] > 1 for name in names):
+            why = "also an input" if names & read else "also the output of another row"
             row = replace(row, job=None, status=FAILED, message=f"{row.output} is {why}: choose another name.")
         checked.append(row)
     return checked
 
 
-def _same_file(path: Path) -> str:
-    """The same string for all paths to a file, even on a disk that ignores case."""
-    return os.path.realpath(path).casefold()
+def _same_file(path: Path) -> set:
+    """What paths to one file have in common: the name, even on a disk that ignores case, and for links the file."""
+    name = unicodedata.normalize("NFC", os.path.realpath(path).casefold())
+    try:
+        state = os.stat(path)
+    except OSError:
+        return {name}
+    return {name, (state.st_dev, state.st_ino)}
 
 
 def run(
@@ -159,14 +184,25 @@ def run(
     """
     rows = read_jobs(path)  # first, so that a wrong table is not answered with a download
     weights = weights_state(models)
-    rows = [row if row.job is None else replace(row, key=_key(row.job, models, weights)) for row in rows]
     report = path.with_name(f"{path.name}.report.csv")
+    with only_run(report):
+        return _run([_with_key(row, models, weights) for row in rows], report, models, devices, ray, on_row)
+
+
+def _run(
+    rows: list[Row],
+    report: Path,
+    models: Models,
+    devices: list[str] | None,
+    ray: str | None,
+    on_row: Callable[[Row], None],
+) -> list[Row]:
     before = _done_before(report)
     outcomes = {}
     for row in rows:
         if row.job is None:
             outcomes[row.number] = row
-        elif row.key in before and row.job.output.is_file():
+        elif row.key in before and os.path.isfile(row.job.output):
             outcomes[row.number] = replace(before[row.key], number=row.number, output=row.output, message="before")
     for outcome in outcomes.values():
         on_row(outcome)
@@ -180,12 +216,18 @@ def run(
         finished = _in_processes(waiting, models, devices) if len(devices) > 1 else _here(waiting, models)
     for row in finished:
         outcomes[row.number] = row
-        with open(report, "a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(_line(row))
+        _append(report, row)
         on_row(row)
     ordered = [outcomes[number] for number in sorted(outcomes)]
     _write_report(report, ordered)
     return ordered
+
+
+def _with_key(row: Row, models: Models, weights: dict) -> Row:
+    try:
+        return row if row.job is None else replace(row, key=_key(row.job, models, weights))
+    except OSError as error:  # an input was removed meanwhile
+        return replace(row, job=None, status=FAILED, message=str(unusable(error.filename, "read", error)))
 
 
 def _key(job: Job, models: Models, weights: dict) -> str:
@@ -198,9 +240,10 @@ def _key(job: Job, models: Models, weights: dict) -> str:
 
 def _done_before(report: Path) -> dict[str, Row]:
     """Rows that an earlier run finished, by key. A line cut short by a kill is ignored."""
-    if not report.is_file():
+    if not os.path.isfile(report):
         return {}
     done = {}
+    regular_file(report)
     with open(report, newline="", encoding="utf-8", errors="replace") as file:
         try:
             for cells in csv.reader(file):
@@ -212,9 +255,21 @@ def _done_before(report: Path) -> dict[str, Row]:
     return done
 
 
+def _append(report: Path, row: Row) -> None:
+    try:
+        with open(report, "a", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            csv.writer(file).writerow(_line(row))
+    except OSError as error:
+        raise unusable(report, "written", error) from error
+
+
 def _write_report(report: Path, rows: Iterable[Row]) -> None:
-    with whole_file(report) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with whole_file(report) as temporary, _new_text(temporary) as file:
         csv.writer(file).writerows([REPORT, *map(_line, rows)])
+
+
+def _new_text(path: Path):
+    return open(path, "w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def _line(row: Row) -> list:
@@ -231,12 +286,15 @@ def _make(row: Row, models: Models) -> Row:
     """Renders one row's video; an error becomes the row's outcome."""
     started = time.monotonic()
     try:
-        frames = models.clip(row.job).save(row.job.output, models.tags)
+        with only_run(row.job.output):
+            frames = models.clip(row.job).save(row.job.output, models.tags)
     except InputError as error:
         return replace(row, job=None, status=FAILED, message=" ".join(str(error).split()))
     except Exception as error:
         if is_out_of_memory(error):
             message = "Out of memory: give a smaller --batch-size."
+        elif isinstance(error, OSError) and error.errno:
+            message = str(unusable(error.filename or row.output, "used", error))
         else:
             log.exception("Row %d", row.number)
             message = f"{type(error).__name__}: {error}"

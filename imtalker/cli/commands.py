@@ -2,26 +2,31 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from torch import Tensor
 
 from .. import __doc__ as package_doc
-from ..errors import InputError
-from ..media.files import VIDEO_SUFFIXES, check_output
+from ..errors import InputError, printable
+from ..media.atomic import only_run
+from ..media.files import unusable
 from ..media.provenance import CERTIFICATE, KEY, find_signer
 from ..models.backend import is_out_of_memory
+from ..motion.inertia import Joins
+from ..motion.retarget import reference
 from ..pipeline import Clip
 from ..version import __version__
 from ..weights.checkpoints import convert, inspect, models_folder
 from ..weights.download import download, plan
-from . import batch, resume, training
-from .jobs import DTYPES, Job, Models
+from . import batch, numbers, resume, training
+from .jobs import DTYPES, SHORT_DTYPES, Job, Models, check_output_of
 
 log = logging.getLogger("imtalker")
 
@@ -32,17 +37,26 @@ DONE, FAILED = 0, 1  # argparse exits with 2 for wrong usage
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 done, 1 failed, with one sentence on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what the terminal cannot show is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO if options.verbose else logging.WARNING)
     # SIGTERM cleans up like Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options.run(options)
+        sys.stdout.flush()  # or a full disk behind it would be noticed too late
     except InputError as error:
         message = str(error)
     except KeyboardInterrupt:
         kept = getattr(options, "resume", False)
         message = "Stopped; run the same command to resume." if kept else "Stopped; no partial file is left."
+    except BrokenPipeError:  # as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        message = str(unusable(error.filename or "A file or the terminal", "used", error))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -53,8 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return FAILED
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        super().error(printable(message))
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m imtalker", description=package_doc)
+    top = _Parser(prog="python -m imtalker", description=package_doc)
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
@@ -92,8 +111,10 @@ def _models_options() -> argparse.ArgumentParser:
 def _engine_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
-    options.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (%(default)s)")
-    options.add_argument("--batch-size", type=_positive(int), metavar="N", help="frames rendered at a time")
+    options.add_argument("--dtype", type=_dtype, choices=DTYPES, default="float32", help="precision (%(default)s)")
+    options.add_argument(
+        "--batch-size", type=numbers.BATCH_SIZE.option(), metavar="N", help="frames rendered at a time"
+    )
     options.add_argument("--untrained", choices=("v1", "v2"), help="made-up weights, to test an installation: no face")
     return options
 
@@ -104,8 +125,8 @@ def _video_options() -> argparse.ArgumentParser:
     options.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
     options.add_argument("--resume", action="store_true", help="pick up where a stopped run of this command left off")
     options.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
-    options.add_argument("--fps", type=_positive(float), help="frames per second (25, or the driving video's own)")
-    options.add_argument("--frames", type=_positive(int), metavar="N", help="only the first N frames")
+    options.add_argument("--fps", type=numbers.FPS.option(), help="frames per second (25, or the driving video's own)")
+    options.add_argument("--frames", type=numbers.FRAMES.option(), metavar="N", help="only the first N frames")
     options.add_argument("--mark", default="", metavar="TEXT", help="small text in a corner, such as AI-generated")
     return options
 
@@ -113,9 +134,21 @@ def _video_options() -> argparse.ArgumentParser:
 def _add_talk(commands: argparse._SubParsersAction, parents: list) -> None:
     command = commands.add_parser("talk", parents=parents, help="portrait + speech -> video with sound")
     command.add_argument("--audio", type=Path, required=True, help="speech: an audio file, or a video with sound")
-    command.add_argument("--seed", type=int, default=0, help="another seed gives another delivery (%(default)s)")
-    command.add_argument("--cfg", type=float, help="how strongly the speech drives the motion (v1 3.0, v2 2.0)")
-    command.add_argument("--nfe", type=int, default=10, metavar="N", help="points in time; N-1 steps (%(default)s)")
+    command.add_argument(
+        "--seed", type=numbers.SEED.option(), default=0, help="another seed gives another delivery (%(default)s)"
+    )
+    command.add_argument(
+        "--cfg", type=numbers.CFG.option(), help="how strongly the speech drives the motion (v1 3.0, v2 2.0)"
+    )
+    command.add_argument(
+        "--nfe", type=numbers.NFE.option(), default=10, metavar="N", help="points in time; N-1 steps (%(default)s)"
+    )
+    command.add_argument(
+        "--joins",
+        choices=get_args(Joins),
+        default="smooth",
+        help="smooth: no jump from window to window, and the clip starts in the portrait's pose (%(default)s)",
+    )
     command.add_argument("--control", type=Path, metavar="FILE", help="from Control.save, or keyframes in .json")
     command.add_argument("--allow-more", action="store_true", help="allow keyframes beyond the model's likely range")
     command.add_argument("--pose", type=Path, metavar="FILE", help="SMIRK .pt with pose_params and cam, 25 fps")
@@ -126,6 +159,18 @@ def _add_talk(commands: argparse._SubParsersAction, parents: list) -> None:
 def _add_reenact(commands: argparse._SubParsersAction, parents: list) -> None:
     command = commands.add_parser("reenact", parents=parents, help="portrait + driving video -> video")
     command.add_argument("--driving", type=Path, required=True, metavar="VIDEO", help="gives the motion and the sound")
+    command.add_argument(
+        "--relative",
+        nargs="?",
+        const="first",
+        type=reference,
+        metavar="REFERENCE",
+        help="keep the portrait's own pose and add only how the driver changes: from its first frame, its mean, its "
+        "neutral (most ordinary) frame, or a frame number (first)",
+    )
+    command.add_argument(
+        "--strength", type=numbers.STRENGTH.option(), default=1.0, help="of relative motion (%(default)g)"
+    )
     command.set_defaults(run=_reenact)
 
 
@@ -156,7 +201,7 @@ def _add_convert(commands: argparse._SubParsersAction, parents: list) -> None:
     command.add_argument("file", type=Path, metavar="IN.ckpt")
     command.add_argument("to", type=Path, metavar="OUT.safetensors")
     command.add_argument("--wav2vec", choices=("keep", "split"), default="keep", help="split: into its own file")
-    command.add_argument("--dtype", choices=DTYPES, help="precision of the new file (as in the old one)")
+    command.add_argument("--dtype", type=_dtype, choices=DTYPES, help="precision of the new file (as in the old one)")
     command.set_defaults(run=_convert)
 
 
@@ -166,29 +211,23 @@ def _add_info(commands: argparse._SubParsersAction, parents: list) -> None:
     command.set_defaults(run=_info)
 
 
-def _positive(kind: type):
-    def number(text: str):
-        value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    number.__name__ = kind.__name__
-    return number
+def _dtype(name: str) -> str:
+    return SHORT_DTYPES.get(name, name)
 
 
 def _talk(options: argparse.Namespace) -> None:
-    names = ("source", "audio", "output", "seed", "cfg", "nfe", "fps", "frames", "crop", "control", "allow_more")
-    _make(Job(**{name: getattr(options, name) for name in (*names, "pose", "gaze", "mark")}), options)
+    names = ("source", "audio", "output", "seed", "cfg", "nfe", "joins", "fps", "frames", "crop", "control")
+    _make(Job(**{name: getattr(options, name) for name in (*names, "allow_more", "pose", "gaze", "mark")}), options)
 
 
 def _reenact(options: argparse.Namespace) -> None:
-    names = ("source", "driving", "output", "fps", "frames", "crop", "mark")
+    names = ("source", "driving", "output", "fps", "frames", "crop", "relative", "strength", "mark")
     _make(Job(**{name: getattr(options, name) for name in names}), options)
 
 
 def _make(job: Job, options: argparse.Namespace) -> None:
-    check_output(job.output, *VIDEO_SUFFIXES)
+    check_output_of(job)
+    resume.check_inputs(job)
     models = _models(options)
 
     def make(first: int | None = None) -> Clip:
@@ -196,14 +235,19 @@ def _make(job: Job, options: argparse.Namespace) -> None:
         return replace(clip, blocks=_progress(clip.blocks, clip.count))
 
     started = time.monotonic()
-    if options.resume:
-        count, fps = resume.save(job.output, make, resume.fingerprint(job, models), models.tags)
-    else:
-        clip = make()
-        count, fps = clip.save(job.output, models.tags), clip.fps
-        resume.discard(job.output)
+    with only_run(job.output):
+        if options.resume:
+            count, fps = resume.save(job.output, make, resume.fingerprint(job, models), models.tags)
+        else:
+            clip = make()
+            count, fps = clip.save(job.output, models.tags), clip.fps
+            resume.discard(job.output)
     seconds = time.monotonic() - started
-    print(f"{job.output}: {count} frames, {float(count / fps):.2f} s of video in {seconds:.1f} s")
+    _say(f"{job.output}: {count} frames, {float(count / fps):.2f} s of video in {seconds:.1f} s")
+
+
+def _say(line: str) -> None:
+    print(printable(line), flush=True)
 
 
 def _models(options: argparse.Namespace) -> Models:
@@ -213,12 +257,12 @@ def _models(options: argparse.Namespace) -> Models:
 def _batch(options: argparse.Namespace) -> None:
     def show(row: batch.Row) -> None:
         outcome = f"{row.frames} frames in {row.seconds:.1f} s" if row.status == batch.DONE else "failed"
-        print(f"row {row.number}, {row.output}: {outcome}{row.message and f' ({row.message})'}", flush=True)
+        _say(f"row {row.number}, {row.output}: {outcome}{row.message and f' ({row.message})'}")
 
     rows = batch.run(options.table, _models(options), ray=options.ray, on_row=show)
     failed = sum(row.status == batch.FAILED for row in rows)
     report = f"{options.table}.report.csv"
-    print(f"{len(rows) - failed} of {len(rows)} rows are done; see {report}.")
+    _say(f"{len(rows) - failed} of {len(rows)} rows are done; see {report}.")
     if failed:
         raise InputError(f"{failed} of {len(rows)} rows failed: fix them and rerun; finished rows are skipped.")
 
@@ -227,34 +271,34 @@ def _sign(options: argparse.Namespace) -> None:
     signer = find_signer(options.certificate, options.key)
     if signer is None:
         raise InputError(f"Give --certificate and --key, or name their files in {CERTIFICATE} and {KEY}.")
-    print(f"{signer.sign(options.video, options.output)} is signed.")
+    _say(f"{signer.sign(options.video, options.output)} is signed.")
 
 
 def _download(options: argparse.Namespace) -> None:
     files = plan(options.to)
     for name, size, present in files:
-        print(f"{name}: {'already there' if present else _size(size)}")
+        _say(f"{name}: {'already there' if present else _size(size)}")
     total = sum(size or 0 for _, size, present in files if not present)
-    print(f"To download: {_size(total)}, into {options.to}")
+    _say(f"To download: {_size(total)}, into {options.to}")
     bar = _Bytes()
     download(options.to, bar)
     bar.close()
-    print("All files are there.")
+    _say("All files are there.")
 
 
 def _convert(options: argparse.Namespace) -> None:
     dtype = DTYPES[options.dtype] if options.dtype else None
     for path in convert(options.file, options.to, options.wav2vec == "split", dtype):
-        print(f"{path}: {_size(path.stat().st_size)}")
+        _say(f"{path}: {_size(path.stat().st_size)}")
 
 
 def _info(options: argparse.Namespace) -> None:
     report = inspect(options.file)
     weights = report.weights
-    print(f"{options.file} is {weights.describe()}")
-    print(f"parameters: {report.parameters:,} in {len(weights.tensors)} tensors, {', '.join(report.precisions)}")
+    _say(f"{options.file} is {weights.describe()}")
+    _say(f"parameters: {report.parameters:,} in {len(weights.tensors)} tensors, {', '.join(report.precisions)}")
     if weights.config is not None:
-        print(f"fit: {report.problems or 'complete, nothing unexpected'}")
+        _say(f"fit: {report.problems or 'complete, nothing unexpected'}")
 
 
 def _progress(blocks: Iterator[Tensor], count: int | None) -> Iterator[Tensor]:

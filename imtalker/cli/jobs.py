@@ -1,6 +1,7 @@
 """A job (one video to render, as the command line or a table describes it) and the models that render it."""
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,14 @@ import torch
 
 from ..errors import InputError
 from ..media import provenance
+from ..media.files import VIDEO_SUFFIXES, check_output
 from ..models.config import PUBLISHED
 from ..models.folding import fold
 from ..models.generator import Generator
 from ..models.renderer import Renderer
 from ..motion import keyframes
 from ..motion.control import Control, load_gaze, load_pose, merge
+from ..motion.retarget import Reference
 from ..pipeline import Clip, reenact, talk
 from ..weights import untrained
 from ..weights.checkpoints import find_weights, load_generator, load_renderer
@@ -22,6 +25,7 @@ from ..weights.checkpoints import find_weights, load_generator, load_renderer
 log = logging.getLogger("imtalker")
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SHORT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # as ComfyUI calls them
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Job:
     seed: int = 0
     cfg: float | None = None
     nfe: int = 10
+    joins: str = "smooth"
     fps: float | None = None
     frames: int | None = None
     crop: str = "auto"
@@ -42,6 +47,8 @@ class Job:
     allow_more: bool = False
     pose: Path | None = None
     gaze: Path | None = None
+    relative: Reference | int | None = None
+    strength: float = 1.0
     mark: str = ""  # text in a corner of every frame
 
     def inputs(self) -> dict[str, Path]:
@@ -89,7 +96,7 @@ class Models:
         wav2vec = self.folder / "wav2vec2-base-960h"
         file = find_weights(self.folder, "generator")
         device, dtype = find_device(self.device), DTYPES[self.dtype]
-        return load_generator(file, wav2vec if wav2vec.is_dir() else None, device, dtype, self.final)
+        return load_generator(file, wav2vec if os.path.isdir(wav2vec) else None, device, dtype, self.final)
 
     def _made_up(self, kind: str, make):
         log.warning("Untrained %s weights: the %s gives patterns, not a face.", self.untrained, kind)
@@ -111,14 +118,21 @@ class Models:
             "first": first,
         }
         if job.driving:
-            clip = reenact(self.renderer, job.source, job.driving, fps=job.fps, **common)
+            settings = {"fps": job.fps, "relative": job.relative, "strength": job.strength}
+            clip = reenact(self.renderer, job.source, job.driving, **settings, **common)
         else:
             control = read_control(job)
             renderer, generator = self.renderer, self.generator
-            settings = {"control": control, "cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "fps": job.fps or 25}
+            sampling = {"cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "joins": job.joins}
+            settings = {"control": control, "fps": job.fps or 25, **sampling}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
         blocks = provenance.mark(clip.blocks, untrained.LABEL if self.untrained else "", "top")
         return replace(clip, blocks=provenance.mark(blocks, job.mark))
+
+
+def check_output_of(job: Job) -> Path:
+    """Checks that the job's video can be written and is none of its inputs, before the work. InputError if not."""
+    return check_output(job.output, *VIDEO_SUFFIXES, inputs=job.inputs().values())
 
 
 def find_device(name: str) -> torch.device:

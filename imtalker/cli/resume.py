@@ -5,11 +5,13 @@ they were made from. At the end they are joined without encoding again, and the 
 """
 
 import contextlib
+import hashlib
 import heapq
 import itertools
 import json
 import logging
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.atomic import is_disk_full, whole_file
-from ..media.files import sha256_of
+from ..media.files import LONG_NAME, sha256_of, unusable
 from ..media.provenance import TAGS, find_signer
 from ..media.video_writer import write_video
 from ..pipeline import SEGMENT_FRAMES, Clip
@@ -35,7 +37,18 @@ STATE = "state.json"
 
 
 def segments_folder(output: Path) -> Path:
-    return output.with_name(f".{output.name}.segments")
+    name = output.name
+    if len(os.fsencode(name)) > LONG_NAME:
+        name = hashlib.sha1(os.fsencode(name)).hexdigest()
+    return output.with_name(f".{name}.segments")
+
+
+def check_inputs(job: Job) -> None:
+    """InputError if an input lies in the folder of segments, which is removed at the end."""
+    folder = os.path.realpath(segments_folder(job.output))
+    for path in job.inputs().values():
+        if os.path.realpath(path).startswith(folder + os.sep):
+            raise InputError(f"{path} is in a folder that this render removes: copy it elsewhere first.")
 
 
 def fingerprint(job: Job, models: Models) -> dict:
@@ -65,7 +78,7 @@ def weights_state(models: Models) -> dict:
     names = [find_weights(models.folder, "renderer").name, *(file.name for file in DOWNLOADS)]
     names += [f"generator{suffix}" for suffix in (".safetensors", ".ckpt")]
     files = {name: models.folder / name for name in dict.fromkeys(names)}
-    states = {name: path.stat() for name, path in files.items() if path.is_file()}
+    states = {name: path.stat() for name, path in files.items() if os.path.isfile(path)}
     return {name: [state.st_size, state.st_mtime_ns] for name, state in states.items()}
 
 
@@ -101,6 +114,8 @@ def save(
             raise InputError(
                 f"The disk is full, {output} was not written: free some space and rerun to resume."
             ) from problem
+        if problem.errno:
+            raise unusable(problem.filename or output, "written", problem) from problem
         raise
     discard(output)
     return count, clip.fps
@@ -115,9 +130,9 @@ def _prepare(folder: Path, made_from: dict) -> int:
     """Prepares the folder and returns how many whole segments it starts with."""
     state = json.dumps(made_from, sort_keys=True, indent=1)
     file = folder / STATE
-    if folder.is_dir():
+    if os.path.isdir(folder):
         # any other state is from another run, or half written
-        if file.is_file() and file.read_text("utf-8", errors="replace") == state:
+        if os.path.isfile(file) and file.read_text("utf-8", errors="replace") == state:
             return next(number for number in itertools.count() if not _is_whole(_segment(folder, number)))
         log.warning("%s was made with other inputs or settings: starting over.", folder)
         shutil.rmtree(folder)

@@ -1,11 +1,14 @@
 """The commands prepare and train. They import what they need only when they run."""
 
 import argparse
+import contextlib
 import logging
 from pathlib import Path
 
-from ..errors import InputError
-from ..media.files import check_output
+from ..errors import InputError, printable
+from ..media.atomic import only_run
+from ..media.files import check_output, is_same_file
+from . import numbers
 
 log = logging.getLogger("imtalker")
 
@@ -32,10 +35,14 @@ def add_commands(commands: argparse._SubParsersAction, common: argparse.Argument
     shared = _shared()
     stage = stages.add_parser("renderer", parents=[common, shared], help="portrait and motion -> frames")
     stage.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19, for the perceptual loss")
-    stage.add_argument("--adversarial", type=float, metavar="W", help="weight of the discriminator (new 0.1, else 0)")
+    stage.add_argument(
+        "--adversarial", type=numbers.WEIGHT.option(), metavar="W", help="weight of the discriminator (new 0.1, else 0)"
+    )
     stage.set_defaults(run=_renderer)
     stage = stages.add_parser("generator", parents=[common, shared], help="speech -> motion")
-    stage.add_argument("--lora", type=int, metavar="RANK", help="train low-rank adapters of this rank (8, say)")
+    stage.add_argument(
+        "--lora", type=numbers.COUNT.option(), metavar="RANK", help="train low-rank adapters of this rank (8, say)"
+    )
     stage.add_argument("--wav2vec", type=Path, metavar="PATH", help="audio encoder, if the file has none")
     stage.set_defaults(run=_generator)
 
@@ -48,23 +55,45 @@ def _shared() -> argparse.ArgumentParser:
     start.add_argument("--from", dest="start", type=Path, metavar="FILE", help="fine-tune these weights")
     start.add_argument("--new", choices=("v1", "v2"), help="start from random weights of the published size")
     shared.add_argument(
-        "--steps", type=int, help="stop after this many steps, or after --minutes, whichever comes first"
+        "--steps",
+        type=numbers.COUNT.option(),
+        help="stop after this many steps, or after --minutes, whichever comes first",
     )
-    shared.add_argument("--minutes", type=float, help="stop after this many minutes, earlier runs included")
     shared.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="samples per step and device (%(default)s)"
+        "--minutes", type=numbers.MINUTES.option(), help="stop after this many minutes, earlier runs included"
     )
-    shared.add_argument("--lr", type=float, help="learning rate at the start (new 1e-3, else 1e-4)")
-    shared.add_argument("--lr-end", type=float, help="and at the end of its cosine (new 1e-4, else 1e-5)")
     shared.add_argument(
-        "--warmup", type=int, default=0, metavar="STEPS", help="steps over which the rate rises (%(default)s)"
+        "--batch-size",
+        type=numbers.BATCH_SIZE.option(),
+        default=1,
+        metavar="N",
+        help="samples per step and device (%(default)s)",
     )
-    shared.add_argument("--seed", type=int, default=0, help="seed of all randomness (%(default)s)")
-    shared.add_argument("--workers", type=int, default=0, metavar="N", help="data loading processes (%(default)s)")
+    shared.add_argument("--lr", type=numbers.RATE.option(), help="learning rate at the start (new 1e-3, else 1e-4)")
+    shared.add_argument(
+        "--lr-end", type=numbers.WEIGHT.option(), help="and at the end of its cosine (new 1e-4, else 1e-5)"
+    )
+    shared.add_argument(
+        "--warmup",
+        type=numbers.FROM_0.option(),
+        default=0,
+        metavar="STEPS",
+        help="steps over which the rate rises (%(default)s)",
+    )
+    shared.add_argument("--seed", type=numbers.SEED.option(), default=0, help="seed of all randomness (%(default)s)")
+    shared.add_argument(
+        "--workers", type=numbers.FROM_0.option(), default=0, metavar="N", help="data loading processes (%(default)s)"
+    )
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (%(default)s)")
-    shared.add_argument("--devices", type=int, default=1, metavar="N", help="one process per device (%(default)s)")
+    shared.add_argument(
+        "--devices", type=numbers.COUNT.option(), default=1, metavar="N", help="one process per device (%(default)s)"
+    )
     shared.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), default="32-true")
     return shared
+
+
+def _say(line: str) -> None:
+    print(printable(line), flush=True)
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -72,6 +101,8 @@ def _prepare(options: argparse.Namespace) -> None:
     from ..weights.checkpoints import load_l2cs, load_smirk
     from .jobs import Models, find_device
 
+    if is_same_file(options.videos, options.data):
+        raise InputError(f"{options.data} is the folder of videos itself: choose another folder for the data.")
     device = find_device(options.device)
     models = Models(options.models, options.device, final=False)  # their weights go into the data's fingerprint
     how = {"model_dirs": [options.models], "crop": options.crop}
@@ -80,16 +111,18 @@ def _prepare(options: argparse.Namespace) -> None:
         try:
             how["generator"] = models.generator
         except InputError as error:
-            print(f"Preparing no audio, so the data can only train a renderer: {error}")
+            _say(f"Preparing no audio, so the data can only train a renderer: {error}")
         how["smirk"] = load_smirk(options.smirk, device) if options.smirk else None
         how["l2cs"] = load_l2cs(options.l2cs, device) if options.l2cs else None
 
     def show(name: str, outcome: str) -> None:
-        print(f"{name}: {outcome}", flush=True)
+        _say(f"{name}: {outcome}")
 
-    report = prepare(options.videos, options.data, Preparation(**how), show)
+    options.data.mkdir(parents=True, exist_ok=True)
+    with only_run(options.data):
+        report = prepare(options.videos, options.data, Preparation(**how), show)
     ready = len(report.made) + len(report.kept)
-    print(f"{ready} clips are ready in {options.data}, {len(report.left_out)} were left out.")
+    _say(f"{ready} clips are ready in {options.data}, {len(report.left_out)} were left out.")
     if not ready:
         raise InputError("No video could be used: the reasons are listed above.")
 
@@ -175,10 +208,10 @@ def _start(options: argparse.Namespace):
     """Checks the options before minutes of work, and starts Fabric with its processes."""
     from ..train.runtime import make_fabric
 
-    check_output(options.output, ".safetensors")
-    for name in ("steps", "minutes", "batch_size", "devices", "lr"):
-        if (value := getattr(options, name)) is not None and not value > 0:
-            raise InputError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
+    given = (options.start, getattr(options, "vgg", None), getattr(options, "wav2vec", None))
+    inputs = [path for path in given if path is not None]
+    check_output(options.output, ".safetensors", inputs=inputs)
+    check_output(options.output.with_suffix(".training.pt"), inputs=inputs)
     log.setLevel(logging.INFO)
     return make_fabric(options.device, options.devices, options.precision)
 
@@ -218,9 +251,12 @@ def _training(options, fabric, task, samples, clips, facts, averaged=()):
 def _run(training, options: argparse.Namespace, finish) -> None:
     from ..weights.checkpoints import save_weights
 
-    outcome = training.run()
-    if training.fabric.global_rank == 0:
-        with training.averaged():
-            save_weights(finish(), options.output)
+    first = training.fabric.global_rank == 0
+    with only_run(options.output) if first else contextlib.nullcontext():
+        outcome = training.run()
+        if first:
+            with training.averaged():
+                save_weights(finish(), options.output)
+    if first:
         ended = "done" if outcome.finished else "stopped; run the same command to resume"
-        print(f"{options.output}: step {outcome.step}, {ended}. Only resuming needs {training.file.name}.")
+        _say(f"{options.output}: step {outcome.step}, {ended}. Only resuming needs {training.file.name}.")

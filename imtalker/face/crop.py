@@ -1,7 +1,8 @@
 """Square crops: cut as the published method does, and pasted back without a seam.
 
 The crop (spec/model.md, "Pictures in") is a square of 1.6 x max(w, h) around the face box of the SFD detector.
-Images are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixels from the image's top left corner.
+Images are float tensors (N, H, W, 3), RGB, 0..1, on any device, where the work is done; positions are pixels from the
+image's top left corner.
 """
 
 import itertools
@@ -107,6 +108,7 @@ def paste_back(
 
     Returns the images (N, H, W, 3) and the masks used (N, H, W).
     background: (N or 1, H, W, 3), the cropped images; unchanged, bit for bit, where the mask is 0.
+    The result is on the device of the background; faces and masks may be on another.
     mask: (N or 1, h, w), 0..1, over the crop; None uses `shape`, an "ellipse" or "square" that fills the crop.
     feather: share of the crop's side, 0..0.5, over which the mask rises from exactly 0 at the crop's border; a given
     mask fades there too. There is no fade where the crop leaves the image, since no seam can show there.
@@ -127,10 +129,11 @@ def paste_back(
         x0, x1 = max(math.floor(crop.x), 0), min(math.ceil(crop.x + crop.size), crop.width)
         if y0 >= y1 or x0 >= x1:
             continue
-        face = _to_background(faces[number % len(faces)], crop, y0, y1, x0, x1)
-        alpha = _feather(crop, y0, y1, x0, x1, feather, shape if given_mask is None else "square")
+        face = _to_background(faces[number % len(faces)].to(images.device), crop, y0, y1, x0, x1)
+        alpha = _feather(crop, y0, y1, x0, x1, feather, shape if given_mask is None else "square").to(images.device)
         if given_mask is not None:
-            alpha = alpha * _to_background(given_mask[..., None], crop, y0, y1, x0, x1)[..., 0]
+            given_mask = given_mask[..., None].to(images.device)
+            alpha = alpha * _to_background(given_mask, crop, y0, y1, x0, x1)[..., 0]
         region = images[number, y0:y1, x0:x1]
         if colour_match > 0:
             face = face.lerp(_match_colour(face, region, 4 * alpha * (1 - alpha)), colour_match)
@@ -183,8 +186,8 @@ def _resample(image: Tensor, rows: tuple[Tensor, int, int], columns: tuple[Tenso
     (down, y0, y1), (across, x0, x1) = rows, columns
     channels = image.shape[2]
     # A strided view: a small crop of a very large image must not copy all of it.
-    strip = down @ image.flatten(1)[y0:y1, x0 * channels : x1 * channels]
-    return torch.einsum("xw,ywc->yxc", across, strip.view(len(down), x1 - x0, channels)).clamp_(0, 1)
+    strip = down.to(image.device) @ image.flatten(1)[y0:y1, x0 * channels : x1 * channels]
+    return torch.einsum("xw,ywc->yxc", across.to(image.device), strip.view(len(down), x1 - x0, channels)).clamp_(0, 1)
 
 
 def _to_background(patch: Tensor, crop: Crop, y0: int, y1: int, x0: int, x1: int) -> Tensor:
@@ -232,11 +235,12 @@ LMS_TO_LAB = torch.tensor(
 
 def _to_lab(rgb: Tensor) -> Tensor:
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return (linear @ RGB_TO_LMS.T) ** (1 / 3) @ LMS_TO_LAB.T
+    return (linear @ RGB_TO_LMS.T.to(rgb.device)) ** (1 / 3) @ LMS_TO_LAB.T.to(rgb.device)
 
 
 def _from_lab(lab: Tensor) -> Tensor:
-    linear = ((lab @ LMS_TO_LAB.inverse().T) ** 3 @ RGB_TO_LMS.inverse().T).clamp(0, 1)
+    to_lms, to_rgb = LMS_TO_LAB.inverse().T.to(lab.device), RGB_TO_LMS.inverse().T.to(lab.device)
+    linear = ((lab @ to_lms) ** 3 @ to_rgb).clamp(0, 1)
     return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 

@@ -163,7 +163,7 @@ def _shrink(cv2, image: Tensor, side: int) -> tuple[np.ndarray, float, float]:
     """The image as uint8, its long side at most `side`, and the factors that scale x and y back."""
     if image.ndim == 4 and len(image) != 1:
         raise InputError(f"Face detection takes one image, not a batch of {len(image)}: pick one of them.")
-    pixels = image.reshape(image.shape[-3:])[..., :3].float().numpy()
+    pixels = image.reshape(image.shape[-3:])[..., :3].float().cpu().numpy()
     height, width = pixels.shape[:2]
     ratio = min(1.0, side / max(height, width))
     small = (max(1, round(width * ratio)), max(1, round(height * ratio)))

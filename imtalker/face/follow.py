@@ -6,7 +6,8 @@ Images are float tensors (N, H, W, 3), RGB, 0..1, on the CPU; positions are pixe
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -21,7 +22,9 @@ from .detectors import DetectorMissing, open_detector
 log = logging.getLogger("imtalker")
 
 SMOOTH_SECONDS = 0.4  # standard deviation of the Gaussian in `smooth_boxes`
-SEARCHED_FRAMES = 60  # `steady_crop` searches about this many frames of a clip
+SEARCHED_FRAMES = 60  # `steady_view` searches about this many frames of a clip,
+MAX_STEP = 10  # but at least one in so many frames, to notice when the face is gone
+HIDDEN_FRAMES = 8  # as many searched frames in a row without the face are a stretch that does not show it
 
 WITHOUT_FACE = "use the whole picture (no_face or crop in the nodes, --crop none on the command line)"
 
@@ -87,19 +90,14 @@ def follow_face(
     which: str = "largest",
     index: int = 0,
     model_dirs: Sequence[str | Path] = (),
-    every: int = 1,
 ) -> list[Box | None]:
     """Follows one face through the frames (H, W, 3) of a video, uint8 or float in 0..1, as `follow_boxes` does.
 
-    Searches every `every`-th frame; None for the other frames and for those without the face. The result is for
-    `steady_box` or `smooth_boxes`. DetectorMissing: no detector is installed.
+    None for frames without the face. The result is for `steady_box` or `smooth_boxes`. DetectorMissing: no detector is
+    installed.
     """
     detect = open_detector(model_dirs)
-    detections = (
-        (detect(to_float(frame)) if number % every == 0 else [], frame.shape[-3:-1])
-        for number, frame in enumerate(frames)
-    )
-    return follow_boxes(detections, which, index)
+    return follow_boxes(((detect(to_float(frame)), frame.shape[-3:-1]) for frame in frames), which, index)
 
 
 def follow_boxes(
@@ -132,6 +130,14 @@ def steady_box(boxes: Sequence[Box | None]) -> Box:
     return Box(*(median(getattr(box, edge) for box in found) for edge in ("x0", "y0", "x1", "y1", "score")))
 
 
+@dataclass(frozen=True)
+class View:
+    """One fixed crop for a whole clip, and the stretches of frames in which its face is not shown."""
+
+    crop: Crop
+    hidden: tuple[range, ...] = ()
+
+
 def steady_crop(
     frames: Iterable[Tensor],
     count: int | None,
@@ -140,18 +146,58 @@ def steady_crop(
     index: int = 0,
     model_dirs: Sequence[str | Path] = (),
 ) -> Crop:
+    """The crop of `steady_view`."""
+    return steady_view(frames, count, scale, which, index, model_dirs).crop
+
+
+def steady_view(
+    frames: Iterable[Tensor],
+    count: int | None,
+    scale: float = CROP_SCALE,
+    which: str = "largest",
+    index: int = 0,
+    model_dirs: Sequence[str | Path] = (),
+) -> View:
     """Finds one fixed crop for a whole clip of frames (H, W, 3), uint8 or float in 0..1, from its `steady_box`.
 
-    count: number of frames in the clip, None if unknown; about SEARCHED_FRAMES of them are searched.
+    count: number of frames in the clip, None if unknown; about SEARCHED_FRAMES of them are searched, and every frame
+    from one without a face to the next that shows one.
     FaceNotFound, DetectorMissing. InputError: a clip without frames.
     """
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise InputError("The clip has no frames: choose another.")
-    every = max(1, (count or 0) // SEARCHED_FRAMES)
-    boxes = follow_face(itertools.chain([first], frames), which, index, model_dirs=model_dirs, every=every)
-    return square_crop(steady_box(boxes), *first.shape[:2], scale)
+    every = min(max(1, (count or 0) // SEARCHED_FRAMES), MAX_STEP)
+    detect = open_detector(model_dirs)
+    searched: list[int] = []
+
+    def detections() -> Iterator[tuple[Sequence[Box], tuple[int, int]]]:
+        lost = False
+        for number, frame in enumerate(itertools.chain([first], frames)):
+            boxes = []
+            if lost or number % every == 0:
+                searched.append(number)
+                boxes = detect(to_float(frame))
+                lost = not boxes
+            yield boxes, frame.shape[-3:-1]
+
+    boxes = follow_boxes(detections(), which, index)
+    return View(square_crop(steady_box(boxes), *first.shape[:2], scale), _hidden(boxes, searched))
+
+
+def _hidden(boxes: Sequence[Box | None], searched: Sequence[int]) -> tuple[range, ...]:
+    """The stretches between the frames that show the face, if long enough."""
+    stretches, after, missed = [], 0, 0
+    for number in [*searched, None]:
+        if number is not None and boxes[number] is None:
+            missed += 1
+            continue
+        if missed >= HIDDEN_FRAMES:
+            stretches.append(range(after, len(boxes) if number is None else number))
+        if number is not None:
+            after, missed = number + 1, 0
+    return tuple(stretches)
 
 
 def smooth_boxes(boxes: Sequence[Box | None], fps: float) -> list[Box]:

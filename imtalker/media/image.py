@@ -1,59 +1,32 @@
 """Images in: files and tensors to float RGB (N,H,W,3) in 0..1."""
 
 import os
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-
-MAX_PIXELS = 100_000_000
-# Only common formats: for a PostScript header Pillow would start Ghostscript.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "TGA", "PPM", "JPEG2000")
-
-if TYPE_CHECKING:
-    from PIL import Image
+from .pictures import UPRIGHT, read_picture
 
 
 def read_image(path: str | os.PathLike) -> Tensor:
-    """Reads an image file as (1,H,W,3) float32 RGB in 0..1: rotated by its EXIF tag, composited over white.
+    """Reads an image file as (1,H,W,3) float32 sRGB in 0..1: upright by its EXIF tag, composited over white.
 
-    InputError: no such file, not an image, damaged, over 100 megapixels or Pillow's own limit.
+    H and W are smaller than in a file of more than 25 megapixels, see `pictures.read_picture`.
+    InputError: no ordinary file, not an image, damaged, over 100 megapixels or Pillow's own limit.
     """
-    from PIL import Image, ImageOps
-
-    try:
-        Image.init()
-        formats = [name for name in FORMATS if name in Image.OPEN]
-        with Image.open(path, formats=formats) as file:
-            # another package may have switched off Pillow's own limit
-            if file.width * file.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            return check_image(_pixels(ImageOps.exif_transpose(file)))
-    except FileNotFoundError as problem:
-        raise InputError(f"There is no file {path}: check the name and the folder.") from problem
-    except Image.DecompressionBombError as problem:
-        raise InputError(f"{path} is too large: scale it below 100 megapixels first.") from problem
-    except InputError:
-        raise
-    except Exception as problem:  # Pillow's decoders raise anything for a damaged file, even struct.error
-        raise InputError(
-            f"{path} cannot be read as an image ({problem}): choose a PNG, JPEG or WebP file."
-        ) from problem
-
-
-def _pixels(image: "Image.Image") -> Tensor:
-    """(H,W,C): RGBA as uint8, or grey as float if the file has more than 8 bits."""
-    import numpy as np
-
-    # Pillow clips 16-bit grey instead of scaling it.
-    if image.mode.startswith("I"):
-        return torch.from_numpy(np.asarray(image).astype(np.float32) / 65535)[..., None]
-    if image.mode == "F":
-        return torch.from_numpy(np.array(image))[..., None]
-    return torch.from_numpy(np.array(image.convert("RGBA")))
+    *bands, orientation = read_picture(path)
+    # one at a time, because a band of floats is four times as large
+    image = torch.empty(1, sum(map(len, bands)), bands[0].shape[1], 3)
+    top = 0
+    while bands:
+        band = check_image(bands.pop(0))
+        image[:, top : top + band.shape[1]] = band
+        top += band.shape[1]
+    transposed, flipped = UPRIGHT.get(orientation, (False, []))
+    image = image.transpose(1, 2) if transposed else image
+    return image.flip([axis + 1 for axis in flipped]) if flipped else image.contiguous()
 
 
 def check_image(image: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .atomic import whole_file
-from .files import VIDEO_SUFFIXES, check_output
+from .files import VIDEO_SUFFIXES, check_output, regular_file
 
 if TYPE_CHECKING:
     import c2pa
@@ -134,9 +134,7 @@ class Signer:
         """
         import c2pa
 
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"There is no file {path}: check the name and the folder.")
+        path = regular_file(path)
         output = check_output(path if output is None else output, *VIDEO_SUFFIXES)
         try:
             signing = self._signer(c2pa), c2pa.Builder(_manifest(output.name))
@@ -197,7 +195,7 @@ def find_signer(certificate: str | os.PathLike | None = None, key: str | os.Path
 
 def _read(path: str | os.PathLike) -> str:
     try:
-        return Path(path).read_text("ascii")
+        return regular_file(path).read_text("ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a PEM file: check the name and the format.") from error
 

@@ -1,35 +1,30 @@
 """Video in at a constant frame rate, frame by frame in constant memory."""
 
 import itertools
-import logging
 import math
 import os
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .audio import decoded_frames, open_media, video_stream
+from .audio import FPS, first_sound
+from .colour import BT709, FULL, LIMITED, light_of, to_rgb
+from .container import MAX_PIXELS, Notes, decoded_frames, decoder_of, frame_times, open_media, video_stream
+from .interlacing import deinterlaced
+from .orientation import display_matrix, is_right_angle, square_pixels, swaps_sides, upright
+from .timing import MAX_GAP, ROUNDING, constant_rate
 
 if TYPE_CHECKING:
     from typing import Self
 
     from av import VideoFrame
 
-log = logging.getLogger("imtalker")
+__all__ = ["BT709", "FULL", "LIMITED", "VideoReader", "frame_rate"]  # the colours are the writer's, too
 
-# Containers round times to as little as a millisecond, so a frame may seem that much late.
-TOLERANCE = Fraction(1, 500)
-# A frame that lasts longer than this has a broken time stamp.
-MAX_GAP = 600  # seconds
-MAX_PIXELS = 8192 * 8192
-# Code points of ITU-T H.273, the same in every FFmpeg.
-BT709, BT601, UNSPECIFIED, LIMITED, FULL = 1, 5, 2, 1, 2
-# SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: libswscale's fast path to RGB is 1 to 2 levels of 255 too dark.
-ACCURATE = 0x2 | 0x2000 | 0x40000
+MAX_SECONDS = 100 * 3600  # a header that claims more is wrong
 
 
 def frame_rate(fps: float | Fraction) -> Fraction:
@@ -43,12 +38,14 @@ def frame_rate(fps: float | Fraction) -> Fraction:
 
 
 class VideoReader:
-    """Iterates over the frames of a video file, upright, as uint8 tensors (H,W,3) at the constant rate `fps`.
+    """Iterates over the frames of a video file as uint8 tensors (H,W,3) at the constant rate `fps`.
 
+    Frames are upright with square pixels, deinterlaced, in BT.709 colours; HDR is tone-mapped and transparency is
+    composited over white. Frames of another size than the first are fitted into it.
     Frame i is what a player shows i/fps seconds after the first frame, so files with a variable rate keep their timing.
-    Each new iteration starts over; only the latest one is valid. `frames` and `seconds` are estimates from the file's
-    header, None if it has none. `fps` None keeps the file's own rate.
-    InputError: no such file, not a video, no frame can be decoded, frame rate neither in the file nor given.
+    Each new iteration starts over; only the latest one is valid. `fps` None takes the file's own rate, or that of most
+    of its frames if it varies. `frames` and `seconds` are estimates, None if nothing is known.
+    InputError: no such file, not a video, no frame can be decoded, too large.
     """
 
     fps: Fraction
@@ -60,6 +57,9 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike, fps: float | None = None):
         self.path = path
+        self._note = Notes(path)
+        self._matrices: dict[int, tuple[float, float, float, float]] = {}
+        self._peak: float | None = None
         self._open()
         try:
             self._read_header(fps)
@@ -70,8 +70,11 @@ class VideoReader:
     def _open(self) -> None:
         self._container = open_media(self.path)
         self._stream = video_stream(self._container)
-        if self._stream is not None:
-            self._stream.thread_type = "AUTO"
+        if self._stream is not None and self._stream.codec_context is not None:
+            self._decoder = decoder_of(self._stream)
+
+    def _frames(self) -> "Iterator[VideoFrame]":
+        return deinterlaced(decoded_frames(self._container, self._stream, self._decoder, self._note))
 
     def _read_header(self, fps: float | None) -> None:
         if self._stream is None:
@@ -79,27 +82,42 @@ class VideoReader:
         size = self._stream.codec_context
         if size is None:
             raise InputError(f"{self.path} has video in an unknown codec: convert it to H.264 first.")
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        if not (rate or fps):
-            raise InputError(f"{self.path} does not state its frame rate: set one.")
-        self._period = 1 / (rate or frame_rate(fps))
+        self._check_size(size.width, size.height)
+        times, whole = frame_times(self.path)
+        rate = constant_rate(self._stream.average_rate or self._stream.guessed_rate, times) or Fraction(FPS)
+        self._period = 1 / rate
         self.fps = frame_rate(fps) if fps else rate
-        self.has_audio = bool(self._container.streams.audio)
+        self.has_audio = first_sound(self.path) is not None
         self.seconds = None
-        if self._stream.duration:
+        if whole and times:
+            self.seconds = float(max(times) - min(times) + self._period)
+        elif self._stream.duration:
             self.seconds = float(self._stream.duration * self._stream.time_base)
         elif self._container.duration:
             self.seconds = self._container.duration / 1e6
-        self.frames = None if self.seconds is None else math.ceil((self.seconds - float(TOLERANCE)) * self.fps)
-        if size.width * size.height > MAX_PIXELS:
-            raise InputError(f"{self.path} is {size.width}x{size.height}: scale it to 8192x8192 or less first.")
-        if self.fps > 1000:
-            raise InputError(f"{self.path} claims {self.fps} frames per second: set its true frame rate.")
-        first = next(decoded_frames(self._container, self._stream), None)
+        if self.seconds is not None and not 0 < self.seconds < MAX_SECONDS:
+            self.seconds = None
+        self.frames = None if self.seconds is None else math.ceil((self.seconds - float(ROUNDING)) * self.fps)
+        self._aspect = self._stream.sample_aspect_ratio
+        first = next(self._frames(), None)
         if first is None:
             raise InputError(f"No frame of {self.path} can be decoded: convert it to H.264 first.")
-        self._coded_size = first.width, first.height
-        self.height, self.width = _upright(first, *self._coded_size).shape[:2]
+        self.width, self.height = self._shown_size(first)
+        self._check_size(self.width, self.height)
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > MAX_PIXELS:
+            raise InputError(f"{self.path} is {width}x{height}: scale it to 8192x4352 or less first.")
+
+    def _shown_size(self, frame: "VideoFrame") -> tuple[int, int]:
+        width, height = square_pixels(frame.width, frame.height, self._aspect)
+        return (height, width) if swaps_sides(self._matrix(frame)) else (width, height)
+
+    def _matrix(self, frame: "VideoFrame") -> tuple[float, float, float, float]:
+        # Reading side data makes a ring of references, which keeps the frame's memory until Python looks for rings.
+        if frame.rotation not in self._matrices:
+            self._matrices[frame.rotation] = display_matrix(frame)
+        return self._matrices[frame.rotation]
 
     def __iter__(self) -> Iterator[Tensor]:
         self.close()
@@ -107,22 +125,41 @@ class VideoReader:
         index, shown, image = 0, None, None
         origin, end = None, Fraction(0)
         # None marks the end of the file.
-        for frame in itertools.chain(decoded_frames(self._container, self._stream), [None]):
+        for frame in itertools.chain(self._frames(), [None]):
             start = end
             if frame is not None:
                 if frame.pts is not None:
                     start = frame.pts * frame.time_base
                     origin = start if origin is None else origin
                     start -= origin
-                    if start > end + MAX_GAP:
-                        log.warning("%s: skipped a jump of %.0f s in its time stamps", self.path, float(start - end))
-                        origin, start = origin + start - end, end
                 end = start + min(self._period, MAX_GAP)
-            while shown is not None and index / self.fps < start - TOLERANCE:
-                image = _upright(shown, *self._coded_size) if image is None else image
+            while shown is not None and index / self.fps < start - ROUNDING:
+                image = self._image(shown) if image is None else image
                 yield image
                 index += 1
             shown, image = frame, None
+
+    def _image(self, frame: "VideoFrame") -> Tensor:
+        """A decoded frame as it is shown: uint8 RGB (height,width,3)."""
+        matrix = self._matrix(frame)
+        if not is_right_angle(matrix):
+            self._note("it is turned by an odd angle, of which the nearest right angle is used")
+        light = light_of(frame, self._decoder, self._peak)
+        self._peak = light.peak or self._peak
+        if light.note:
+            self._note(light.note)
+        width, height = self._shown_size(frame)
+        scale = min(self.width / width, self.height / height)
+        fitted = max(1, round(width * scale)), max(1, round(height * scale))
+        across, down = tuple(reversed(fitted)) if swaps_sides(matrix) else fitted
+        image = upright(to_rgb(frame, across, down, light), matrix)
+        if image.shape[:2] == (self.height, self.width):
+            return image
+        self._note("its picture changes its shape midway; the later frames have black borders")
+        framed = image.new_zeros(self.height, self.width, 3)
+        top, left = (self.height - fitted[1]) // 2, (self.width - fitted[0]) // 2
+        framed[top : top + fitted[1], left : left + fitted[0]] = image
+        return framed
 
     def close(self) -> None:
         self._container.close()
@@ -132,30 +169,3 @@ class VideoReader:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _upright(frame: "VideoFrame", width: int, height: int) -> Tensor:
-    """A decoded frame as uint8 RGB (H,W,3), rotated and mirrored by its display matrix."""
-    matrix = frame.colorspace
-    if matrix == UNSPECIFIED:
-        matrix = BT709 if frame.height >= 720 else BT601
-    full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
-    rgb = frame.reformat(
-        width,
-        height,
-        "rgb24",
-        src_colorspace=matrix,
-        # RGB has no matrix, but older PyAV ignores the source's matrix unless the two differ.
-        dst_colorspace=BT601 if matrix == BT709 else BT709,
-        src_color_range=FULL if full else LIMITED,
-        dst_color_range=FULL,
-        interpolation=ACCURATE,
-    )
-    image = torch.from_numpy(rgb.to_ndarray())
-    if frame.rotation == 0:
-        return image
-    # displayed x = a x + c y, displayed y = b x + d y; one of each pair is zero
-    a, b, _, c, d = memoryview(bytes(frame.side_data["DISPLAYMATRIX"])).cast("i")[:5]
-    if abs(a) < abs(b):
-        image, a, d = image.transpose(0, 1), c, b
-    return image.flip([axis for axis, sign in ((0, d), (1, a)) if sign < 0]).contiguous()

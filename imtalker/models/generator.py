@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..media.audio import FPS, Audio, AudioFile, mono_16k
+from ..media.audio import FPS, SAMPLE_RATE, Audio, AudioFile, mono_16k
 from ..media.resampling import BlockReader
 from ..motion.control import WIDTHS, Control
+from ..motion.inertia import Inertia, Joins, check_joins
 from ..motion.match import Side, check_match
 from ..motion.motion import Motion
-from ..sampling import check_settings, pad_rows, sample_windows, stream_noise
+from ..sampling import Frames, check_settings, pad_rows, sample_window, sample_windows, stream_noise
 from .audio_encoder import AudioEncoder
 from .config import GeneratorConfig
 from .flow import FlowTransformer
@@ -132,6 +133,7 @@ class Generator(nn.Module):
         seed: int = 0,
         noise: Tensor | None = None,
         padding: Literal["hold", "zero"] = "hold",
+        joins: Joins | None = None,
     ) -> Motion:
         """Motion for the whole clip, one latent per audio frame.
 
@@ -140,9 +142,12 @@ class Generator(nn.Module):
         noise: (50,motion_size), used for every window, or (windows,50,motion_size); replaces the seed.
         padding: how to extend a control shorter than the audio: "hold" repeats its last row, "zero" adds zeros, as
         published.
+        joins: "smooth" carries motion from window to window, and from the source's own pose into the first frame
+        (motion/inertia.py); "published" leaves windows as they are sampled. None: smooth, unless `noise` is given, as
+        it is to reproduce published numbers.
         Raises InputError if source, audio and generator do not belong together, and for other settings.
         """
-        blocks = self.stream(audio, source, control, cfg, nfe, seed, noise, padding)
+        blocks = self.stream(audio, source, control, cfg, nfe, seed, noise, padding, joins)
         return Motion(torch.cat([block.latents for block in blocks]), float(FPS), self.generation)
 
     def stream(
@@ -155,6 +160,7 @@ class Generator(nn.Module):
         seed: int = 0,
         noise: Tensor | None = None,
         padding: Literal["hold", "zero"] = "hold",
+        joins: Joins | None = None,
     ) -> Iterator[Motion]:
         """The motion of `sample`, a window at a time."""
         self.check_source(source)
@@ -164,8 +170,10 @@ class Generator(nn.Module):
         )
         cfg = self.config.cfg if cfg is None else cfg
         check_settings(cfg, nfe)
+        joins = joins or ("smooth" if noise is None else "published")
+        check_joins(joins)
         noise = self._noise(-(-len(audio) // self.config.window), seed, noise)
-        return self._stream(audio, source, control, cfg, nfe, noise, padding)
+        return self._stream(audio, source, control, cfg, nfe, noise, padding, joins)
 
     def check_source(self, source: Source) -> None:
         """Raises InputError for a source of another generation or motion size."""
@@ -194,14 +202,32 @@ class Generator(nn.Module):
 
     # inference mode is entered for each window: a generator must not leave its caller in it
     @torch.inference_mode()
-    def _stream(self, audio, source, control, cfg, nfe, noise, padding) -> Iterator[Motion]:
+    def _stream(self, audio, source, control, cfg, nfe, noise, padding, joins) -> Iterator[Motion]:
         control = control.at_fps(FPS) if control else Control()
         _warn_of_lengths(control, len(audio), padding)
         conditions = self._conditions(audio, control, padding)
         noise = (rows.to(self.anchor) for rows in noise)
+        noise, inertia = iter(noise), None
+        if joins == "smooth":
+            first = next(noise)
+            inertia = Inertia(self.displacement(source, control, first, cfg, nfe))
+            noise = itertools.chain([first], noise)
         for latents in sample_windows(self.flow, conditions, source.motion.to(self.anchor), noise, cfg, nfe):
             latents = check_numbers(latents.float().cpu(), "The sampled motion", self.anchor.dtype)
-            yield Motion(latents, float(FPS), self.generation)
+            yield Motion(inertia.join(latents) if inertia else latents, float(FPS), self.generation)
+
+    def displacement(self, source: Source, control: Control, noise: Tensor, cfg: float, nfe: int) -> Tensor:
+        """What a clip has to be moved by to begin in the source's own pose, (motion_size,), float32 on the CPU.
+
+        From where motion would begin without speech, so that the mouth is free to say the first word. One more window
+        is sampled for it, from the clip's own first noise (window,motion_size), with the first row of the control.
+        """
+        silence = self.project_speech(self.encode_audio(torch.zeros(1, SAMPLE_RATE // 2), SAMPLE_RATE).features)
+        before = Frames.blank(self.flow.context, noise.shape[1], silence.shape[1], noise)
+        steering = self.project_control(control, 0, 1)
+        reference = source.motion.to(self.anchor)
+        calm = sample_window(self.flow, noise, before, silence, steering, reference, cfg, nfe).motion[0]
+        return (reference[0] - calm).float().cpu()
 
     def _conditions(
         self, audio: AudioFeatures | StreamedFeatures, control: Control, padding: Literal["hold", "zero"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.files import regular_file
 from ..media.tensors import is_plain, read_pickle
 from .sequence import MAX_ROWS, load_sequence, resample_rows, rows_at, save_sequence
 
@@ -142,15 +143,16 @@ def load_gaze(path: str | Path) -> Tensor:
     """Reads an L2CS-Net .npy file, (T,2) in radians."""
     try:
         # memory-mapped, so that a header cannot claim more than the file holds
-        values = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}: check the name and the folder.") from error
+        values = np.lib.format.open_memmap(regular_file(path), mode="r")
+    except InputError:
+        raise
     except Exception as error:  # numpy parses the header: ValueError, SyntaxError, OverflowError, tokenizer errors
         raise InputError(f"{path} is not a readable .npy file of numbers: {error}") from error
     if values.dtype.kind not in "fiu":
         raise InputError(f"{path} is not a .npy file of numbers but of {values.dtype}: choose an L2CS-Net file.")
     _check_rows(path, values.shape, WIDTHS["gaze"])
-    return torch.from_numpy(values.astype(np.float32))
+    with np.errstate(over="ignore"):  # Control refuses what becomes infinite
+        return torch.from_numpy(values.astype(np.float32))
 
 
 def _check_rows(path: str | Path, shape: Sequence[int], width: int) -> None:

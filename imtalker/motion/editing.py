@@ -14,6 +14,7 @@ from scipy import fft
 from torch import Tensor
 
 from ..errors import InputError
+from .inertia import Inertia
 from .match import Side, check_match
 from .motion import Motion
 from .sequence import resample_rows, rows_at
@@ -117,12 +118,31 @@ def _seam(rows: Tensor) -> float:
     return float((rows[0] - rows[-1]).norm() / largest.clamp_min(1e-9))
 
 
-def join(motions: Sequence[Motion], crossfade_seconds: float = 0.4) -> Motion:
-    """Plays motions in sequence, at the first one's frame rate, with a crossfade at each join.
+def join(motions: Sequence[Motion], seconds: float = 0.4, overlap: bool = False) -> Motion:
+    """Plays motions in sequence, at the first one's frame rate, without a jump between them.
 
-    Each crossfade shortens the result by its length. It is limited, with a warning, to half of the shorter motion.
+    seconds: how long a join lasts; 0 cuts.
+    overlap: False lets each motion start where the one before was going, and the difference fade (motion/inertia.py):
+    lengths add up, so each stays on its sound. True overlaps and crossfades them, which shortens the result by the
+    join, limited, with a warning, to half of the shorter motion.
     InputError: motions of different generations or sizes.
     """
+    return _overlapping(motions, seconds) if overlap else _carried_on(motions, seconds)
+
+
+def _carried_on(motions: Sequence[Motion], seconds: float) -> Motion:
+    first, *others = motions
+    length = round(seconds * first.fps)
+    inertia = Inertia(length=length)
+    whole = [inertia.join(first.latents)]
+    for other in others:
+        _check_match(first, other)
+        rows = other.at_fps(first.fps).latents.to(first.latents)
+        whole.append(inertia.join(rows) if length else rows)
+    return replace(first, latents=torch.cat(whole))
+
+
+def _overlapping(motions: Sequence[Motion], crossfade_seconds: float) -> Motion:
     first, *others = motions
     whole, before = first.latents, len(first)
     for number, other in enumerate(others, 2):

@@ -12,6 +12,7 @@ web/js/keyframes.js computes the same from the tables CHANNELS and PRESETS, whic
 import json
 import logging
 import math
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
+from ..media.files import regular_file, unusable
 from .control import Control
 
 log = logging.getLogger("imtalker")
@@ -76,8 +78,9 @@ def parse(content: str | Mapping, channels: Iterable[str] = CHANNELS) -> Curves:
     if not isinstance(document, Mapping) or not isinstance(document.get("channels", {}), Mapping):
         raise InputError('Keyframes must be JSON of the form {"version": 1, "channels": {"yaw": [[0, 10]]}}.')
     if document.get("version") != VERSION or isinstance(document["version"], bool):
+        found = _shown(document.get("version", "none"))
         raise InputError(
-            f"These keyframes have version {document.get('version', 'none')!r} but this IMTalker reads {VERSION}: "
+            f"These keyframes have version {found} but this IMTalker reads {VERSION}: "
             f'write "version": {VERSION}, or update IMTalker.'
         )
     _refuse_unknown("The keyframes contain", document, ("version", "channels"))
@@ -96,7 +99,7 @@ def _decoded(text: str) -> object:
     if not text.strip():
         return {"version": VERSION}
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(f"The keyframes are not valid JSON: {error.msg} at {where}.") from error
@@ -106,22 +109,39 @@ def _decoded(text: str) -> object:
         raise InputError("The keyframes are not valid JSON: a number is too long or the nesting too deep.") from error
 
 
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise InputError(f"The keyframes have {_shown(name)} twice: remove one.")
+        found[name] = value
+    return found
+
+
+def _shown(value: object) -> str:
+    """The start of any value for a message, however deep or long it is."""
+    try:
+        return reprlib.repr(value)[:60]
+    except (ValueError, RecursionError):  # more digits than Python writes
+        return f"a very long {type(value).__name__}"
+
+
 def _refuse_unknown(what: str, found: Mapping, known: Iterable[str]) -> None:
     for name in found:
         if name not in known:
-            raise InputError(f"{what} {str(name)[:40]!r}, which is unknown here: use {', '.join(known)}.")
+            raise InputError(f"{what} {_shown(name)}, which is unknown here: use {', '.join(known)}.")
 
 
 def _keyframes(name: str, values: object) -> list[tuple[float, float]]:
     if not isinstance(values, list | tuple):
-        raise InputError(f"Channel {name!r} must be a list of keyframes [seconds, value], not {str(values)[:40]!r}.")
+        raise InputError(f"Channel {name!r} must be a list of keyframes [seconds, value], not {_shown(values)}.")
     if len(values) > MAX_KEYFRAMES:
         raise InputError(f"Channel {name!r} has {len(values)} keyframes: use {MAX_KEYFRAMES} or fewer.")
     curve = {}
     for number, keyframe in enumerate(values, 1):
         where = f"Keyframe {number} of channel {name!r}"
         if not isinstance(keyframe, list | tuple) or len(keyframe) != 2 or not all(map(_is_number, keyframe)):
-            raise InputError(f"{where} must be [seconds, value], two numbers, not {str(keyframe)[:40]}.")
+            raise InputError(f"{where} must be [seconds, value], two numbers, not {_shown(keyframe)}.")
         time, value = keyframe
         if not 0 <= time <= MAX_SECONDS:
             raise InputError(f"{where} is at {time:g} s: move it between 0 and {MAX_SECONDS:g} s.")
@@ -221,10 +241,13 @@ def eye_angles(horizontal: np.ndarray, vertical: np.ndarray) -> np.ndarray:
 def load(path: str | Path) -> str:
     """Reads the text of a keyframe file, for `to_control`. InputError: no such file, not text."""
     try:
-        with open(path, encoding="utf-8") as file:
+        # utf-8-sig: some editors write a byte order mark
+        with open(regular_file(path), encoding="utf-8-sig") as file:
             return file.read(MAX_TEXT + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a keyframe file: {error}") from error
+    except OSError as error:
+        raise unusable(path, "read", error) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8: save the keyframes in that encoding.") from error
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Loads models from weight files, and saves, inspects and converts them."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,10 +76,10 @@ def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
     """wav2vec2 weights under a generator's names for them, without the letter head (lm_head)."""
     if not isinstance(file, Mapping):
         file = Path(file)
-        if file.is_dir():
+        if os.path.isdir(file):
             names = ("model.safetensors", "pytorch_model.bin")
             folder = file
-            file = next((folder / name for name in names if (folder / name).is_file()), None)
+            file = next((folder / name for name in names if os.path.isfile(folder / name)), None)
             if file is None:
                 raise InputError(
                     f"The folder {folder} holds neither {' nor '.join(names)}: download wav2vec2-base-960h."
@@ -111,7 +112,7 @@ def models_folder(name: str) -> Path:
 def find_weights(folder: str | Path, kind: str) -> Path:
     """The weight file of this kind in a folder, by its published name; .safetensors is preferred to .ckpt."""
     for suffix in (".safetensors", ".ckpt"):
-        if (path := Path(folder) / f"{kind}{suffix}").is_file():
+        if os.path.isfile(path := Path(folder) / f"{kind}{suffix}"):
             return path
     raise InputError(
         f"{folder} holds neither {kind}.safetensors nor {kind}.ckpt: download the published weights with "
@@ -152,13 +153,14 @@ def convert(
     split_wav2vec: writes the audio encoder to its own file beside it, NAME.wav2vec2.safetensors.
     Returns the written files. Raises InputError for weights that `load_*` would refuse.
     """
-    to = check_output(to, ".safetensors")
+    to = check_output(to, ".safetensors", inputs=[file])
     weights = read_weights(file)
     if weights.config is None:
         raise InputError(f"{file} is {weights.describe()}: only renderers and generators can be converted.")
     _check(_compare(weights, _build(weights), audio_optional=True))
     for name, tensor in weights.tensors.items():
-        _check_finite(weights, name, tensor)
+        if not UNUSED.search(name):
+            _finite(weights, name, tensor.float())
     tensors = {
         # to ours and back: gives the new spelling of weight norm
         to_published(weights.kind, to_ours(weights.kind, name)): _cast_if_finite(tensor, dtype)
@@ -169,7 +171,7 @@ def convert(
     outputs = {to: {name: tensor for name, tensor in tensors.items() if not name.startswith(AUDIO_PREFIX)}}
     audio = {name: tensor for name, tensor in tensors.items() if name.startswith(AUDIO_PREFIX)}
     if split_wav2vec and audio:
-        beside = to.with_name(f"{to.stem}.wav2vec2.safetensors")
+        beside = check_output(to.with_name(f"{to.stem}.wav2vec2.safetensors"), inputs=[file])
         outputs[beside] = {"wav2vec2." + name.removeprefix(AUDIO_PREFIX): tensor for name, tensor in audio.items()}
     else:
         outputs[to].update(audio)
@@ -211,12 +213,6 @@ def _check(report: Report) -> None:
         )
 
 
-def _check_finite(weights: Weights, name: str, tensor: Tensor) -> None:
-    # the sum is several times faster, and only finite if every number is
-    if not UNUSED.search(name) and not tensor.sum().isfinite() and not tensor.isfinite().all():
-        raise InputError(f"{weights.label} holds NaN or infinite numbers ({name}): fetch it again.")
-
-
 def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | None, final: bool) -> nn.Module:
     model = _build(weights)
     _check(_compare(weights, model))
@@ -224,9 +220,8 @@ def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | Non
     for name in list(weights.tensors):
         tensor = weights.tensors.pop(name)  # frees the file's copy as ours is made
         if not UNUSED.search(name):
-            _check_finite(weights, name, tensor)
             # a copy, because the mapped file may be replaced while the model is in use
-            tensors[to_ours(weights.kind, name)] = tensor.to(device, torch.float32, copy=True)
+            tensors[to_ours(weights.kind, name)] = _finite(weights, name, tensor.to(device, torch.float32, copy=True))
     model.load_state_dict(tensors, assign=True)
     # folded in float32, before any cast
     return fold(model.requires_grad_(False), final).to(device, dtype or torch.float32)
@@ -237,18 +232,27 @@ def _load_tracker(weights: Weights, device: str | torch.device) -> nn.Module:
         model = TRACKERS[weights.kind]().eval()
     prefix = next((p for p in SMIRK_PREFIXES if any(name.startswith(p) for name in weights.tensors)), "")
     tensors = {
-        name.removeprefix(prefix): tensor.to(device, torch.float32, copy=True)
+        name.removeprefix(prefix): tensor
         for name, tensor in weights.tensors.items()
         if name.startswith(prefix) and not (UNUSED.search(name) or name.startswith(L2CS_UNUSED))
     }
     found, expected = (
         {name: tensor.shape for name, tensor in state.items()} for state in (tensors, model.state_dict())
     )
+    # before any copy: a small file can claim huge tensors
     _check(compare_shapes(weights, found, expected))
-    for name, tensor in tensors.items():
-        _check_finite(weights, name, tensor)
+    tensors = {
+        name: _finite(weights, name, tensor.to(device, torch.float32, copy=True)) for name, tensor in tensors.items()
+    }
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False)
+
+
+def _finite(weights: Weights, name: str, tensor: Tensor) -> Tensor:
+    # a sum is cheaper than a mask, and only a sum that overflows is not proof enough
+    if not (tensor.sum().isfinite() or tensor.isfinite().all()):
+        raise InputError(f"{weights.label} holds NaN or infinite numbers in {name}: it is damaged; fetch it again.")
+    return tensor
 
 
 def _metadata(kind: str, config: RendererConfig | GeneratorConfig) -> dict[str, str]:

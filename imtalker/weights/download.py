@@ -6,6 +6,7 @@ HF_TOKEN and HF_HUB_OFFLINE itself.
 
 import inspect
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def plan(to: str | Path) -> list[tuple[str, int | None, bool]]:
 
     The sizes of missing files come from the hub, or from PUBLISHED if it does not answer.
     """
-    missing = [file for file in PUBLISHED if not (Path(to) / file.name).is_file()]
+    missing = [file for file in PUBLISHED if not os.path.isfile(Path(to) / file.name)]
     sizes = {file.name: file.size for file in PUBLISHED}
     if missing:
         sizes |= _sizes_on_hub(missing)
@@ -77,7 +78,7 @@ def download(to: str | Path, progress: Progress | None = None, files: Sequence[s
             raise InputError(f"{name!r} is not a published file: choose from {', '.join(names)}.")
     to = Path(to)
     wanted = [file for file in PUBLISHED if files is None or file.name in files]
-    missing = [file for file in wanted if not (to / file.name).is_file()]
+    missing = [file for file in wanted if not os.path.isfile(to / file.name)]
     for file in missing:
         _fetch(file, to, progress, missing)
         _verify(file, to / file.name)
@@ -107,10 +108,9 @@ def _fetch(file: PublishedFile, to: Path, progress: Progress | None, missing: Se
         hub.hf_hub_download(repo_id=file.repo, filename=file.name, revision=REVISION, local_dir=to, **options)
     # Network errors are OSErrors with requests, the hub's own HTTPErrors with httpx, RuntimeErrors from xet.
     except (OSError, hub.errors.HTTPError, RuntimeError) as error:
-        by_hand = "\n".join(f"  {other.url}\n    -> {to / other.name}" for other in missing)
+        by_hand = "; ".join(f"{other.url} to {to / other.name}" for other in missing)
         raise InputError(
-            f"{file.name} cannot be downloaded ({_first_line(error)}): try again later, or download these files by hand"
-            f" and put each where its arrow points:\n{by_hand}"
+            f"{file.name} cannot be downloaded ({_first_line(error)}): try again later, or download by hand: {by_hand}."
         ) from error
 
 

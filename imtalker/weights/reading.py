@@ -105,8 +105,12 @@ def _tensors(state: Mapping, prefix: str) -> dict[str, Tensor]:
 
 
 def _is_dense(value: object) -> bool:
-    """False for sparse, quantised and nested tensors: these models have none, and some cannot even report a size."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_nested or value.is_quantized)
+    """False for sparse, quantised, nested, complex and meta tensors: these models have none, some have no size."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_nested or value.is_quantized or value.is_complex() or value.is_meta)
+    )
 
 
 def _kind(tensors: StateDict) -> str | None:

@@ -90,7 +90,8 @@ def _add_neighbour(folder: Path) -> None:
     for package in ("nodes", "utils", "imtalker"):
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").write_text(f"WHOSE = 'the neighbour\\'s {package}'\n")
-    (folder / "__init__.py").write_text((Path(__file__).parent / "neighbour.py").read_text())
+    (folder / "__init__.py").write_text((HERE / "neighbour.py").read_text())
+    (folder / "oddities.py").write_text((HERE / "oddities.py").read_text())
 
 
 def _media() -> list[tuple[str, bytes]]:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import torch
 
+from . import oddities
 from .imtalker import WHOSE as ENGINE
 from .nodes import WHOSE
 
@@ -177,5 +178,6 @@ KINDS = [
     MadeUpLandmarks,
     TightMemory,
     KeepControl,
+    *oddities.KINDS,
 ]
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}

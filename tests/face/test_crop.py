@@ -193,3 +193,21 @@ def test_lab_is_oklab_and_inverts():
     assert torch.allclose(white, torch.tensor([1.0, 0, 0]), atol=1e-4)
     rgb = torch.rand(32, 32, 3)
     assert torch.allclose(cropping._from_lab(cropping._to_lab(rgb)), rgb, atol=1e-4)
+
+
+class TestDevices:
+    """ "meta" is a device whose tensors refuse to meet those of another, as a GPU's do."""
+
+    def test_crops_stay_on_the_device_of_the_picture(self):
+        picture = torch.rand(1, 90, 120, 3)
+        squares = cropping.apply_crop(picture.to("meta"), Crop(10.5, 20, 60, 90, 120), 32)
+        assert (squares.device.type, squares.shape) == ("meta", (1, 32, 32, 3))
+
+    @pytest.mark.parametrize("mask", [None, torch.rand(1, 16, 16)])
+    @pytest.mark.parametrize("colour_match", [0.0, 1.0])
+    def test_faces_come_to_the_device_of_the_background(self, mask, colour_match):
+        crop = Crop(10.5, 20, 60, 90, 120)
+        whole, shade = cropping.paste_back(
+            torch.rand(2, 90, 120, 3, device="meta"), torch.rand(2, 32, 32, 3), crop, mask, colour_match=colour_match
+        )
+        assert (whole.device.type, shade.device.type) == ("meta", "meta")

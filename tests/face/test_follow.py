@@ -93,10 +93,29 @@ def test_following_stays_with_one_person(monkeypatch):
     assert followed == [None, *mine[:3], None, mine[4], None, *mine[6:]]
 
 
-def test_only_every_nth_frame_is_searched(monkeypatch):
-    script = [[Box(0, 0, 50, 50)], [Box(1, 0, 51, 50)]]
-    followed = follow_script([*script, [], []], monkeypatch, every=3)
-    assert followed == [script[0][0], None, None, script[1][0]]
+def viewed(monkeypatch, shown):
+    """`steady_view` of a clip whose frames show the face where `shown` says so, and how many frames were searched."""
+    frames = torch.zeros(len(shown), 300, 400, 3, dtype=torch.uint8)
+    frames[torch.tensor(shown)] = 255
+    searched = []
+    monkeypatch.setattr(
+        follow, "open_detector", lambda *args: lambda frame: searched.append(1) or ([PEOPLE[1]] if frame.max() else [])
+    )
+    return follow.steady_view(iter(frames), len(shown)).hidden, len(searched)
+
+
+def test_stretches_without_the_face_are_found(monkeypatch):
+    assert viewed(monkeypatch, [True] * 25 + [False] * 25 + [True] * 25) == ((range(25, 50),), 75)
+    assert viewed(monkeypatch, [False] * 9 + [True] * 20 + [False] * 8)[0] == (range(9), range(29, 37))
+    # a detector that misses a turned head for a moment
+    assert viewed(monkeypatch, [True] * 10 + [False] * 7 + [True] * 10)[0] == ()
+
+
+def test_in_a_long_clip_one_frame_in_ten_is_searched_until_the_face_is_gone(monkeypatch):
+    hidden, searched = viewed(monkeypatch, [True] * 703 + [False] * 30 + [True] * 500)
+    # unknown frames before the first one without the face count as hidden
+    assert hidden == (range(701, 733),)
+    assert searched < 1233 / 10 + 30
 
 
 def test_a_steady_crop_sees_bytes_as_it_sees_floats_and_searches_about_sixty_frames(monkeypatch):

@@ -36,7 +36,7 @@ def speech(samples: int) -> torch.Tensor:
     """(samples,) at 16 kHz, off centre, with a varying level."""
     torch.manual_seed(samples)
     time = torch.arange(samples) / SAMPLE_RATE
-    return 0.1 + (0.2 + 0.15 * torch.sin(2 * time)) * torch.randn(samples)
+    return (0.1 + (0.2 + 0.15 * torch.sin(2 * time)) * torch.randn(samples)).clamp(-1, 1)
 
 
 @torch.inference_mode()
@@ -87,7 +87,7 @@ def test_features_of_other_strides_are_interpolated(monkeypatch):
     torch.testing.assert_close(found, whole(holder, waveform), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("level", [0.0, 1e-4, 1.0])
+@pytest.mark.parametrize("level", [0.0, 1e-4, 0.3])
 def test_features_of_quiet_and_off_centre_audio_equal_the_whole(generator, level):
     waveform = 0.7 + level * speech(5000)
     features = generator.encode_audio(waveform[None], SAMPLE_RATE).features

@@ -2,6 +2,7 @@
 
 import errno
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -41,6 +42,15 @@ FULL = [
         "[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you tried to "
         "allocate 4000000000000 bytes."
     ),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+    RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
+    RuntimeError("Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"),
+    RuntimeError("Failed to allocate private MTLBuffer for size 4294967296"),
+    RuntimeError("bad allocation"),  # C++ on Windows
+    RuntimeError("std::bad_alloc"),
+    RuntimeError("unable to mmap 2158024129 bytes from file <renderer.ckpt>: Cannot allocate memory (12)"),
+    cv2.error("OpenCV(4.12.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 96000000 bytes"),
     RuntimeError("Couldn't open shared file mapping: <torch_17268_2911>, error code: <1455>"),
     MemoryError(),
     np._core._exceptions._ArrayMemoryError((1 << 40,), np.dtype(np.float32)),
@@ -55,6 +65,8 @@ OTHER = [
     RuntimeError("The MPS framework doesn't support float64."),
     RuntimeError("Expected all tensors to be on the same device"),
     InputError("The wall of frames need 3.0 GB of memory and 1.0 GB are free"),
+    cv2.error("OpenCV(4.12.0) resize.cpp:4208: error: (-215:Assertion failed) !ssize.empty() in function 'resize'"),
+    RuntimeError("out of resource: shared memory, Required: 131072, Hardware limit: 101376."),
     ValueError("CUDA out of memory"),  # not an error of torch's
     OSError(errno.ENOSPC, "No space left on device"),
     windows_error(112),  # "There is not enough space on the disk"

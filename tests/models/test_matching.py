@@ -59,6 +59,22 @@ def test_ties_go_to_the_first_key(working_set):
         assert (match == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_chooses_the_keys_that_float32_does(dtype, autocast):
+    """As the Triton kernel does: only the inputs and the output are rounded, not what decides."""
+    random = torch.Generator().manual_seed(4)
+    q = 5 * torch.randn(2, 8, 200, 16, generator=random)
+    k, v = torch.randn(2, 1, 8, 300, 16, generator=random)
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    expected, chosen = attend_and_match(q.float(), k.float(), v.float(), 1 << 30)
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        output, match = attend_and_match(q, k, v, 1 << 16)
+    assert torch.equal(match, chosen)
+    assert output.dtype == dtype
+    torch.testing.assert_close(output, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-6)
+
+
 def test_no_more_than_the_working_set_is_held():
     q, k, v = torch.randn(1, 8, 512, 16), torch.randn(1, 8, 512, 16), torch.randn(1, 8, 512, 16)
     sizes = []

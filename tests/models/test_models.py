@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from tiny import generator_config, renderer_config, tiny_generator, tiny_renderer
 
-from imtalker import InputError, Motion
+from imtalker import AudioFeatures, InputError, Motion
 from imtalker.models.config import PUBLISHED, from_dict, to_dict
 from imtalker.models.folding import fold
 from imtalker.models.layers import StyledConv
@@ -350,3 +350,25 @@ def test_large_styles_do_not_overflow_half_precision():
     expected = layer(x, latent)
     found = fold(copy.deepcopy(layer)).half()(x.half(), latent.half())
     assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+PRECISIONS = [(torch.float16, "choose bf16 or fp32"), (torch.bfloat16, "choose fp32"), (torch.float32, "are damaged")]
+
+
+@pytest.mark.parametrize(("precision", "remedy"), PRECISIONS)
+def test_nan_is_a_sentence_that_names_the_remedy(renderer, source, precision, remedy):
+    model = copy.deepcopy(renderer).to(precision)
+    with torch.no_grad():
+        model.synthesis.head[1].bias.fill_(float("nan"))
+    with pytest.raises(InputError, match=f"Some frames came out as NaN: .*{remedy}"):
+        next(model.stream(source, some_motion(renderer)))
+    with torch.no_grad():
+        model.motion_encoder.mlp.last.bias.fill_(float("inf"))
+    for encode, name in ((model.encode_source, "The source"), (model.encode_motion, "The encoded motion")):
+        with pytest.raises(InputError, match=f"{name} came out as NaN: .*{remedy}"):
+            encode(torch.rand(1, 64, 64, 3))
+    generator = tiny_generator(renderer.generation).to(precision)
+    with torch.no_grad():
+        generator.flow.head.linear.bias.fill_(float("nan"))
+    with pytest.raises(InputError, match=f"The sampled motion came out as NaN: .*{remedy}"):
+        generator.sample(AudioFeatures(torch.randn(50, 16)), source, nfe=2)

@@ -3,6 +3,7 @@
 import copy
 import logging
 import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from tiny import tiny_generator
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.fake_device import FakeDevice, why_not
 from imtalker import AudioFeatures
-from imtalker.models import backend
+from imtalker.models import backend, capture
 
 
 class Tape(TorchDispatchMode):
@@ -78,7 +80,7 @@ def sample(generator, frames=230, seed=0, **settings):
     random = torch.Generator().manual_seed(seed)
     audio = AudioFeatures(torch.randn(frames, generator.config.audio.hidden_size, generator=random))
     source = SimpleNamespace(motion=torch.randn(1, 8, generator=random), generation=generator.generation)
-    return generator.sample(audio, source, seed=seed, **{"nfe": 4} | settings).latents
+    return generator.sample(audio, source, seed=seed, **{"nfe": 4, "joins": "published"} | settings).latents
 
 
 def plain(generator, **settings):
@@ -222,3 +224,121 @@ def test_copies_record_for_themselves(generator, recorder):
 
 def test_the_cpu_records_nothing():
     assert backend.recorder(torch.device("cpu")) is None
+
+
+class Allocator:
+    """What PyTorch's caching allocator knows of recordings, as it behaves in some version when one fails.
+
+    ended: it notices that the recording is over (from 2.12 on). released: it gives the memory back (from 2.15 on).
+    """
+
+    def __init__(self, ended, released):
+        self.ended, self.released = ended, released
+        self.underway, self.pools, self.invalid = set(), {}, False
+
+    def install(self, patch):
+        for name in ("graph", "empty_cache", "memory_snapshot"):
+            patch.setattr(torch.cuda, name, getattr(self, name))
+        patch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
+        patch.delattr(torch._C, "_cuda_endAllocateCurrentStreamToPool", raising=False)
+        patch.setattr(torch._C, "_cuda_releasePool", self.release, raising=False)
+
+    @contextmanager
+    def graph(self, graph, pool, stream, capture_error_mode):
+        assert torch.cuda.current_device() == stream.device.index
+        self.underway.add(pool)
+        self.pools[pool] = 1
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            if self.ended or not failed:
+                self.end(stream.device.index, pool)
+            if failed and self.released:
+                self.release(stream.device.index, pool)
+            if failed:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    def end(self, device, pool):
+        if pool not in self.underway:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.underway.remove(pool)
+
+    def release(self, device, pool):
+        self.pools[pool] -= 1
+        assert self.pools[pool] == 0, "released twice"
+
+    def empty_cache(self):
+        assert not self.underway, "captures_underway.empty() INTERNAL ASSERT FAILED"
+        self.pools = {pool: users for pool, users in self.pools.items() if users}
+
+    def memory_snapshot(self):
+        return [{"segment_pool_id": pool, "active_size": 0, "device": 1} for pool in self.pools]
+
+
+on_fakes = pytest.mark.skipif(bool(why_not()), reason=str(why_not()))
+
+
+@on_fakes
+@pytest.mark.parametrize(("ended", "released"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("full", [True, False])
+def test_a_failed_recording_leaves_the_allocator_clean(ended, released, full, monkeypatch):
+    allocator, calls = Allocator(ended, released), []
+
+    def work():
+        calls.append(torch.cuda.current_stream("cuda:1"))
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.") if full else RuntimeError("not permitted")
+
+    with FakeDevice(), torch.inference_mode(), monkeypatch.context() as patch:
+        allocator.install(patch)
+        before = torch.cuda.current_stream("cuda:1")
+        record = backend.recorder(torch.device("cuda:1"))
+        # full memory shows as a recording that failed, and is told apart all the same
+        with pytest.raises(MemoryError if full else RuntimeError, match="previous error during capture"):
+            record(work)
+        assert calls[0] is calls[1] is not before
+        assert (torch.cuda.current_stream("cuda:1"), torch.cuda.current_device()) == (before, 0)
+        assert (allocator.underway, allocator.pools) == (set(), {})
+        backend.release_memory(torch.device("cuda:1"))
+        calls.extend([None, None])
+        assert record(work)
+        assert not allocator.underway
+    assert len(calls) == 6
+
+
+def test_full_memory_stops_no_later_recording(generator, monkeypatch, recorder):
+    """Once there is room again, steps are recorded."""
+    full = True
+
+    def recording(work):
+        if full:
+            raise MemoryError("OutOfMemoryError: CUDA out of memory.")
+        return recorder.record(work)
+
+    monkeypatch.setattr(backend, "recorder", lambda device: recording)
+    expected = plain(generator)
+    assert torch.equal(sample(generator), expected)
+    assert (recorder.recorded, generator.flow.recording._replay) == (0, None)
+    full = False
+    assert torch.equal(sample(generator), expected)
+    assert recorder.recorded == 1
+
+
+@on_fakes
+def test_memory_is_not_given_back_during_a_recording():
+    """PyTorch refuses to, with an internal error."""
+    returned = threading.Event()
+
+    def release():
+        with gpu.in_thread():
+            backend.release_memory(torch.device("cuda:1"))
+        returned.set()
+
+    with FakeDevice() as gpu, capture.LOCK:
+        thread = threading.Thread(target=release)
+        thread.start()
+        assert not returned.wait(0.2)
+    thread.join(10)
+    assert returned.is_set()

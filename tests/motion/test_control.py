@@ -69,7 +69,7 @@ def test_each_channel_moves_its_own_value_the_right_way_at_the_right_time(avatar
     limits = CHANNELS[channel]
     name, sign = MOVED[channel]
     one, other = (
-        avatar.say(sentence(pause=0), control=drawn(channel, (1.4, before), (1.6, after)))
+        avatar.say(sentence(pause=0), control=drawn(channel, (1.4, before), (1.6, after)), joins="published")
         for before, after in ((limits.high, limits.low), (limits.low, limits.high))
     )
     moved = sign * value(one - other, name)

@@ -294,3 +294,26 @@ def test_what_float16_cannot_hold_is_stored_as_it_is(tmp_path):
     again = load_renderer(tmp_path / "r.safetensors").state_dict()
     assert again["synthesis.merge.0.norm.running_var"][0] == 70_000
     assert all(value.isfinite().all() for value in again.values())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers_are_refused_by_name(generation, value, tmp_path):
+    for make, load in ((tiny_renderer, load_renderer), (tiny_generator, load_generator)):
+        state = published(make(generation))
+        name = next(name for name in reversed(state) if state[name].is_floating_point())
+        state[name] = state[name].clone()
+        state[name].view(-1)[-1] = value
+        torch.save({"state_dict": state}, tmp_path / "spoiled.ckpt")
+        with pytest.raises(InputError, match=f"spoiled.ckpt holds NaN or infinite numbers in {name}: it is damaged"):
+            load(tmp_path / "spoiled.ckpt")
+        with pytest.raises(InputError, match="holds NaN or infinite numbers"):
+            convert(tmp_path / "spoiled.ckpt", tmp_path / "converted.safetensors")
+    assert not (tmp_path / "converted.safetensors").exists()
+
+
+def test_large_weights_are_numbers(generation):
+    """Their sum is not."""
+    state = published(tiny_renderer(generation))
+    name = next(name for name in state if name.endswith("running_var"))
+    state[name] = torch.full_like(state[name], 3e38)
+    assert load_renderer(state)

@@ -1,0 +1,78 @@
+"""The door of AUDIO: {"waveform": (batch, channels, samples), "sample_rate"} as the engine's Audio."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ...imtalker.errors import InputError
+from ...imtalker.media.audio import Audio
+from . import numbers
+from .opening import enter, kind_of, tensor_of
+
+MAX_CHANNELS = 64  # more of them are samples on the wrong axis
+FULL_SCALE = {torch.int8: 2**7, torch.int16: 2**15, torch.int32: 2**31}
+
+
+class NoSound(InputError):
+    """A silent video is connected."""
+
+
+def sound(name: str, value: object) -> Audio:
+    """The first clip of an AUDIO, at its own rate, clamped to -1..1.
+
+    Whole numbers are scaled by their type. NoSound: None, or a mapping that fails when it is read, as the lazy ones of
+    video loaders do if the video is silent. InputError: anything else that cannot be played.
+    """
+    if value is None:
+        raise NoSound(f"The input connected to {name} has no sound: load a file with speech in it.")
+    if not isinstance(value, Mapping):
+        raise InputError(f"The input {name} got {kind_of(value)} instead of sound: connect an AUDIO output.")
+    try:
+        waveform, rate = value["waveform"], value["sample_rate"]
+    except KeyError as error:
+        raise InputError(
+            f"The input {name} has no {str(error)[:40]} in it: connect an AUDIO output, such as Load Audio's."
+        ) from error
+    except Exception as error:
+        if type(error).__name__ == "InterruptProcessingException":
+            raise
+        raise NoSound(
+            f"The input connected to {name} has no sound ({str(error)[:200]}): load a file with speech in it."
+        ) from error
+    if waveform is None:
+        raise NoSound(f"The input connected to {name} has no sound: load a file with speech in it.")
+    rate = round(enter(f"The sample rate of {name}", numbers.real, rate))
+    samples = _samples(name, tensor_of(name, waveform))
+    return Audio(samples, rate)
+
+
+def to_comfy(audio: Audio) -> dict:
+    """The inverse of `sound`."""
+    return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+
+
+def silence(seconds: float) -> Audio:
+    """Mono silence at 44.1 kHz, at least one sample."""
+    return Audio(torch.zeros(1, max(1, round(seconds * 44100))), 44100)
+
+
+def _samples(name: str, waveform: Tensor) -> Tensor:
+    """The waveform as floats in -1..1, of any shape that has few channels."""
+    if waveform.ndim > 1 and waveform.shape[-2] > MAX_CHANNELS:
+        raise InputError(
+            f"The input {name} has {waveform.shape[-2]} channels of {waveform.shape[-1]} samples: its waveform must be "
+            "(batch, channels, samples), so these two are probably the wrong way round."
+        )
+    if waveform.dtype == torch.uint8:
+        return (waveform.float() - 128) / 128
+    if waveform.dtype in FULL_SCALE:
+        return waveform.float() / FULL_SCALE[waveform.dtype]
+    if not waveform.is_floating_point():
+        kind = str(waveform.dtype).removeprefix("torch.")
+        raise InputError(f"The input {name} has samples of type {kind}: convert them to floats from -1 to 1 first.")
+    if waveform.numel():
+        low, high = waveform.double().aminmax() if waveform.dtype.itemsize == 1 else waveform.aminmax()
+        if (low < -1 or high > 1) and low.isfinite() and high.isfinite():
+            return waveform.clamp(-1, 1)
+    return waveform

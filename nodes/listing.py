@@ -1,0 +1,71 @@
+"""Listings of folders with tens of thousands of files: only folders that changed are read again."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+RACE = 0.1  # seconds; a folder that changed this short before it was read may have changed again at the same time
+
+
+class _Folder(NamedTuple):
+    """The names that one folder holds."""
+
+    changed: float
+    settled: bool
+    files: list[str]
+    folders: list[str]
+
+
+class Listing:
+    """The files below folders, by suffix. Links are followed; names that start with a dot are left out.
+
+    suffixes: in lower case, of all files that anybody may ask for; others are not remembered.
+    """
+
+    def __init__(self, suffixes: tuple[str, ...]):
+        self.suffixes = suffixes
+        self._folders: dict[str, _Folder] = {}
+        self._names: dict[str, tuple[list[_Folder], list[str]]] = {}  # root: what its names were made from
+
+    def files(self, root: str, suffixes: tuple[str, ...]) -> list[str]:
+        """Sorted names relative to `root`, with forward slashes; [] if there is no such folder."""
+        found = list(self._walk(root))
+        state = [folder for _, folder in found]
+        known, names = self._names.get(root, ([], []))
+        # unchanged folders are the same objects
+        if len(known) != len(state) or any(old is not new for old, new in zip(known, state)):
+            names = sorted(start + name for start, folder in found for name in folder.files)
+            self._names[root] = state, names
+        return [name for name in names if name.lower().endswith(suffixes)]
+
+    def _walk(self, root: str) -> Iterator[tuple[str, _Folder]]:
+        """Every folder with the start of its files' names."""
+        waiting = [(root, "", frozenset())]
+        while waiting:
+            path, start, above = waiting.pop()
+            try:
+                state = os.stat(path)
+                here = state.st_dev, state.st_ino
+                if here in above:  # a link back up
+                    continue
+                folder = self._read(path, state.st_mtime)
+            except OSError:  # removed meanwhile, or not ours to read
+                continue
+            yield start, folder
+            waiting += [(os.path.join(path, name), f"{start}{name}/", above | {here}) for name in folder.folders]
+
+    def _read(self, path: str, changed: float) -> _Folder:
+        folder = self._folders.get(path)
+        if folder is None or not folder.settled or folder.changed != changed:
+            files, folders, now = [], [], time.time()
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.name.lower().endswith(self.suffixes) and entry.is_file():
+                        files.append(entry.name)
+                    elif entry.is_dir():
+                        folders.append(entry.name)
+            folder = self._folders[path] = _Folder(changed, not now - RACE < changed <= now, files, sorted(folders))
+        return folder
