@@ -11,6 +11,7 @@ from ..imtalker.face.crop import Crop, paste_back
 from ..imtalker.media.audio import Audio
 from ..imtalker.media.provenance import TAGS, mark
 from ..imtalker.media.video_writer import write_video
+from ..imtalker.models import backend
 from . import folders, host, types
 
 
@@ -57,7 +58,7 @@ class Render(io.ComfyNode):
         )
         images = torch.empty(shape, device=host.result_device())
         done = 0
-        blocks = host.render(renderer, source, motion, batch_size)
+        blocks = backend.to_cpu(host.render(renderer, source, motion, batch_size))
         for block in host.previewed(blocks, host.Progress(len(motion))):
             images[done : done + len(block)] = block
             done += len(block)
@@ -131,7 +132,7 @@ class RenderVideo(io.ComfyNode):
         if (crop is None) != (background is None):
             raise InputError("Render Video needs crop and background together: connect both, or neither.")
         if crop is not None:
-            blocks = paste(blocks, background, crop, len(motion))
+            blocks = paste(backend.to_cpu(blocks), background, crop, len(motion))
         blocks = host.previewed(blocks, host.Progress(len(motion)))
         return io.NodeOutput(write(blocks, motion.fps, audio and types.to_engine(audio), quality, mark))
 
@@ -150,7 +151,7 @@ def mark_input() -> io.String.Input:
 def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: int = 18, text: str = "") -> Input.Video:
     """Writes the frames to a temporary file tagged as synthetic; removed if rendering stops before the end."""
     path = folders.new_temporary(".mp4")
-    write_video(path, mark(blocks, text), fps, audio, TAGS, crf=quality)
+    write_video(path, backend.to_file(mark(blocks, text)), fps, audio, TAGS, crf=quality)
     return InputImpl.VideoFromFile(path)
 
 

@@ -117,8 +117,8 @@ class Models:
             renderer, generator = self.renderer, self.generator
             settings = {"control": control, "cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "fps": job.fps or 25}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
-        blocks = provenance.mark(clip.blocks, untrained.LABEL if self.untrained else "", "top")
-        return replace(clip, blocks=provenance.mark(blocks, job.mark))
+        blocks = provenance.mark(clip.rendered, untrained.LABEL if self.untrained else "", "top")
+        return replace(clip, rendered=provenance.mark(blocks, job.mark))
 
 
 def find_device(name: str) -> torch.device:
