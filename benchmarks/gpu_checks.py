@@ -43,7 +43,7 @@ def triton(options) -> Iterator[dict]:
     """The Triton kernel against the truth, at the size of a rendered batch of 8, with ties, huge and tiny inputs."""
     device = options.device
     try:
-        from imtalker.models.matching_triton import attend_and_match as kernel
+        from imtalker.models.kernels.matching import attend_and_match as kernel
     except ImportError as error:
         raise InputError(f"Triton does not work on this machine: {error}.") from error
     random = torch.Generator("cpu").manual_seed(3)

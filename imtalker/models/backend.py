@@ -4,13 +4,14 @@ import contextlib
 import errno
 import functools
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from . import capture, matching
+from ..media.planes import Planes, to_planes
+from . import capture, in_cache, matching
 
 T = TypeVar("T")
 
@@ -122,9 +123,13 @@ class Download:
             return
         with guard(x.device):
             self._tensor = _landing_place(x)
-            self._tensor.copy_(x, non_blocking=True)
+            copies = _copy_stream(x.device)
+            copies.wait_stream(torch.cuda.current_stream(x.device))
+            x.record_stream(copies)  # its memory is not given to others before
+            with torch.cuda.stream(copies):
+                self._tensor.copy_(x, non_blocking=True)
             self._landed = torch.cuda.Event()
-            self._landed.record(torch.cuda.current_stream(x.device))
+            self._landed.record(copies)
 
     @property
     def landed(self) -> bool:
@@ -135,6 +140,12 @@ class Download:
         if self._landed is not None:
             self._landed.synchronize()
         return self._tensor
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> "torch.cuda.Stream":
+    """Copies have a stream of their own, so that the next block does not wait for them."""
+    return torch.cuda.Stream(device)
 
 
 def to_cpu(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -149,6 +160,15 @@ def to_cpu(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
             yield download.wait()
     if waiting is not None:
         yield waiting.wait()
+
+
+def to_file(blocks: Iterable[Tensor]) -> Iterator[Tensor | Planes]:
+    """Frames (n,H,W,3) in 0..1 on their way from their device to `write_video`.
+
+    From a device they come as planes made there, an eighth of the bytes. A CPU converts faster while it encodes.
+    """
+    moved = to_cpu(block if block.device.type == "cpu" else to_planes(block) for block in blocks)
+    return (Planes(block) if block.dtype == torch.uint8 else block for block in moved)
 
 
 def upload(x: Tensor, like: Tensor) -> Tensor:
@@ -185,6 +205,11 @@ def recorder(device: torch.device) -> Callable[[Callable[[], object]], Callable[
     return functools.partial(capture.record_graph, device, is_out_of_memory)
 
 
+def keeps_in_cache(x: Tensor) -> bool:
+    """Whether to compute with x as in_cache.py does: float32 on a CPU, outside autograd."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+
+
 def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Attention of q (B,h,N,d) over k, v (1,h,M,d), and for each query the key with the largest head-averaged weight.
 
@@ -197,6 +222,8 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return attend_and_match(q, k, v)
 
     def plain() -> tuple[Tensor, Tensor]:
+        if keeps_in_cache(q) and (found := in_cache.attend_and_match(q, k, v)) is not None:
+            return found
         return matching.attend_and_match(q, k, v, working_set(q.device))
 
     return with_kernel("attention with matches", (q.shape[1], q.shape[3]), q, kernel, plain)
