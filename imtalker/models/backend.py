@@ -217,7 +217,7 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """
 
     def kernel() -> tuple[Tensor, Tensor]:
-        from .matching_triton import attend_and_match
+        from .kernels.matching import attend_and_match
 
         return attend_and_match(q, k, v)
 
@@ -227,6 +227,38 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return matching.attend_and_match(q, k, v, working_set(q.device))
 
     return with_kernel("attention with matches", (q.shape[1], q.shape[3]), q, kernel, plain)
+
+
+def swin_block(x: Tensor, block: in_cache.Swin, order: Tensor, group: Tensor, plain: Callable[[], Tensor]) -> Tensor:
+    """A Swin block of tokens (B,S*S,C), see kernels/swin.py, or `plain()`, the same in PyTorch."""
+
+    def kernel() -> Tensor:
+        from .kernels import swin
+
+        return swin.swin_block(x, block, order, group, *products(compute_capability(x.device), x.dtype))
+
+    return with_kernel("Swin blocks", (x.shape[-1], block.heads, block.logit_bias.shape[-1]), x, kernel, plain)
+
+
+def compute_capability(device: torch.device) -> int | None:
+    """Of a device of NVIDIA's: 89 for an RTX 4090; None for one of AMD's, which numbers its own in another way."""
+    if torch.version.hip:
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def products(capability: int | None, dtype: torch.dtype) -> tuple[str, int]:
+    """How a kernel multiplies tiles of 64 rows: Triton's `input_precision`, which matters for float32, and warps.
+
+    tf32x3 makes a float32 product of three on matrix units. On the A100 and H100 these are 8 times faster than float32
+    units, elsewhere as fast or hardly faster. Triton has no matrix units for sm_75. Without them, a tile of 4 warps
+    does not fit the registers.
+    """
+    if dtype == torch.float32 and capability in (80, 90):
+        return "tf32x3", 4
+    plain_units = dtype == torch.float32 or (capability is not None and capability < 80)
+    return "ieee", 8 if plain_units else 4
 
 
 def with_kernel(name: str, shape: Hashable, x: Tensor, kernel: Callable[[], T], plain: Callable[[], T]) -> T:
