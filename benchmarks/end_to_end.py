@@ -1,7 +1,8 @@
 """From portrait and speech to an mp4 on disk, and the time to the first frame: python -m benchmarks.end_to_end
 
 The published side uses our audio features and our video writer (its own audio encoder does not run on current
-transformers, and it writes with ffmpeg). Encoding the portrait, sampling and rendering are its own.
+transformers, and it writes with ffmpeg), in the same way: frames are copied to the CPU and converted there. Encoding
+the portrait, sampling and rendering are its own.
 """
 
 import statistics
@@ -14,6 +15,7 @@ from imtalker import talk
 from imtalker.drawn import example as drawn
 from imtalker.media.image import resize
 from imtalker.media.video_writer import write_video
+from imtalker.models import backend
 
 from . import measure, models
 from .reference import load_published
@@ -41,13 +43,13 @@ def main(arguments: list[str] | None = None) -> dict:
                 clip = talk(renderer, generator, portrait, speech, crop="none", batch_size=batch)
 
                 def watched():
-                    for number, block in enumerate(clip.blocks):
+                    for number, block in enumerate(clip.rendered):
                         if not number:
                             measure.synchronise(options.device)
                             waits.append(time.perf_counter() - started)
                         yield block
 
-                return replace(clip, blocks=watched()).save(Path(folder) / "out.mp4")
+                return replace(clip, rendered=watched()).save(Path(folder) / "out.mp4")
 
             options.frames = ours()
             sides = {f"ours {dtype}": ours}
@@ -59,7 +61,8 @@ def main(arguments: list[str] | None = None) -> dict:
                     features = generator.encode_audio(speech.waveform, speech.sample_rate).features[None]
                     latents = published.sample(features.to(options.device), source[-1], generator.config.cfg)
                     blocks = (published.render(source, latents[:, t]) for t in range(latents.shape[1]))
-                    frames = (block.clamp(0, 1).permute(0, 2, 3, 1) for block in blocks)
+                    # as ours: float frames, copied while the next one is computed; the writer converts them
+                    frames = backend.to_cpu(block.permute(0, 2, 3, 1) for block in blocks)
                     write_video(Path(folder) / "published.mp4", frames, 25, speech)
 
                 sides["published"] = theirs

@@ -8,7 +8,6 @@ than its tensors, is written to `log.faults`.
 import itertools
 import math
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,9 +16,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-# Work of a Triton kernel by its name: a function of its arguments (by name) and grid that returns a dictionary with
-# flops, and where a kernel does not read or write each tensor once, bytes_read and bytes_written.
-KERNEL_WORK: dict[str, Callable[[dict, tuple], dict]] = {}
+from .kernel_work import KERNEL_WORK
 
 
 class Stream:

@@ -17,6 +17,7 @@ import ctypes
 import math
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,7 +62,8 @@ class Operation:
     bytes_read: int
     bytes_written: int
     flops: int = 0
-    kind: str = "elementwise"  # or matmul, convolution, depthwise, attention, copy, layout, reduction, transfer, triton
+    # elementwise, reduction, matmul, convolution, depthwise, grouped, attention, copy, layout, transfer or triton
+    kind: str = "elementwise"
     device: torch.device | None = None
     stream: object = None
     replayed: bool = False  # by a graph: needs no launch of its own
@@ -203,6 +205,9 @@ class FakeDevice:
                 guards[1] = guards[0]  # the CPU's does nothing; without one, PyTorch refuses tensors of CUDA
                 stack.callback(guards.__setitem__, 1, before)
             stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
+            stack.enter_context(warnings.catch_warnings())
+            # a fake tensor's address is 0
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
             self.cuda = stack.enter_context(StandIns(self))
             stack.enter_context(_Dispatch(self))
             self._stack = stack.pop_all()
@@ -260,7 +265,7 @@ class FakeDevice:
             if moved is not None:
                 return moved
         if name == "upsample_nearest2d":
-            return self._nearest(*args)
+            return self._nearest(*args, **kwargs)
         if name == "scaled_dot_product_attention":
             return self._attention(*args, **kwargs)
         if name in ("is_pinned", "_pin_memory", "pin_memory"):
@@ -323,10 +328,12 @@ class FakeDevice:
         self.transfers.append(
             Transfer(origin.device, target, size, bool(non_blocking), pinned, self._stage, self.source())
         )
-        self.add("copy", [origin], [result], kind="transfer", device=device)
+        self.add(
+            "copy", [origin], [result], kind="transfer", read=size, written=0, device=device, details={"pinned": pinned}
+        )
         return result
 
-    def _nearest(self, x: Tensor, size: list[int] | None, scales: list[float] | None = None, *_) -> Tensor:
+    def _nearest(self, x: Tensor, size: list[int] | None, scales: list[float] | float | None = None, *_) -> Tensor:
         """One kernel, in the input's precision; FakeTensor would take it apart, in float32."""
         size = size or [int(side * scale) for side, scale in zip(x.shape[2:], scales)]
         layout = torch._prims_common.suggest_memory_format(x)
@@ -348,8 +355,11 @@ class FakeDevice:
             result = result + 0 * (q[..., :1] + k[..., :1, :1] + v[..., :1, :1])  # devices and precisions must agree
         flash = q.dtype in (torch.float16, torch.bfloat16) and mask is None
         inputs = [q, k, v] + ([mask] if mask is not None else [])
-        flops = 2 * batch * heads * count * k.shape[2] * (width + columns)
-        self.add("flash attention" if flash else "efficient attention", inputs, [result], flops, "attention")
+        logits = batch * heads * count * k.shape[2]
+        depth = max(width, 32 if q.element_size() == 2 else 16)  # fused kernels pad narrower heads
+        name = "flash attention" if flash else "efficient attention"
+        details = {"logits": logits}
+        self.add(name, inputs, [result], 2 * logits * (depth + max(columns, depth)), "attention", details=details)
         return result
 
     def _log(self, func, name: str, args: tuple, kwargs: dict, tensors: list[Tensor], result) -> None:
@@ -391,7 +401,7 @@ class FakeDevice:
             if not tensor.is_contiguous(memory_format=layout):
                 self.add(f"layout copy of a convolution's {what}", [tensor], [tensor], kind="layout")
         groups = args[8]
-        kind = "depthwise" if groups > 1 and groups == x.shape[1] else "convolution"
+        kind = "depthwise" if groups > 1 and groups == x.shape[1] else "grouped" if groups > 1 else "convolution"
         details = {"kernel": tuple(weight.shape), "groups": groups, "layout": str(layout)}
         self.add("convolution", [x, weight], outputs, flops, kind, details=details)
         if bias is not None:

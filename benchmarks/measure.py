@@ -264,6 +264,12 @@ def report(options: argparse.Namespace, what: str, table: list[dict], **more) ->
     return result
 
 
+def save_rows(options: argparse.Namespace, table: list[dict]) -> None:
+    """Writes what there is of a table to --json, so that a run that is stopped keeps it."""
+    if options.json:
+        options.json.write_text(json.dumps({"rows": table}, indent=1))
+
+
 def _cell(value) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"

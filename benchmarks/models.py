@@ -12,17 +12,23 @@ from imtalker.weights.untrained import untrained_generator, untrained_renderer
 AUDIO = AudioConfig(16, 2, 2, 32, (16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
 
 
-def renderer(generation: str, small: bool) -> Renderer:
-    if not small:
-        return untrained_renderer(PUBLISHED["renderer"][generation])
+def renderer_config(generation: str, small: bool) -> RendererConfig:
     side = {"v1": 32, "v2": 64}[generation]
-    return untrained_renderer(RendererConfig(generation, side, (32, 32, 16, 16), 4, 2, 8, 32, (8, 16, 32), 4))
+    tiny = RendererConfig(generation, side, (32, 32, 16, 16), 4, 2, 8, 32, (8, 16, 32), 4)
+    return tiny if small else PUBLISHED["renderer"][generation]
+
+
+def generator_config(generation: str, small: bool) -> GeneratorConfig:
+    tiny = GeneratorConfig(generation, 8, 8, 64, 2, 2, audio=AUDIO)
+    return tiny if small else PUBLISHED["generator"][generation]
+
+
+def renderer(generation: str, small: bool) -> Renderer:
+    return untrained_renderer(renderer_config(generation, small))
 
 
 def generator(generation: str, small: bool) -> Generator:
-    if not small:
-        return untrained_generator(PUBLISHED["generator"][generation])
-    return untrained_generator(GeneratorConfig(generation, 8, 8, 64, 2, 2, audio=AUDIO))
+    return untrained_generator(generator_config(generation, small))
 
 
 def images(count: int, size: int) -> Tensor:

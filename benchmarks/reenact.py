@@ -1,6 +1,11 @@
-"""From driving frames to motion to frames, ours against the published code: python -m benchmarks.reenact"""
+"""From driving frames to motion to frames, ours against the published code: python -m benchmarks.reenact
+
+Both sides start from float frames on the CPU and end with float frames on the CPU.
+"""
 
 import torch
+
+from imtalker.models import backend
 
 from . import measure, models
 from .reference import load_published
@@ -17,18 +22,20 @@ def main(arguments: list[str] | None = None) -> dict:
         for batch in options.batch_size or [None]:
 
             def ours(renderer=renderer, source=source, driving=driving, batch=batch):
-                return list(renderer.stream(source, renderer.encode_motion(driving[1:], batch_size=batch), batch))
+                motion = renderer.encode_motion(driving[1:], batch_size=batch)
+                return list(backend.to_cpu(renderer.stream(source, motion, batch)))
 
             name = f"ours {dtype} batch {batch or 'auto'}"
-            sides[name], frames[name] = ours, torch.cat(ours()).cpu()
+            sides[name], frames[name] = ours, torch.cat(ours())
     if published:
-        driving_frames = driving.permute(0, 3, 1, 2).to(options.device)
-        reference = published.encode_source(driving_frames[:1])
+        channels_first = driving.permute(0, 3, 1, 2).contiguous()
+        reference = published.encode_source(channels_first[:1].to(options.device))
 
         def theirs():
-            return [published.render(reference, published.encode_motion(frame[None])) for frame in driving_frames[1:]]
+            latents = (published.encode_motion(frame[None].to(options.device)) for frame in channels_first[1:])
+            return [published.render(reference, latent).cpu() for latent in latents]
 
-        sides["published"], frames["published"] = theirs, torch.cat(theirs()).cpu().permute(0, 2, 3, 1)
+        sides["published"], frames["published"] = theirs, torch.cat(theirs()).permute(0, 2, 3, 1)
     found = measure.alternate(sides, options.rounds, options.device)
     base = "published" if published else next(iter(frames))
     table = measure.rows(found, options.frames, "published" if published else None)

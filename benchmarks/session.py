@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from imtalker.drawn.example import speech
 from imtalker.media.audio import Audio, read_audio
 
 from . import models
-from .measure import synchronise
+from .measure import save_rows, synchronise
 
 
 class LatentRenderer:
@@ -82,7 +83,7 @@ def live(session: imtalker.Session, audio: Audio, device: torch.device) -> tuple
     return torch.cat(latents + list(session.finish())), seconds
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.session", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--chunk",
@@ -106,6 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--renderer", help="weights, with --generator, instead of untrained ones")
     parser.add_argument("--generator", help="weights, with --renderer")
     parser.add_argument("--nfe", type=int, default=10)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table to a file")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
     options = parser.parse_args(arguments)
@@ -151,6 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
         "  step at joins  inside  offline there  rms to offline  same features"
     )
     print("    s      s        s      ms           ms          x")
+    table = []
     for chunk in options.chunk:
         for lookahead in options.lookahead:
             settings = {"chunk": chunk, "lookahead": lookahead, "history": options.history, "nfe": options.nfe}
@@ -174,6 +177,13 @@ def main(arguments: list[str] | None = None) -> None:
                 f"  {rms(latents - offline):14.5f}  {rms(same_latents - offline):13.5f}",
                 flush=True,
             )
+            table.append({
+                "chunk": chunk, "lookahead": lookahead, "latency": session.latency, "motion_ms": 1000 * motion,
+                "first_frame_ms": 1000 * (motion + first), "real_time": chunk / (motion + frames * each),
+                "rms_to_offline": rms(latents - offline),
+            })  # fmt: skip
+            save_rows(options, table)
+    return {"rows": table}
 
 
 if __name__ == "__main__":

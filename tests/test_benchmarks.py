@@ -2,13 +2,36 @@
 
 import json
 import math
+import re
 import statistics
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import audio, end_to_end, finetune, gpu, gpu_checks, joins, memory, reenact, render, sample, stages
+from benchmarks import (
+    audio,
+    budget,
+    bundle,
+    cards,
+    end_to_end,
+    finetune,
+    gpu,
+    gpu_checks,
+    joins,
+    memory,
+    reenact,
+    render,
+    sample,
+    stages,
+)
+from benchmarks.fake_device import Operation
+from benchmarks.kernel_work import KERNEL_WORK
 from imtalker.errors import InputError
+from imtalker.models import backend
 
 FAST = ["--device", "cpu", "--rounds", "2", "--small"]
 BATCHES = ["--frames", "3", "--batch-size", "1", "2"]
@@ -148,6 +171,123 @@ def test_all_gpu_targets_without_a_gpu(monkeypatch, tmp_path, capsys):
     assert "FAIL     slow" in capsys.readouterr().out
 
 
+def test_a_part_that_is_stopped_keeps_its_rows(monkeypatch, tmp_path):
+    slow = (
+        "import pathlib, sys, time; file = pathlib.Path(sys.argv[sys.argv.index('--json') + 1]);"
+        'file.write_text(\'{"rows": [{"ratio": 12}]}\'); time.sleep(60)'
+    )
+    real = gpu.subprocess.run
+    monkeypatch.setattr(
+        gpu.subprocess, "run", lambda command, **how: real([sys.executable, "-c", slow, *command], **how)
+    )
+    part = gpu.Part(["render"], {"fast": gpu.at_least(10, "ratio")})
+    options = SimpleNamespace(small=True, device="cpu", reference=None)
+    found, rows, output = gpu.run("render", part, options, 3)
+    assert (found, rows) == ({}, [{"ratio": 12}])
+    assert "took longer" in output
+
+
+def test_all_gpu_targets_fit_into_eight_minutes():
+    assert all(part.seconds > 0 for part in gpu.PARTS.values())
+    assert sum(part.seconds for part in gpu.PARTS.values()) <= 480
+    assert list(gpu.PARTS).index("memory") < 4
+
+
+def test_rows_of_a_check_are_written_as_they_come(monkeypatch, tmp_path):
+    file, seen = tmp_path / "rows.json", []
+
+    def check(options):
+        for number in range(3):
+            yield {"number": number}
+            seen.append(len(json.loads(file.read_text())["rows"]))
+
+    monkeypatch.setitem(gpu_checks.CHECKS, "golden", check)
+    gpu_checks.main(["golden", "--device", "cpu", "--json", str(file)])
+    assert seen == [1, 2, 3]
+
+
+def test_without_kernels_plain_pytorch_runs():
+    q = torch.zeros(1, 1, 16, 16)
+    fake = SimpleNamespace(is_cuda=True, device=torch.device("cuda:0"), dtype=torch.float32)
+    with gpu_checks.without_kernels(), torch.inference_mode():
+        assert backend.with_kernel("anything", (1,), fake, lambda: "kernel", lambda: "plain") == "plain"
+    assert backend.with_kernel("anything", (1,), q, lambda: "kernel", lambda: "plain") == "plain"
+
+
+def test_the_bundle_holds_what_the_benchmarks_import(tmp_path, capsys):
+    reference = tmp_path / "checkout"
+    for name in ("renderer/models.py", "renderer/picture.png", "generator/FM.py", "generator/options/base_options.py"):
+        (reference / name).parent.mkdir(parents=True, exist_ok=True)
+        (reference / name).write_text("")
+    folder = bundle.main([str(tmp_path / "bundle"), "--no-wheels", "--reference", str(reference)])
+    assert sorted(p.name for p in (folder / "reference").rglob("*") if p.is_file()) == [
+        "FM.py",
+        "base_options.py",
+        "models.py",
+    ]
+    assert "in total" in capsys.readouterr().out
+    assert (folder / "RUN").read_text() == "python -m benchmarks.gpu --reference reference --json gpu.json\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--small", "--device", "cpu", "--only", "graph", "session"],
+        cwd=folder, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert "not run  graph" in done.stdout
+    assert "session" in done.stdout
+    assert "ERROR" not in done.stdout
+    with pytest.raises(InputError, match="no bundle"):
+        bundle.main([str(reference), "--no-wheels"])
+
+
 def test_a_gpu_check_without_a_gpu_is_refused():
     with pytest.raises(InputError, match="needs a CUDA device"):
         gpu_checks.main(["graph", "--device", "cpu"])
+
+
+@pytest.fixture(scope="module")
+def estimated(tmp_path_factory):
+    file = tmp_path_factory.mktemp("budget") / "budget.json"
+    printed = budget.main(
+        ["--small", "--dtype", "float16", "--batch-size", "2", "--cards", *cards.CARDS, "--json", str(file)]
+    )
+    assert json.loads(file.read_text()) == json.loads(json.dumps(printed))
+    return {part["what"]: part for part in printed["parts"]}
+
+
+def test_the_budget_covers_the_whole_way(estimated):
+    assert list(estimated) == ["render", "to the CPU", "motion encoder", "source", "motion", "audio"]
+    assert {row["stage"] for row in estimated["render"]["stages"]} >= {budget.CONVOLUTIONS, "transfer", "head, output"}
+    for part in estimated.values():
+        *stages, total = part["stages"]
+        for number in ("launches", "bytes", "flops"):
+            assert sum(row[number] for row in stages) == pytest.approx(total[number])
+        assert total["launches"] == sum(not operation["replayed"] for operation in part["operations"])
+        assert total["us"]["H200"] <= total["us"]["RTX 3060"]
+    frame = 3 * 4 * 64**2
+    assert estimated["to the CPU"]["copied_bytes"] - estimated["render"]["copied_bytes"] == 2 * frame
+    assert estimated["render"]["waits"] == 0, "rendering never waits for the device"
+    assert estimated["motion"]["stages"][-1]["launches"] < 100, "steps are replayed"
+
+
+def test_every_triton_kernel_declares_its_work():
+    texts = [path.read_text() for path in (Path(gpu.__file__).parents[1] / "imtalker").rglob("*.py")]
+    kernels = [text for text in texts if "@triton.jit" in text]
+    launched = {name for text in kernels for name in re.findall(r"^ +(_\w+)\[.+?\]\(", text, re.MULTILINE)}
+    assert {"_attend", "_match"} <= launched <= KERNEL_WORK.keys()
+
+
+def test_a_kernel_takes_the_longest_of_bytes_arithmetic_and_launch():
+    card = cards.Card("round", bandwidth=1e12, half=1e14, tf32=5e13, single=2e13, processors=100, clock=1e9, source="")
+
+    def time(kind="elementwise", dtype=torch.float16, **numbers):
+        described = [((1,), dtype, torch.device("cuda:0"))]
+        row = Operation("", "", "", described, described, numbers.pop("read", 0), 0, kind=kind, **numbers)
+        return cards.seconds(row, card)
+
+    assert time() == cards.SHORTEST
+    assert time(replayed=True) == cards.SHORTEST_REPLAYED
+    assert time(read=8e9) == pytest.approx(0.01)
+    assert time("convolution", flops=5e13) == pytest.approx(1)
+    assert time("convolution", torch.float32, flops=5e13) == pytest.approx(2), "TF32"
+    assert time("matmul", torch.float32, flops=5e13) == pytest.approx(5), "not TF32"
+    logits = cards.LOGITS_PER_CYCLE * 100 * 1e9
+    assert time("attention", flops=1, details={"logits": logits}) == pytest.approx(1 / cards.ATTENTION_SHARE)

@@ -98,6 +98,15 @@ def test_layouts_are_copied_as_cudnn_does():
         assert gpu.operations[1].flops == 2 * 8 * 8 * 9 * 4 * 4
 
 
+def test_a_map_is_doubled_in_one_kernel():
+    with FakeDevice() as gpu, torch.inference_mode():
+        x = torch.empty(1, 8, 4, 4, device="cuda:0", dtype=torch.float16)
+        for how in ({"scale_factor": 2}, {"size": (8, 8)}):
+            y = F.interpolate(x, mode="nearest", **how)
+            assert (y.shape, y.dtype, names(gpu)) == ((1, 8, 8, 8), torch.float16, ["upsample_nearest2d"])
+            gpu.clear()
+
+
 def test_memory_that_is_alive():
     with FakeDevice() as gpu:
         x = torch.ones(1000, device="cuda:0")

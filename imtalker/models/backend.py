@@ -4,13 +4,14 @@ import contextlib
 import errno
 import functools
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from . import capture, matching
+from ..media.planes import Planes, to_planes
+from . import capture, in_cache, matching
 
 T = TypeVar("T")
 
@@ -122,9 +123,13 @@ class Download:
             return
         with guard(x.device):
             self._tensor = _landing_place(x)
-            self._tensor.copy_(x, non_blocking=True)
+            copies = _copy_stream(x.device)
+            copies.wait_stream(torch.cuda.current_stream(x.device))
+            x.record_stream(copies)  # its memory is not given to others before
+            with torch.cuda.stream(copies):
+                self._tensor.copy_(x, non_blocking=True)
             self._landed = torch.cuda.Event()
-            self._landed.record(torch.cuda.current_stream(x.device))
+            self._landed.record(copies)
 
     @property
     def landed(self) -> bool:
@@ -135,6 +140,12 @@ class Download:
         if self._landed is not None:
             self._landed.synchronize()
         return self._tensor
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> "torch.cuda.Stream":
+    """Copies have a stream of their own, so that the next block does not wait for them."""
+    return torch.cuda.Stream(device)
 
 
 def to_cpu(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -149,6 +160,15 @@ def to_cpu(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
             yield download.wait()
     if waiting is not None:
         yield waiting.wait()
+
+
+def to_file(blocks: Iterable[Tensor]) -> Iterator[Tensor | Planes]:
+    """Frames (n,H,W,3) in 0..1 on their way from their device to `write_video`.
+
+    From a device they come as planes made there, an eighth of the bytes. A CPU converts faster while it encodes.
+    """
+    moved = to_cpu(block if block.device.type == "cpu" else to_planes(block) for block in blocks)
+    return (Planes(block) if block.dtype == torch.uint8 else block for block in moved)
 
 
 def upload(x: Tensor, like: Tensor) -> Tensor:
@@ -185,6 +205,11 @@ def recorder(device: torch.device) -> Callable[[Callable[[], object]], Callable[
     return functools.partial(capture.record_graph, device, is_out_of_memory)
 
 
+def keeps_in_cache(x: Tensor) -> bool:
+    """Whether to compute with x as in_cache.py does: float32 on a CPU, outside autograd."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+
+
 def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Attention of q (B,h,N,d) over k, v (1,h,M,d), and for each query the key with the largest head-averaged weight.
 
@@ -192,14 +217,48 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """
 
     def kernel() -> tuple[Tensor, Tensor]:
-        from .matching_triton import attend_and_match
+        from .kernels.matching import attend_and_match
 
         return attend_and_match(q, k, v)
 
     def plain() -> tuple[Tensor, Tensor]:
+        if keeps_in_cache(q) and (found := in_cache.attend_and_match(q, k, v)) is not None:
+            return found
         return matching.attend_and_match(q, k, v, working_set(q.device))
 
     return with_kernel("attention with matches", (q.shape[1], q.shape[3]), q, kernel, plain)
+
+
+def swin_block(x: Tensor, block: in_cache.Swin, order: Tensor, group: Tensor, plain: Callable[[], Tensor]) -> Tensor:
+    """A Swin block of tokens (B,S*S,C), see kernels/swin.py, or `plain()`, the same in PyTorch."""
+
+    def kernel() -> Tensor:
+        from .kernels import swin
+
+        return swin.swin_block(x, block, order, group, *products(compute_capability(x.device), x.dtype))
+
+    return with_kernel("Swin blocks", (x.shape[-1], block.heads, block.logit_bias.shape[-1]), x, kernel, plain)
+
+
+def compute_capability(device: torch.device) -> int | None:
+    """Of a device of NVIDIA's: 89 for an RTX 4090; None for one of AMD's, which numbers its own in another way."""
+    if torch.version.hip:
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def products(capability: int | None, dtype: torch.dtype) -> tuple[str, int]:
+    """How a kernel multiplies tiles of 64 rows: Triton's `input_precision`, which matters for float32, and warps.
+
+    tf32x3 makes a float32 product of three on matrix units. On the A100 and H100 these are 8 times faster than float32
+    units, elsewhere as fast or hardly faster. Triton has no matrix units for sm_75. Without them, a tile of 4 warps
+    does not fit the registers.
+    """
+    if dtype == torch.float32 and capability in (80, 90):
+        return "tf32x3", 4
+    plain_units = dtype == torch.float32 or (capability is not None and capability < 80)
+    return "ieee", 8 if plain_units else 4
 
 
 def with_kernel(name: str, shape: Hashable, x: Tensor, kernel: Callable[[], T], plain: Callable[[], T]) -> T:

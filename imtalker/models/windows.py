@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backend import working_set
+from . import in_cache
+from .backend import keeps_in_cache, swin_block, working_set
 from .folding import Folded
 
 # Added to the logits between unrelated cells. The published -100 leaves weights of 1e-44: lost in a float32 sum, but
@@ -63,7 +64,8 @@ class SwinBlock(Folded):
 
     Heads are as narrow as 4 channels, too few for fused kernels. If a map's logits exceed the working set, heads are
     computed one at a time, over as many windows as fit; keys, values and result are then stored channels first, because
-    products along rows of four numbers are slow.
+    products along rows of four numbers are slow. In float32 on a CPU, `in_cache` computes the whole block in parts; on
+    CUDA one Triton kernel does.
     """
 
     only_derived = ("norm_q", "norm_kv", "norm_ffn", "attn.q", "attn.k", "attn.v", "mlp.0", "index", "mask")
@@ -85,30 +87,47 @@ class SwinBlock(Folded):
         order = order[group.argsort()].flatten()
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", order.argsort(), persistent=False)
+        self.register_buffer("group", group.sort().values.int(), persistent=False)
         self.register_buffer("index", relative_index(window), persistent=False)
         self.register_buffer("mask", masks.view(-1, 1, *mask.shape[1:]), persistent=False)
 
     def derive(self) -> tuple[Tensor, ...]:
         """Weight and bias of q (scaled), k and v as one layer; logit bias with mask for each group of windows,
-        (groups,heads,n,n); weight and bias of the MLP's first layer."""
+        (groups,heads,n*n); weight and bias of the MLP's first layer."""
         attn = self.attn
         scale = (attn.q.weight.shape[0] // self.heads) ** -0.5
         q, q_bias = after_norm(self.norm_q, attn.q)
         k, k_bias = after_norm(self.norm_kv, attn.k)
         v, v_bias = after_norm(self.norm_kv, attn.v)
         position = attn.relative_position_bias_table[self.index].permute(2, 0, 1)
-        logit_bias = position + self.mask.to(position)
+        logit_bias = (position + self.mask.to(position)).flatten(2).contiguous()
         qkv = torch.cat([q * scale, k, v]), torch.cat([q_bias * scale, k_bias, v_bias])
         return *qkv, logit_bias, *after_norm(self.norm_ffn, self.mlp[0])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,S*S,C) -> (B,S*S,C)"""
+        weights = self._weights()
+        return swin_block(x, weights, self.order, self.group, lambda: self._plain(x, weights))
+
+    def _weights(self) -> in_cache.Swin:
         qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
+        logit_bias = logit_bias.unflatten(2, (self.cells, self.cells))
+        proj, out = self.attn.proj, self.mlp[2]
+        layers = (proj.weight, proj.bias), (mlp, mlp_bias), (out.weight, out.bias)
+        return in_cache.Swin(self.heads, (qkv, qkv_bias), logit_bias, *layers)
+
+    def _in_cache(self, x: Tensor, weights: in_cache.Swin) -> Tensor | None:
+        """The same on a CPU, for most weights (see in_cache)."""
+        return in_cache.swin_block(x, weights, self.order.view(-1, self.cells), self.groups, APART / 2)
+
+    def _plain(self, x: Tensor, weights: in_cache.Swin) -> Tensor:
+        if keeps_in_cache(x) and (result := self._in_cache(x, weights)) is not None:
+            return result
         normal = F.layer_norm(x, x.shape[-1:])
-        windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (-1, self.cells))
-        x = x + self.attn.proj(self._attend(windows, logit_bias).flatten(1, 2))[:, self.back]
-        hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), mlp, mlp_bias))
-        return x + self.mlp[2](hidden)
+        windows = F.linear(normal[:, self.order], *weights.qkv).unflatten(1, (-1, self.cells))
+        x = x + F.linear(self._attend(windows, weights.logit_bias).flatten(1, 2), *weights.proj)[:, self.back]
+        hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), *weights.mlp))
+        return x + F.linear(hidden, *weights.mlp_out)
 
     def _attend(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
         """q, k, v (B,W,n,3C) -> (B,W,n,C), within the working set unless gradients are needed."""

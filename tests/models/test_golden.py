@@ -1,14 +1,18 @@
 """Parity with the published implementation: float32, CPU, full size, both generations (tests/golden/README.md)."""
 
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import gpu, gpu_checks
 from benchmarks.models import waves
 from imtalker import Control, Motion
+from imtalker.models.backend import attend_and_match
 from imtalker.models.config import PUBLISHED
 from imtalker.weights.untrained import untrained_generator, untrained_renderer
 
@@ -105,3 +109,68 @@ class Reference:
 
     def __init__(self, generator, figures):
         self.motion, self.generation = figures["gen.reference"], generator.generation
+
+
+def scaled(q, k, v):
+    return attend_and_match(0.9 * q, k, v)
+
+
+def off_by(rows, every):
+    def wrong(q, k, v):
+        output, match = attend_and_match(q, k, v)
+        match = match.clone()
+        match[:, ::every] = (match[:, ::every] + rows) % k.shape[2]
+        return output, match
+
+    return wrong
+
+
+def at_random(q, k, v):
+    output, match = attend_and_match(q, k, v)
+    return output, torch.randint_like(match, k.shape[2])
+
+
+def empty(q, k, v):
+    output, match = attend_and_match(q, k, v)
+    return 0 * output, match
+
+
+def rounded(q, k, v):
+    """Logits in half precision, as a product of half-precision tensors gives them."""
+    logits = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
+    weights = logits.softmax(dim=-1)
+    return weights @ v, weights.sum(dim=1).argmax(dim=-1)
+
+
+def failed(row):
+    """The targets of benchmarks.gpu that rows of the golden check miss."""
+    found = {target: check([row]) for target, check in gpu.PARTS["golden"].targets.items()}
+    return [target for target, outcome in found.items() if outcome and not outcome[1]]
+
+
+@pytest.fixture(scope="module")
+def queries(renderer, source):
+    """What the attention with matches gets at half precision in a golden frame; every 16th query."""
+    seen = {}
+
+    def keep(q, k, v):
+        seen.update(q=q[:, :, ::16], k=k, v=v)
+        return attend_and_match(q, k, v)
+
+    half = SimpleNamespace(**{name: deepcopy(getattr(renderer, name)).half() for name in gpu_checks.TO_THE_MATCH})
+    latents = golden(renderer.generation)["render.latents"][:1]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("imtalker.models.transfer.attend_and_match", keep)
+        honest = gpu_checks.golden_attention(half, source, latents)
+    return honest, seen
+
+
+def test_the_half_precision_check_passes_honest_code_and_no_sabotage(renderer, queries):
+    honest, tensors = queries
+    row = {"generation": renderer.generation, "dtype": "float16"}
+    assert not failed(row | honest | {"lowest_psnr": 57.8 if renderer.generation == "v1" else 64})
+    for sabotage in (scaled, off_by(64, 100), off_by(1, 1), at_random, empty, rounded):
+        found = gpu_checks.attention_agreement(*sabotage(**tensors), **tensors)
+        assert failed(row | found), sabotage
+    again = gpu_checks.attention_agreement(*attend_and_match(**tensors), **tensors)
+    assert not failed(row | again)

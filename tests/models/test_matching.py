@@ -1,9 +1,5 @@
 """The attention that also says where it looked: every backend against the definition, and against each other."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -89,30 +85,3 @@ def test_no_more_than_the_working_set_is_held():
     with Watch():
         attend_and_match(q, k, v, 1 << 18)
     assert max(sizes) <= 1 << 18
-
-
-def test_triton_kernel():
-    """The kernel itself, in Triton's interpreter on the CPU, which is chosen once for a process."""
-    pytest.importorskip("triton", reason="triton is not installed")
-    done = subprocess.run(
-        [sys.executable, __file__], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def main():
-    from imtalker.models.matching_triton import attend_and_match as kernel
-
-    for scale in (1.0, 1e3):
-        for number, (q, k, v) in enumerate(cases(scales=(scale,))):
-            output, match = kernel(q, k, v)
-            check(q, k, v, output, match)
-            if scale == 1 and number % 2 == 0:  # once for each shape
-                _, first = kernel(torch.zeros_like(q), k, v)
-                assert (first == 0).all(), "ties go to the first key"
-                half, _ = kernel(q.half(), k.half(), v.half())
-                torch.testing.assert_close(half.float(), output, rtol=0, atol=2e-2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,141 @@
+"""Run by test_kernels.py in a process of its own: every kernel agrees with the plain way, in every precision."""
+
+import numpy as np
+import pytest
+import torch
+import triton.language as tl
+from test_matching import cases
+from test_matching import check as check_match
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+from imtalker.models import backend
+from imtalker.models.folding import fold
+from imtalker.models.kernels import matching
+from imtalker.models.windows import SwinBlock
+
+PRECISIONS = [torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.fixture(autouse=True)
+def products_as_on_a_gpu(monkeypatch):
+    """The interpreter multiplies the bits of bfloat16 as if they were integers, cuts them off where a GPU rounds, and
+    knows no tf32x3: float32 as the sum of two numbers with the 10 bits of mantissa that matrix units take."""
+    dot, cast = InterpreterBuilder.create_dot, InterpreterBuilder.cast_impl
+
+    def create_dot(self, a, b, total, precision, *options):
+        a, b = (cast(self, x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b))
+        if precision.name == "TF32x3":
+            (a, a_rest), (b, b_rest) = (in_tf32(x) for x in (a, b))
+            for x, y in ((a_rest, b), (a, b_rest)):
+                total = dot(self, x, y, total, precision, *options)
+        return dot(self, a, b, total, precision, *options)
+
+    def in_tf32(x):
+        large = (x.data.view(np.uint32) & 0xFFFFE000).view(np.float32)
+        rest = ((x.data - large).view(np.uint32) & 0xFFFFE000).view(np.float32)
+        return TensorHandle(large, tl.float32), TensorHandle(rest, tl.float32)
+
+    def cast_impl(self, x, to):
+        if (x.dtype.scalar, to.scalar) != (tl.float32, tl.bfloat16):
+            return cast(self, x, to)
+        bits = torch.as_tensor(x.data).bfloat16().view(torch.int16).numpy().view(np.uint16)
+        return TensorHandle(bits, tl.bfloat16)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
+    monkeypatch.setattr(InterpreterBuilder, "cast_impl", cast_impl)
+
+
+@pytest.fixture(autouse=True)
+def kernels_run_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(backend, "with_kernel", lambda name, shape, x, kernel, plain: kernel())
+    monkeypatch.setattr(backend, "compute_capability", lambda device: 89)
+    with torch.inference_mode():
+        yield
+
+
+def with_the_plain_way(compute):
+    """The result of kernels and that of plain PyTorch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "with_kernel", lambda name, shape, x, kernel, plain: plain())
+        plain = compute()
+    return compute(), plain
+
+
+def off(x, truth):
+    """The largest error, in shares of the largest true value."""
+    return ((x.double() - truth.double()).abs().max() / truth.abs().max()).item()
+
+
+def check(compute, truth, precision):
+    """Within float32's rounding, or nearer to the truth than the plain way, which rounds more often, and near at all.
+
+    truth: the same in float32, of inputs and weights that are already rounded.
+    """
+    kernel, plain = with_the_plain_way(compute)
+    assert kernel.dtype == plain.dtype == precision
+    assert kernel.shape == plain.shape
+    assert off(kernel, truth) <= (1e-6 if precision == torch.float32 else off(plain, truth))
+    assert off(kernel, truth) <= 4 * torch.finfo(precision).eps
+
+
+def swin(width, heads, side, shifted, precision, scale):
+    """Two blocks of the same weights: in a precision, and in float32."""
+    random = torch.Generator().manual_seed(width + shifted)
+    blocks = [SwinBlock(side, width, heads, 8, shifted).eval().requires_grad_(False) for _ in range(2)]
+    for parameters in zip(*(block.parameters() for block in blocks)):
+        value = (scale * torch.randn(parameters[0].shape, generator=random)).to(precision)
+        for parameter in parameters:
+            parameter.copy_(value)
+    rounded, exact = fold(blocks[0].to(precision)), fold(blocks[1])
+    for name in rounded.kept:
+        setattr(exact, name, getattr(rounded, name).float())
+    return rounded, exact
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("width", "heads", "batch", "shifted"),
+    [(32, 8, 1, True), (64, 8, 1, True), (16, 4, 3, False), (64, 2, 1, True)],
+    ids=["side 256", "side 128", "tiny, odd batch", "wide heads"],
+)
+def test_a_swin_block(width, heads, batch, shifted, precision):
+    """On 16 x 16 cells: one window of each kind of mask."""
+    rounded, exact = swin(width, heads, 16, shifted, precision, 0.3)
+    x = torch.randn(batch, 256, width, generator=torch.Generator().manual_seed(1)).to(precision)
+    check(lambda: rounded(x), exact(x.float()), precision)
+
+
+def test_a_swin_block_of_large_logits():
+    """Hundreds, so that float32 itself rounds the result: not further from double precision than the plain way."""
+    rounded, exact = swin(32, 8, 16, True, torch.float32, 2.0)
+    x = torch.randn(1, 256, 32, generator=torch.Generator().manual_seed(1))
+    kernel, plain = with_the_plain_way(lambda: rounded(x))
+    truth = exact.double()(x.double())
+    assert off(kernel, truth) < 2 * off(plain, truth)
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_float32_from_three_products_is_float32(monkeypatch, capability):
+    """What a GPU adds is only the order of its sums: that the emulated products agree is all that is known here."""
+    monkeypatch.setattr(backend, "compute_capability", lambda device: capability)
+    assert backend.products(capability, torch.float32)[0] == "tf32x3"
+    rounded, exact = swin(32, 8, 16, True, torch.float32, 0.3)
+    x = torch.randn(1, 256, 32, generator=torch.Generator().manual_seed(1))
+    check(lambda: rounded(x), exact(x), torch.float32)
+
+
+def test_a_swin_block_of_other_sizes_is_refused():
+    with pytest.raises(ValueError, match="3 heads of 16 channels"):
+        swin(48, 3, 16, False, torch.float32, 0.3)[0](torch.randn(1, 256, 48))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_matches(scale):
+    for number, (q, k, v) in enumerate(cases(scales=(scale,))):
+        output, match = matching.attend_and_match(q, k, v)
+        check_match(q, k, v, output, match)
+        if scale == 1 and number % 2 == 0:  # once for each shape
+            _, first = matching.attend_and_match(torch.zeros_like(q), k, v)
+            assert (first == 0).all(), "ties go to the first key"
+            half, _ = matching.attend_and_match(q.half(), k.half(), v.half())
+            torch.testing.assert_close(half.float(), output, rtol=0, atol=2e-2)
