@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from . import capture, matching
+from . import capture, in_cache, matching
 
 T = TypeVar("T")
 
@@ -185,6 +185,11 @@ def recorder(device: torch.device) -> Callable[[Callable[[], object]], Callable[
     return functools.partial(capture.record_graph, device, is_out_of_memory)
 
 
+def keeps_in_cache(x: Tensor) -> bool:
+    """Whether to compute with x as in_cache.py does: float32 on a CPU, outside autograd."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+
+
 def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Attention of q (B,h,N,d) over k, v (1,h,M,d), and for each query the key with the largest head-averaged weight.
 
@@ -197,6 +202,8 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return attend_and_match(q, k, v)
 
     def plain() -> tuple[Tensor, Tensor]:
+        if keeps_in_cache(q) and (found := in_cache.attend_and_match(q, k, v)) is not None:
+            return found
         return matching.attend_and_match(q, k, v, working_set(q.device))
 
     return with_kernel("attention with matches", (q.shape[1], q.shape[3]), q, kernel, plain)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backend import working_set
+from . import in_cache
+from .backend import keeps_in_cache, working_set
 from .folding import Folded
 
 # Added to the logits between unrelated cells. The published -100 leaves weights of 1e-44: lost in a float32 sum, but
@@ -63,7 +64,7 @@ class SwinBlock(Folded):
 
     Heads are as narrow as 4 channels, too few for fused kernels. If a map's logits exceed the working set, heads are
     computed one at a time, over as many windows as fit; keys, values and result are then stored channels first, because
-    products along rows of four numbers are slow.
+    products along rows of four numbers are slow. In float32 on a CPU, `in_cache` computes the whole block in parts.
     """
 
     only_derived = ("norm_q", "norm_kv", "norm_ffn", "attn.q", "attn.k", "attn.v", "mlp.0", "index", "mask")
@@ -104,11 +105,21 @@ class SwinBlock(Folded):
     def forward(self, x: Tensor) -> Tensor:
         """(B,S*S,C) -> (B,S*S,C)"""
         qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
+        if keeps_in_cache(x) and (result := self._in_cache(x)) is not None:
+            return result
         normal = F.layer_norm(x, x.shape[-1:])
         windows = F.linear(normal[:, self.order], qkv, qkv_bias).unflatten(1, (-1, self.cells))
         x = x + self.attn.proj(self._attend(windows, logit_bias).flatten(1, 2))[:, self.back]
         hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), mlp, mlp_bias))
         return x + self.mlp[2](hidden)
+
+    def _in_cache(self, x: Tensor) -> Tensor | None:
+        """The same on a CPU, for most weights (see in_cache)."""
+        qkv, qkv_bias, logit_bias, mlp, mlp_bias = self.derived()
+        proj, out = self.attn.proj, self.mlp[2]
+        layers = (proj.weight, proj.bias), (mlp, mlp_bias), (out.weight, out.bias)
+        block = in_cache.Swin(self.heads, (qkv, qkv_bias), logit_bias, *layers)
+        return in_cache.swin_block(x, block, self.order.view(-1, self.cells), self.groups, APART / 2)
 
     def _attend(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
         """q, k, v (B,W,n,3C) -> (B,W,n,C), within the working set unless gradients are needed."""
