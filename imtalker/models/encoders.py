@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RendererConfig
-from .layers import EqualConv2d, EqualMLP, Stem, StyleRes, conv3
+from .layers import SLOPE, EqualConv2d, EqualMLP, Stem, StyleRes, conv3
 from .resample import Down
 
 
@@ -45,7 +45,7 @@ class MotionEncoder(nn.Module):
         self.mlp = EqualMLP(last, config.motion_size)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.leaky_relu_(self.conv1(image), 0.2)
+        x = F.leaky_relu_(self.conv1(image), SLOPE)
         for block in self.res_blocks:
             x = block(x)
         return self.mlp(self.equalconv(x).mean(dim=(2, 3)))

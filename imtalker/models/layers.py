@@ -7,8 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .folding import Folded
+from .passes import blur, convolve, convolve_and_blur
 
 GAIN = math.sqrt(2)  # of the equalised convolutions' activation
+SLOPE = 0.2  # of the same
+BLUR_PADDING = 2  # before a convolution that halves the side
 
 
 class EqualLinear(Folded):
@@ -38,7 +41,7 @@ class EqualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
+            x = F.leaky_relu(layer(x), SLOPE)
         return self.last(x)
 
 
@@ -78,33 +81,22 @@ class EqualConvAct(Folded):
         self.add_module(self.conv, EqualConv2d(inputs, outputs, 3))
         self.add_module(self.act, ChannelBias(outputs))
         self.only_derived = (self.conv, self.act)
-        self.blur = Blur(padding=2) if halve else None
+        self.halve = halve
 
     def derive(self) -> tuple[Tensor, Tensor]:
         (weight,) = getattr(self, self.conv).derive()
         return GAIN * weight, GAIN * getattr(self, self.act).bias.flatten()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.halve:
+            return self.halved(blur(x, BLUR_PADDING))
         weight, bias = self.derived()
-        if self.blur is None:
-            x = F.conv2d(x, weight, bias, padding=1)
-        else:
-            x = F.conv2d(self.blur(x), weight, bias, stride=2)
-        return F.leaky_relu_(x, 0.2)
+        return convolve(x, weight, bias, SLOPE, padding=1)
 
-
-class Blur(nn.Module):
-    """Depthwise smoothing with the outer product of [1,3,3,1]/8, times `gain`."""
-
-    def __init__(self, padding: int, gain: float = 1.0):
-        super().__init__()
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu") / 8
-        self.register_buffer("kernel", gain * torch.outer(taps, taps), persistent=False)
-        self.padding = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        return F.conv2d(x, self.kernel.to(x.dtype).expand(channels, 1, 4, 4), padding=self.padding, groups=channels)
+    def halved(self, blurred: Tensor, after: Tensor | None = None) -> Tensor:
+        """From a map that is blurred already; plus the map `after`, if given."""
+        weight, bias = self.derived()
+        return convolve(blurred, weight, bias, SLOPE, stride=2, after=after)
 
 
 class BatchNorm2d(nn.Module):
@@ -135,7 +127,7 @@ def conv3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
 
 
 class ConvNorm(Folded):
-    """3x3 convolution without bias, then batch norm."""
+    """3x3 convolution without bias, then batch norm, then leaky ReLU; the map `before`, if given, is added first."""
 
     only_derived = ("conv", "norm")
 
@@ -147,10 +139,11 @@ class ConvNorm(Folded):
     def derive(self) -> tuple[Tensor, Tensor]:
         return self.norm.folded_into(self.conv)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
         if self.training:
-            return self.norm(self.conv(x))
-        return F.conv2d(x, *self.derived(), padding=1)
+            x = self.norm(self.conv(x))
+            return F.leaky_relu_(x if before is None else x.add_(before), 0.01)
+        return convolve(x, *self.derived(), 0.01, padding=1, before=before)
 
 
 class Stem(Folded):
@@ -169,7 +162,7 @@ class Stem(Folded):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             return F.relu(getattr(self, "1")(getattr(self, "0")(x)))
-        return F.relu_(F.conv2d(x, *self.derived(), padding=3))
+        return convolve(x, *self.derived(), 0.0, padding=3)
 
 
 class FeatRes(nn.Module):
@@ -181,8 +174,7 @@ class FeatRes(nn.Module):
         self.conv2 = ConvNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(F.leaky_relu_(self.conv1(x), 0.01))
-        return F.leaky_relu_(y.add_(x), 0.01)
+        return self.conv2(self.conv1(x), before=x)
 
 
 class StyleRes(nn.Module):
@@ -195,7 +187,11 @@ class StyleRes(nn.Module):
         self.skip = EqualConvAct(inputs, outputs, halve=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x)) + self.skip(x)
+        if self.training:  # layer by layer, for hooks
+            return self.conv2(self.conv1(x)) + self.skip(x)
+        skip = self.skip(x)
+        blurred = convolve_and_blur(x, *self.conv1.derived(), SLOPE, padding=1, blur_padding=BLUR_PADDING)
+        return self.conv2.halved(blurred, after=skip)
 
 
 class ModulatedConv2d(nn.Module):
@@ -221,12 +217,12 @@ class StyledConv(Folded):
         super().__init__()
         self.conv = ModulatedConv2d(inputs, outputs, latent)
         self.activate = ChannelBias(outputs)
-        self.blur = Blur(padding=1, gain=4.0) if upsample else None
+        self.upsample = upsample
 
     def derive(self) -> tuple[Tensor, Tensor, Tensor]:
         weight = self.conv.weight[0] / math.sqrt(self.conv.weight[0, 0].numel())
         energy = weight.float().square().sum((2, 3)) / GAIN**2
-        return weight if self.blur is None else weight.transpose(0, 1), energy, GAIN * self.activate.bias
+        return weight.transpose(0, 1) if self.upsample else weight, energy, GAIN * self.activate.bias.flatten()
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         weight, energy, bias = self.derived()
@@ -236,7 +232,8 @@ class StyledConv(Folded):
         style = style / largest
         # in float32: small squares and their inverse are outside half precision
         squares = F.linear(style.square(), energy.float()).add(largest.pow(-2), alpha=1e-8 / GAIN**2)
-        scale = torch.rsqrt(squares).clamp(max=torch.finfo(x.dtype).max)
+        scale = torch.rsqrt(squares).clamp(max=torch.finfo(x.dtype).max).to(x.dtype)
         x = x * style.to(x.dtype)[:, :, None, None]
-        x = F.conv2d(x, weight, padding=1) if self.blur is None else self.blur(F.conv_transpose2d(x, weight, stride=2))
-        return F.leaky_relu_(torch.addcmul(bias, x, scale.to(x.dtype)[:, :, None, None]), 0.2)
+        if self.upsample:
+            return blur(F.conv_transpose2d(x, weight, stride=2), 1, 4.0, scale, bias, SLOPE)
+        return convolve(x, weight, bias, SLOPE, padding=1, scale=scale)

@@ -6,6 +6,9 @@ from torch import Tensor
 
 from .folding import Folded
 from .layers import BatchNorm2d, FeatRes, conv3
+from .passes import convolve, convolve_doubled
+
+SLOPE = 0.01
 
 
 class Resample(Folded):
@@ -40,8 +43,11 @@ class Down(Resample):
     """Halves the side."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv1(x)) if self.training else F.conv2d(x, *self.derived(), padding=1)
-        return self.tail(F.avg_pool2d(F.leaky_relu_(x, 0.01), 2))
+        if self.training:
+            x = F.leaky_relu_(self.norm(self.conv1(x)), SLOPE)
+        else:
+            x = convolve(x, *self.derived(), SLOPE, padding=1)
+        return self.tail(F.avg_pool2d(x, 2))
 
 
 class Up(Resample):
@@ -49,14 +55,14 @@ class Up(Resample):
 
     def derive(self) -> tuple[Tensor, ...]:
         weight, bias = super().derive()
-        return phases(weight), bias.repeat(4)
+        return phases(weight), bias
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            x = F.leaky_relu_(self.norm(self.conv1(nearest(x, 2))), 0.01)
+            x = F.leaky_relu_(self.norm(self.conv1(nearest(x, 2))), SLOPE)
         else:
             weight, bias = self.derived()
-            x = interleave(F.leaky_relu_(F.conv2d(x, weight, bias, padding=1), 0.01))
+            x = convolve_doubled(x, weight, bias, SLOPE)
         return self.tail(x)
 
 
@@ -75,15 +81,15 @@ class Merge(Resample):
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         scale = x.shape[-1] // features.shape[-1]
         if self.training:
-            x = self.norm(self.conv1(torch.cat([x, nearest(features, scale)], dim=1)))
+            x = F.leaky_relu_(self.norm(self.conv1(torch.cat([x, nearest(features, scale)], dim=1))), SLOPE)
         else:
             first, bias, second = self.derived()
-            x = F.conv2d(x, first, bias, padding=1)
+            x = F.conv2d(x, first, padding=1)
             if self.coarse:
-                interleave(F.conv2d(nearest(features, scale // 2), second, padding=1), add_to=x)
+                x = convolve_doubled(nearest(features, scale // 2), second, bias, SLOPE, add_to=x)
             else:
-                x.add_(F.conv2d(features, second, padding=1))
-        return self.tail(F.leaky_relu_(x, 0.01))
+                x = convolve(features, second, bias, SLOPE, padding=1, before=x)
+        return self.tail(x)
 
 
 def nearest(x: Tensor, scale: int) -> Tensor:
@@ -103,25 +109,3 @@ def phases(weight: Tensor) -> Tensor:
         kernels.append(torch.stack([kernel[..., 0], kernel[..., 1] + kernel[..., 2]], dim=-1))
         kernels.append(torch.stack([kernel[..., 0] + kernel[..., 1], kernel[..., 2]], dim=-1))
     return torch.cat(kernels)
-
-
-def interleave(x: Tensor, add_to: Tensor | None = None) -> Tensor:
-    """The output of `phases` kernels on a map padded by 1, (B,4o,S+1,S+1) -> one map (B,o,2S,2S).
-
-    Added to the map `add_to` (B,o,2S,2S), if given.
-    """
-    batch, channels, side = x.shape[0], x.shape[1] // 4, x.shape[2] - 1
-    if add_to is None:
-        shape = batch, channels, 2 * side, 2 * side
-        output = torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
-    else:
-        output = add_to
-    for number, part in enumerate(x.chunk(4, dim=1)):
-        row, column = divmod(number, 2)
-        part = part[..., row : row + side, column : column + side]
-        pixels = output[..., row::2, column::2]
-        if add_to is None:
-            pixels.copy_(part)
-        else:
-            pixels.add_(part)
-    return output

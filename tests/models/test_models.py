@@ -12,7 +12,8 @@ from imtalker import AudioFeatures, InputError, Motion
 from imtalker.models.config import PUBLISHED, from_dict, to_dict
 from imtalker.models.folding import fold
 from imtalker.models.layers import StyledConv
-from imtalker.models.resample import interleave, nearest, phases
+from imtalker.models.passes import interleave
+from imtalker.models.resample import nearest, phases
 from imtalker.models.windows import SwinBlock, relative_index, shift_mask, to_windows
 from imtalker.weights.checkpoints import save_weights
 from imtalker.weights.reading import CLASSES
