@@ -41,13 +41,13 @@ def main(arguments: list[str] | None = None) -> dict:
                 clip = talk(renderer, generator, portrait, speech, crop="none", batch_size=batch)
 
                 def watched():
-                    for number, block in enumerate(clip.blocks):
+                    for number, block in enumerate(clip.rendered):
                         if not number:
                             measure.synchronise(options.device)
                             waits.append(time.perf_counter() - started)
                         yield block
 
-                return replace(clip, blocks=watched()).save(Path(folder) / "out.mp4")
+                return replace(clip, rendered=watched()).save(Path(folder) / "out.mp4")
 
             options.frames = ours()
             sides = {f"ours {dtype}": ours}

@@ -40,12 +40,17 @@ SEGMENT_FRAMES = 96  # renders resume at multiples of this: whole batches, secon
 
 @dataclass(frozen=True)
 class Clip:
-    """A video that is rendered while it is read: `blocks` can be iterated once."""
+    """A video that is rendered while it is read: its frames can be iterated once."""
 
-    blocks: Iterator[Tensor]  # (n,H,W,3), RGB in 0..1
+    rendered: Iterator[Tensor]  # (n,H,W,3), RGB in 0..1, on the renderer's device
     fps: Fraction
     count: int | None  # frames in all; None if the driving video does not say
     audio: Audio | AudioFile | None
+
+    @property
+    def blocks(self) -> Iterator[Tensor]:
+        """The frames on the CPU."""
+        return backend.to_cpu(self.rendered)
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> int:
         """Writes an .mp4 with its audio, whole or not at all, tagged as synthetic; returns the number of frames.
@@ -53,7 +58,7 @@ class Clip:
         Also signs it if the environment names a certificate, see `provenance`.
         """
         signer = find_signer()  # first, so that a bad certificate fails before the render
-        count = write_video(path, self.blocks, self.fps, self.audio, TAGS | (metadata or {}))
+        count = write_video(path, backend.to_file(self.rendered), self.fps, self.audio, TAGS | (metadata or {}))
         if signer:
             signer.sign(path)
         return count
@@ -242,5 +247,4 @@ def _in_segments(blocks: Iterable[Motion], first: int) -> Iterator[Motion]:
 
 
 def _render(renderer: Renderer, source: Source, blocks: Iterable[Motion], batch_size: int | None) -> Iterator[Tensor]:
-    frames = (block for motion in blocks for block in renderer.stream(source, motion, batch_size))
-    return backend.to_cpu(frames)
+    return (block for motion in blocks for block in renderer.stream(source, motion, batch_size))

@@ -183,11 +183,11 @@ def audio_memory(generator: Generator, seconds: float) -> float:
 
 
 def render(handle: Handle, source: Source, motion: Motion, batch_size: int) -> Iterator[Tensor]:
-    """Renders blocks of frames (n,H,W,3), 0..1, float32 on the CPU. batch_size 0: automatic."""
+    """Renders blocks of frames (n,H,W,3), 0..1, float32 on the handle's device. batch_size 0: automatic."""
     batch = batch_size or backend.best_batch_size(handle.patcher.load_device)
     # one frame more: the overhead of any batch
     renderer = on_device(handle, (batch + 1) * handle.model.bytes_per_frame)
-    yield from backend.to_cpu(renderer.stream(source, motion, batch_size or None))
+    yield from renderer.stream(source, motion, batch_size or None)
 
 
 def watched(items: Iterable[T]) -> Iterator[T]:

@@ -11,6 +11,7 @@ from ..imtalker.face.crop import Crop, paste_back
 from ..imtalker.media.audio import Audio
 from ..imtalker.media.provenance import TAGS, mark
 from ..imtalker.media.video_writer import write_video
+from ..imtalker.models import backend
 from . import host, types
 from .doors.pictures import Pictures
 from .temporary import lost_files, new_temporary
@@ -59,7 +60,7 @@ class Render(io.ComfyNode):
         )
         images = torch.empty(shape, device=host.result_device())
         done = 0
-        blocks = host.render(renderer, source, motion, batch_size)
+        blocks = backend.to_cpu(host.render(renderer, source, motion, batch_size))
         for block in host.previewed(blocks, host.Progress(len(motion))):
             images[done : done + len(block)] = block
             done += len(block)
@@ -137,7 +138,7 @@ class RenderVideo(io.ComfyNode):
         if (crop is None) != (background is None):
             raise InputError("Render Video needs crop and background together: connect both, or neither.")
         if crop is not None:
-            blocks = paste(blocks, background, crop, len(motion))
+            blocks = paste(backend.to_cpu(blocks), background, crop, len(motion))
         blocks = host.previewed(blocks, host.Progress(len(motion)))
         return io.NodeOutput(write(blocks, motion.fps, audio, quality, mark))
 
@@ -156,7 +157,7 @@ def mark_input() -> io.String.Input:
 def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: int = 18, text: str = "") -> Input.Video:
     """Writes the frames to a temporary file tagged as synthetic; removed if rendering stops before the end."""
     path = new_temporary(".mp4")
-    write_video(path, mark(blocks, text), fps, audio, TAGS, crf=quality)
+    write_video(path, backend.to_file(mark(blocks, text)), fps, audio, TAGS, crf=quality)
     return InputImpl.VideoFromFile(path)
 
 

@@ -233,7 +233,7 @@ def _make(job: Job, options: argparse.Namespace) -> None:
 
     def make(first: int | None = None) -> Clip:
         clip = models.clip(job, first)
-        return replace(clip, blocks=_progress(clip.blocks, clip.count))
+        return replace(clip, rendered=_progress(clip.rendered, clip.count))
 
     started = time.monotonic()
     with only_run(job.output):

@@ -126,8 +126,8 @@ class Models:
             sampling = {"cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "joins": job.joins}
             settings = {"control": control, "fps": job.fps or 25, **sampling}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
-        blocks = provenance.mark(clip.blocks, untrained.LABEL if self.untrained else "", "top")
-        return replace(clip, blocks=provenance.mark(blocks, job.mark))
+        blocks = provenance.mark(clip.rendered, untrained.LABEL if self.untrained else "", "top")
+        return replace(clip, rendered=provenance.mark(blocks, job.mark))
 
 
 def check_output_of(job: Job) -> Path:

@@ -26,6 +26,7 @@ from ..media.atomic import is_disk_full, whole_file
 from ..media.files import LONG_NAME, sha256_of, unusable
 from ..media.provenance import TAGS, find_signer
 from ..media.video_writer import write_video
+from ..models.backend import to_file
 from ..pipeline import SEGMENT_FRAMES, Clip
 from ..weights.checkpoints import find_weights
 from ..weights.download import PUBLISHED as DOWNLOADS
@@ -99,13 +100,13 @@ def save(
         if done:
             log.warning("Resuming %s after frame %d.", output, done * SEGMENT_FRAMES)
         clip = make(done * SEGMENT_FRAMES)
-        blocks = iter(clip.blocks)
+        blocks = iter(clip.rendered)
         count = done * SEGMENT_FRAMES
         for number in itertools.count(done):
             first = next(blocks, None)
             if first is None:
                 break
-            count += write_video(_segment(folder, number), _until_full(first, blocks), clip.fps)
+            count += write_video(_segment(folder, number), to_file(_until_full(first, blocks)), clip.fps)
         _join(output, folder, count, clip, TAGS | (metadata or {}))
         if signer:
             signer.sign(output)

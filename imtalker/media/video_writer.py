@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,12 @@ from ..errors import InputError
 from .atomic import whole_file
 from .audio import Audio, AudioFile
 from .files import VIDEO_SUFFIXES, check_output
+from .planes import Planes
 from .resampling import BlockReader, resample_blocks
 from .video import BT709, FULL, LIMITED, frame_rate
+
+if TYPE_CHECKING:
+    import av
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 # Tags that mp4 has fixed fields for; any other key switches all of them to the newer mdta metadata.
@@ -26,7 +31,7 @@ COMMON_TAGS = {"title", "artist", "album", "comment", "description", "copyright"
 
 def write_video(
     path: str | os.PathLike,
-    frames: Iterable[Tensor],
+    frames: Iterable[Tensor | Planes],
     fps: float | Fraction,
     audio: Audio | AudioFile | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -35,9 +40,9 @@ def write_video(
 ) -> int:
     """Writes a stream of RGB frames as H.264 (bt709, limited range) with AAC audio; returns the number of frames.
 
-    frames: tensors (H,W,3) or (n,H,W,3), float in 0..1 or uint8, all of one size; an odd side is padded to even by
-    repeating the edge. The audio is cut or padded with silence to exactly frames / fps seconds. The file is written
-    whole or not at all: on any error an existing file stays as it was.
+    frames: tensors (H,W,3) or (n,H,W,3), float in 0..1 or uint8, or Planes, all of one size; an odd side is padded to
+    even by repeating the edge. The audio is cut or padded with silence to exactly frames / fps seconds. The file is
+    written whole or not at all: on any error an existing file stays as it was.
     InputError: no frames, frames of different sizes, unusable audio, unknown suffix, no such folder, disk full.
     """
     path = check_output(path, *VIDEO_SUFFIXES)
@@ -79,16 +84,14 @@ def _encode(
             track.bit_rate = 96000 * soundtrack.channels
         written = 0
         for index, pixels in enumerate(frames):
+            frame = _as_stored(pixels)
             if index == 0:
-                video.height, video.width = pixels.shape[:2]
-            elif pixels.shape[:2] != (video.height, video.width):
+                video.height, video.width = frame.height, frame.width
+            elif (frame.height, frame.width) != (video.height, video.width):
                 raise InputError(
-                    f"Frame {index} is {pixels.shape[1]}x{pixels.shape[0]} but the frames before it are "
+                    f"Frame {index} is {frame.width}x{frame.height} but the frames before it are "
                     f"{video.width}x{video.height}: make all frames the same size."
                 )
-            frame = av.VideoFrame.from_ndarray(pixels.numpy(), format="rgb24").reformat(
-                format="yuv420p", dst_colorspace=BT709, src_color_range=FULL, dst_color_range=LIMITED
-            )
             frame.pts, frame.time_base = index, 1 / rate
             container.mux(video.encode(frame))
             if soundtrack is not None:
@@ -115,9 +118,25 @@ def _encode(
     return index + 1
 
 
-def _single_frames(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Splits blocks into single frames: uint8 (H,W,3) on the CPU, padded to even sides."""
+def _as_stored(pixels: Tensor) -> "av.VideoFrame":
+    """One frame in the form that is encoded: YUV 4:2:0, BT.709, limited range."""
+    import av
+
+    if pixels.ndim == 2:
+        frame = av.VideoFrame.from_ndarray(pixels.numpy(), format="yuv420p")
+        frame.colorspace, frame.color_range = BT709, LIMITED
+        return frame
+    return av.VideoFrame.from_ndarray(pixels.numpy(), format="rgb24").reformat(
+        format="yuv420p", dst_colorspace=BT709, src_color_range=FULL, dst_color_range=LIMITED
+    )
+
+
+def _single_frames(frames: Iterable[Tensor | Planes]) -> Iterator[Tensor]:
+    """Splits blocks into single frames, uint8 on the CPU: (H,W,3) padded to even sides, or planes (H*3/2,W)."""
     for block in frames:
+        if isinstance(block, Planes):
+            yield from block.values.cpu()
+            continue
         if block.ndim not in (3, 4) or block.shape[-1] != 3 or 0 in block.shape[-3:]:
             raise InputError(f"Frames must be (H,W,3) or (n,H,W,3), not {tuple(block.shape)}.")
         block = block.detach().reshape(-1, *block.shape[-3:])

@@ -4,12 +4,13 @@ import contextlib
 import errno
 import functools
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..media.planes import Planes, to_planes
 from . import capture, in_cache, matching
 
 T = TypeVar("T")
@@ -122,9 +123,13 @@ class Download:
             return
         with guard(x.device):
             self._tensor = _landing_place(x)
-            self._tensor.copy_(x, non_blocking=True)
+            copies = _copy_stream(x.device)
+            copies.wait_stream(torch.cuda.current_stream(x.device))
+            x.record_stream(copies)  # its memory is not given to others before
+            with torch.cuda.stream(copies):
+                self._tensor.copy_(x, non_blocking=True)
             self._landed = torch.cuda.Event()
-            self._landed.record(torch.cuda.current_stream(x.device))
+            self._landed.record(copies)
 
     @property
     def landed(self) -> bool:
@@ -135,6 +140,12 @@ class Download:
         if self._landed is not None:
             self._landed.synchronize()
         return self._tensor
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> "torch.cuda.Stream":
+    """Copies have a stream of their own, so that the next block does not wait for them."""
+    return torch.cuda.Stream(device)
 
 
 def to_cpu(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -149,6 +160,15 @@ def to_cpu(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
             yield download.wait()
     if waiting is not None:
         yield waiting.wait()
+
+
+def to_file(blocks: Iterable[Tensor]) -> Iterator[Tensor | Planes]:
+    """Frames (n,H,W,3) in 0..1 on their way from their device to `write_video`.
+
+    From a device they come as planes made there, an eighth of the bytes. A CPU converts faster while it encodes.
+    """
+    moved = to_cpu(block if block.device.type == "cpu" else to_planes(block) for block in blocks)
+    return (Planes(block) if block.dtype == torch.uint8 else block for block in moved)
 
 
 def upload(x: Tensor, like: Tensor) -> Tensor:

@@ -77,8 +77,9 @@ def blur(
         return smooth(x, padding, gain, None, scale, None if bias is None else (bias, slope))
 
     def plain() -> Tensor:
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device, dtype=x.dtype) / 8
-        weight = gain * torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
+        taps = x.new_full((4,), 3 / 8)  # made there: numbers from the CPU would be waited for, and cannot be recorded
+        taps[::3] = 1 / 8
+        weight = (gain * torch.outer(taps, taps)).expand(x.shape[1], 1, 4, 4)
         y = F.conv2d(x, weight, padding=padding, groups=x.shape[1])
         return y if bias is None else _leaky_(_scaled(y, scale, bias), slope)
 

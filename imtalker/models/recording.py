@@ -1,10 +1,11 @@
 """Work that repeats, recorded once and replayed: on CUDA, one launch instead of thousands."""
 
+import copy
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import backend
 
@@ -86,6 +87,23 @@ class Recording:
     def _forget(self) -> None:
         self._signature = self._replay = self._result = None
         self._inputs: list[Tensor] = []
+
+
+class Weights:
+    """The parameters and buffers of some modules, faster than asking the modules: a replay takes a few milliseconds."""
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        self._modules = list(modules)
+        self._owners: list[dict[str, Tensor | None]] = []
+
+    def __deepcopy__(self, memo: dict) -> "Weights":
+        return Weights(copy.deepcopy(self._modules, memo))
+
+    def tensors(self) -> list[Tensor]:
+        if not self._owners:
+            parts = [part for module in self._modules for part in module.modules()]
+            self._owners = [owner for part in parts for owner in (part._parameters, part._buffers)]
+        return [tensor for owner in self._owners for tensor in owner.values() if tensor is not None]
 
 
 def _buffer(like: Tensor) -> Tensor:

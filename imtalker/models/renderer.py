@@ -16,6 +16,7 @@ from . import backend
 from .config import RendererConfig
 from .encoders import IdentityEncoder, MotionEncoder
 from .precision import check_numbers
+from .recording import Recording, Weights
 from .synthesis import Synthesis
 from .transfer import IdentityAdapter, MotionDecoder, MotionTransfer, Reference
 
@@ -23,6 +24,7 @@ log = logging.getLogger("imtalker")
 
 # Working memory in numbers per value of an image: the peak of all tensors alive, at the published sizes.
 RENDERING, ENCODING = 60, 90
+RECORDED = 2  # frames at a time, up to which launching the work takes longer than the work itself
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,7 @@ class Source:
         return replace(moved(self), reference=moved(self.reference))
 
     def tensors(self) -> list[Tensor]:
-        reference = self.reference
-        return [*self.features, self.identity, self.motion, *reference.keys, *reference.values, *reference.pooled]
+        return [*self.features, self.identity, self.motion, *self.reference.tensors()]
 
 
 class Renderer(nn.Module):
@@ -67,6 +68,8 @@ class Renderer(nn.Module):
         self.motion_decoder = MotionDecoder(config)
         self.transfer = MotionTransfer(config)
         self.synthesis = Synthesis(config)
+        self.recordings = {count: Recording() for count in range(1, RECORDED + 1)}
+        self.weights = Weights([self.adapter, self.motion_decoder, self.transfer, self.synthesis])
 
     @property
     def generation(self) -> str:
@@ -78,6 +81,26 @@ class Renderer(nn.Module):
         maps = self.motion_decoder(adapted)
         aligned = self.transfer(maps, source.reference)
         return self.synthesis(aligned)
+
+    def replayed(self, source: Source, latents: Tensor) -> Tensor:
+        """`forward`; one or two frames are recorded and replayed where the device allows, in about their own memory."""
+        recording = self.recordings.get(len(latents))
+        if recording is None:
+            return self(source, latents)
+        reads = [*self.weights.tensors(), source.identity, *source.reference.tensors()]
+        return recording.run(lambda given: self(source, given), [latents], reads, settings=None)
+
+    def forget(self) -> None:
+        """Frees the memory of what was recorded."""
+        for recording in self.recordings.values():
+            recording.forget()
+
+    def _apply(self, *args, **kwargs) -> "Renderer":
+        device = self.motion_decoder.const.device
+        super()._apply(*args, **kwargs)
+        if self.motion_decoder.const.device != device:
+            self.forget()
+        return self
 
     @torch.inference_mode()
     def encode_source(self, image: Tensor, checked: bool = False) -> Source:
@@ -135,6 +158,7 @@ class Renderer(nn.Module):
             if frames is None:
                 batch_size //= 2
                 log.warning("Out of memory: continuing with %d frames at a time.", batch_size)
+                self.forget()
                 backend.release_memory(anchor.device)
                 continue
             done += len(frames)
@@ -151,7 +175,7 @@ class Renderer(nn.Module):
         try:
             # entered for each block: a generator must not leave its caller in inference mode
             with torch.inference_mode():
-                return self(source, latents).float().permute(0, 2, 3, 1)
+                return self.replayed(source, latents).float().permute(0, 2, 3, 1)
         except Exception as error:
             if may_fail and backend.is_out_of_memory(error):
                 return None

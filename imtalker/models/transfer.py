@@ -58,6 +58,9 @@ class Reference:
     values: tuple[Tensor, ...]  # the same shapes
     pooled: tuple[Tensor, ...]  # finer levels averaged over the cells of the last attention level, (S*S,C)
 
+    def tensors(self) -> list[Tensor]:
+        return [*self.keys, *self.values, *self.pooled]
+
 
 class CrossAttention(nn.Module):
     """Holds one level's attention under its published name; MotionTransfer runs it."""
