@@ -13,6 +13,8 @@ from imtalker.media.video import VideoReader
 EVERY = Fraction(2, 5)  # seconds between two flashes
 BEEP = Fraction(1, 20)  # seconds that a flash and a beep last, rounded up to frames
 
+PIXELS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le", "apng": "rgb24", "gif": "rgb8"}
+
 
 def beeps(seconds: float, rate: int, fps: Fraction, channels: int = 1) -> torch.Tensor:
     """A tone that sounds with every frame that is a flash (channels, samples)."""
@@ -48,7 +50,7 @@ def write_clip(
         if video:
             film = container.add_stream(video, rate=fps, options=video_options or {})
             film.width, film.height = size
-            film.pix_fmt = {"mjpeg": "yuvj420p", "ffv1": "yuv420p", "prores_ks": "yuv422p10le"}.get(video, "yuv420p")
+            film.pix_fmt = PIXELS.get(video, "yuv420p")
             film.codec_context.gop_size = 10
         if audio:
             sound = container.add_stream(audio, rate=rate, layout=layout)

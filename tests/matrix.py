@@ -90,10 +90,14 @@ def colours(folder: Path) -> list[str]:
     patches = np.random.default_rng(0).integers(64, 940, (4, 6, 3)).repeat(32, 0).repeat(32, 1).astype(np.uint16)
     cases = [("ffv1", kind, "BT.601", (5, 2, 2)) for kind in FORMATS]
     cases += [("ffv1", kind, "BT.709", (1, 1, 1)) for kind in ("yuv420p", "yuv422p10le")]
-    cases += [("libx264", "yuv420p", "BT.709", (1, 1, 1)), ("libvpx-vp9", "yuv420p", "BT.601", (5, 6, 6)),
-              ("prores_ks", "yuv422p10le", "BT.709", (1, 1, 1)), ("mpeg2video", "yuv420p", "BT.601", (5, 6, 6))]  # fmt: skip
-    cases += [(codec, "yuv420p10le", light, tags) for codec in ("ffv1", "libx265") for light, tags in
-              (("PQ", (9, 16, 9)), ("HLG", (9, 18, 9)), ("BT.2020", (9, 14, 9)))]  # fmt: skip
+    cases += [
+        ("libx264", "yuv420p", "BT.709", (1, 1, 1)),
+        ("libvpx-vp9", "yuv420p", "BT.601", (5, 6, 6)),
+        ("prores_ks", "yuv422p10le", "BT.709", (1, 1, 1)),
+        ("mpeg2video", "yuv420p", "BT.601", (5, 6, 6)),
+    ]
+    wide = {"PQ": (9, 16, 9), "HLG": (9, 18, 9), "BT.2020": (9, 14, 9)}
+    cases += [(codec, "yuv420p10le", light, wide[light]) for codec in ("ffv1", "libx265") for light in wide]
     for codec, kind, light, (matrix, transfer, primaries) in cases:
         path = folder / "c.mkv"
         with av.open(str(path), "w") as container:
