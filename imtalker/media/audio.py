@@ -2,10 +2,10 @@
 
 import itertools
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -122,14 +122,14 @@ def first_sound(path: str | os.PathLike) -> tuple[int, int, int] | None:
     return None
 
 
-def first_shown(path: str | os.PathLike) -> Fraction | None:
+def first_shown(path: str | os.PathLike) -> float | None:
     """When a player shows the first frame of a media file, in seconds on the file's clock; None without video."""
     with open_media(path) as container:
         stream = video_stream(container)
         if stream is None or stream.codec_context is None:
             return None
         first = next(decoded_frames(container, stream, decoder_of(stream)), None)
-        return None if first is None or first.pts is None else first.pts * first.time_base
+        return None if first is None else first.time
 
 
 def read_audio(path: str | os.PathLike) -> Audio:
@@ -165,10 +165,12 @@ def _checked_rate(sample_rate: int) -> int:
 
 def _checked_samples(waveform: Tensor) -> Tensor:
     # unlike isfinite, which copies the waveform
-    low, high = waveform.aminmax()
-    if not (low.isfinite() and high.isfinite()):
+    low, high = (bound.item() for bound in waveform.aminmax())
+    if low >= -1 and high <= 1:
+        return waveform
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("The audio contains NaN or infinite samples: load it again or fix the node that made it.")
-    return waveform if low >= -1 and high <= 1 else waveform.clamp(-1, 1)
+    return waveform.clamp(-1, 1)
 
 
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
