@@ -111,7 +111,6 @@ def test_the_editors_keyframes_are_a_control(inputs, models, tmp_path):
         ({"--pose": "none.pt"}, "none.pt"),
         ({"--control": "none.safetensors"}, "none.safetensors"),
         ({"--control": "none.json"}, "none.json"),
-        ({"--nfe": "1"}, "at least 2 points"),
     ],
 )
 def test_one_sentence_for_a_mistake(inputs, models, tmp_path, changes, words, capsys):
@@ -129,7 +128,9 @@ def test_one_sentence_for_a_mistake(inputs, models, tmp_path, changes, words, ca
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["talk"], ["talk", "--frames", "0"], ["talk", "--fps", "-1"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["talk"], ["talk", "--frames", "0"], ["talk", "--fps", "-1"], ["talk", "--nfe", "1"]]
+)
 def test_wrong_usage_is_2(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
@@ -154,10 +155,10 @@ def test_stopping_leaves_no_half_video_and_keeps_the_old_one(inputs, models, tmp
         running[stop] = output, subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     for stop, (output, process) in running.items():
         for _ in range(600):
-            if len(list(output.parent.iterdir())) == 2:
+            if list(output.parent.glob(".o.partial*")):
                 break
             time.sleep(0.1)
-        assert len(list(output.parent.iterdir())) == 2, "the temporary file is being written"
+        assert list(output.parent.glob(".o.partial*")), "the temporary file is being written"
         process.send_signal(stop)
     for output, process in running.values():
         _, errors = process.communicate(timeout=60)
