@@ -90,22 +90,21 @@ class TestTabs:
     def test_each_workflow_has_its_own_editor(self, pose, both):
         pose.write(TURN)
         pose.page.mouse.dblclick(*pose.point("pitch", 1, 5))
-        pose.shown.wait_until(lambda: "pitch" in pose.curves())
+        pose.wait_for_history()
+        first = pose.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
         # another workflow, whose node has the same id
-        pose.page.evaluate(
-            "workflow => app.loadGraphData(workflow, true, true, null)", both | {"id": str(uuid.uuid4())}
-        )
+        other = both | {"id": str(uuid.uuid4())}
+        pose.page.evaluate("workflow => app.loadGraphData(workflow, true, true, null)", other)
         pose.settle()
         assert pose.curves() == {}
         pose.page.mouse.dblclick(*pose.point("yaw", 2, 15))
         pose.shown.wait_until(lambda: list(pose.curves()) == ["yaw"])
-        pose.page.evaluate(
-            """async () => {
-                const { workflow } = app.extensionManager
-                const others = workflow.openWorkflows.filter(one => one !== workflow.activeWorkflow)
-                await app.extensionManager.workflow.openWorkflow?.(others.at(-1))
-            }"""
-        )
+        pose.wait_for_history()
+        pose.page.get_by_text(first, exact=True).first.click()
+        pose.shown.wait_until(lambda: pose.curves().keys() == {"yaw", "pitch", "roll"})
+        pose.settle()
+        pose.page.mouse.dblclick(*pose.point("y", 2, 0.05))
+        pose.shown.wait_until(lambda: pose.curves().keys() == {"yaw", "pitch", "roll", "y"})
 
 
 def test_the_properties_panel_leaves_the_width(pose):
@@ -160,6 +159,21 @@ def test_collapsed_and_opened_again_it_goes_on(pose):
     pose.settle()
     pose.drag(pose.point("yaw", 1, 20), pose.point("yaw", 2, -15))
     assert curve(pose, "yaw")[1] == (pytest.approx(2, abs=0.09), pytest.approx(-15, abs=1.5))
+
+
+def test_copies_that_never_reach_a_graph_leave_no_listener(pose):
+    left = """kind => {
+        const { addEventListener } = window
+        let count = 0
+        window.addEventListener = function (...values) {
+            count += /IMTalker\\/js/.test(new Error().stack)
+            return addEventListener.apply(this, values)
+        }
+        app.graph.nodes.find(node => node.type === kind).clone()
+        window.addEventListener = addEventListener
+        return count
+    }"""
+    assert pose.page.evaluate(left, POSE) == 0
 
 
 def test_a_copy_is_edited_by_itself(pose):

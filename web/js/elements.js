@@ -24,8 +24,7 @@ const STYLE = `
 .imtalker-editor input.length { width: 50px; }
 .imtalker-editor input[type=range] { width: 54px; min-width: 30px; flex: 0 1 54px; padding: 0; border: 0;
   background: none; accent-color: var(--p-primary-color, currentColor); }
-.imtalker-editor .time { font-variant-numeric: tabular-nums; min-width: 84px; width: auto; padding: 0 4px; flex: none;
-  border-color: transparent; background: none; }
+.imtalker-editor .time { font-variant-numeric: tabular-nums; min-width: 84px; text-align: center; cursor: pointer; }
 .imtalker-editor .grow { flex: 1 1 0; }
 .imtalker-editor .name { color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; min-width: 0; }
 .imtalker-editor .help { position: absolute; inset: 38px 6px 6px; padding: 10px 12px; overflow: auto; border-radius: 4px;
@@ -73,8 +72,8 @@ export function buildElements({ channels, presets }, actions) {
     return element
   }
   const play = button("play", "Play (Space)", actions.play)
-  const time = button("play", "Ruler in seconds or frames (T)", actions.frames)
-  time.className = "time"
+  const time = make("span", { className: "time", title: text("Ruler in seconds or frames (T)") })
+  time.addEventListener("click", actions.frames)
   const name = make("span", { className: "name" })
   const number = make("input", { type: "number", title: text("Channel value at the playhead") })
   const easing = button("smooth", "How the value goes to the next keyframe: smooth, linear, hold (1 2 3)", actions.easing)

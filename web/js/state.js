@@ -191,8 +191,10 @@ export class State {
   }
 
   /** Without a name: the last preset again, in the same place. seconds: its length. */
-  applyPreset({ amount, seconds, name = this.preset?.name, start }) {
-    if (!this.canEdit() || !name) return
+  applyPreset({ amount, seconds, name, start }) {
+    if (!this.canEdit()) return // which also forgets the last preset if someone else has written
+    name ??= this.preset?.name
+    if (!name) return
     const again = this.preset?.name === name && start === undefined ? this.preset : null
     const curves = again?.curves ?? this.curves
     const where = { start: again?.start ?? start ?? snap(this.playhead), seconds, end: this.duration(), amount }
