@@ -1,5 +1,6 @@
 """A second pack in the server's custom_nodes: sources and sinks for the tests, and package names that could clash."""
 
+import copy
 import json
 import math
 
@@ -153,8 +154,7 @@ class TightMemory(Maker):
             return type(model).forward(model, source, latents)
 
         model = renderer.model
-        tight = type(model)(model.config).eval()
-        tight.load_state_dict(model.state_dict())
+        tight = copy.deepcopy(model)
         tight.forward = forward
         patcher = renderer.patcher
         return (type(renderer)(type(patcher)(tight, patcher.load_device, patcher.offload_device)),)

@@ -272,6 +272,8 @@ class TestMotion:
             crossfade=0.4,
             share=0.25,
         )
+        assert len(motion_of(server, kept(graph, "joined"))) == 50
+        graph["joined"]["inputs"]["transition"] = "crossfade"
         assert len(motion_of(server, kept(graph, "joined"))) == 40
         graph["joined"]["inputs"] |= {"motion_c": ["motion", 0], "motion_d": ["other", 0], "crossfade": 0.0}
         assert len(motion_of(server, kept(graph, "joined"))) == 100
@@ -298,15 +300,15 @@ class TestMotion:
             changed = graph | {"turn": node("IMTalkerPoseControl", **settings)}
             changed["idle"] = node("IMTalkerIdleMotion", **(inputs | change))
             run = run_all(server, kept(changed, "idle"))
-            assert run.of("progress")[-1]["value"] == run.of("progress")[-1]["max"] == 1, change
+            assert run.of("progress")[-1]["value"] == run.of("progress")[-1]["max"], change
             other = motion_of(server, kept(changed, "idle"))
             assert len(other) == 30
             assert not torch.allclose(other.latents, looped.latents, atol=1e-4), change
         join = {"mode": "one after the other", "crossfade": 0.4, "share": 0.5}
         graph["joined"] = node("IMTalkerJoinMotion", motion_a=["idle", 0], motion_b=["motion", 0], **join)
         joined = motion_of(server, kept(graph, "joined")).latents
-        assert len(joined) == 30 + 25 - 10
-        assert torch.equal(joined[:20], looped.latents[:20])
+        assert len(joined) == 30 + 25
+        assert torch.equal(joined[:30], looped.latents)
 
     def test_an_idle_motion_out_of_range_is_refused(self, server):
         inputs = {"generator": ["generator", 0], "source": ["source", 0]} | IDLE
