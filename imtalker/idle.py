@@ -12,8 +12,9 @@ from .models.renderer import Source
 from .motion.control import Control, merge
 from .motion.editing import LOOP_SECONDS, best_seam, overlap_ends
 from .motion.inertia import FRAMES
-from .motion.keyframes import POSE_PRESETS, expand, to_control
+from .motion.keyframes import to_control
 from .motion.motion import Motion
+from .motion.presets import POSE_PRESETS, expand
 
 IDLE_SECONDS = (0.4, 600.0)  # shortest and longest
 
@@ -72,6 +73,6 @@ def head_sway(period: int, frames: int, amount: float) -> Control:
     If `period` is too short for the preset, the sway gets smaller rather than faster.
     """
     preset, seconds = POSE_PRESETS["idle_sway"], period / FPS
-    curves = expand(preset, seconds, amount * min(1, seconds / preset.period))
+    curves = expand(preset, seconds, amount * min(1, seconds / preset.length))
     once = to_control({"version": 1, "channels": curves}, seconds).pose
     return Control(pose=once[torch.arange(frames) % period], fps=float(FPS))

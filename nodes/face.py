@@ -115,8 +115,9 @@ class FaceCrop(io.ComfyNode):
                     options=list(ORDERS),
                     default=AUTO,
                     optional=True,
-                    tooltip="What a box's four numbers are. auto: what the connected node says, otherwise position "
-                    "and size, or two corners if they cannot be a size. A box with named numbers needs no order.",
+                    tooltip="Order of a box's four numbers. x y width height: top left corner and size; x0 y0 x1 y1: "
+                    "two opposite corners; auto: what the connected node says, otherwise the first, or the second if "
+                    "the numbers cannot be a size. A box with named numbers needs no order.",
                 ),
             ],
             outputs=[

@@ -20,10 +20,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..imtalker import Generator, InputError, Motion, Renderer, Source
+from ..imtalker.errors import printable
 from ..imtalker.media.audio import FPS
 from ..imtalker.models import backend
 from ..imtalker.models.audio_encoder import encoding_memory, longest_window
-from . import types
+from . import flags, types
 
 log = logging.getLogger("imtalker")
 
@@ -47,26 +48,6 @@ class _WithoutTraceback(logging.Filter):
 
 
 logging.getLogger().addFilter(_WithoutTraceback())
-
-
-def printable(text: str) -> str:
-    """One line that every console can be asked to print: bytes that are no text, and control characters, are escaped.
-
-    A file's name may hold any bytes, and an error that cannot be logged ends ComfyUI's worker.
-    """
-    whole = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole)
-
-
-class _Printable(logging.Filter):
-    """Makes every line that our logger writes printable."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = printable(record.getMessage()), ()
-        return True
-
-
-log.addFilter(_Printable())
 
 
 def answer(execute: Callable) -> Callable:
@@ -96,7 +77,7 @@ def answer(execute: Callable) -> Callable:
                 "to fp16 in the loaders, or start ComfyUI with --cpu."
             )
             mm.unload_all_models()
-        raise Refused(printable(sentence))
+        raise Refused(sentence)
 
     return wrapper
 
@@ -108,11 +89,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 # Models
 
-# flags that older ComfyUIs do not have
-backend.allow(
-    graphs=not getattr(args, "disable_cuda_graphs", False),
-    pinned=not getattr(args, "disable_pinned_memory", False),
-)
+flags.keep_to(args)
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

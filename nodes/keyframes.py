@@ -8,7 +8,8 @@ from comfy_api.latest import io
 from ..imtalker import Control
 from ..imtalker.media.audio import Audio
 from ..imtalker.motion.control import blend, merge
-from ..imtalker.motion.keyframes import GAZE, GAZE_PRESETS, POSE, POSE_PRESETS, VERSION, Channel, Preset, to_control
+from ..imtalker.motion.keyframes import GAZE, POSE, VERSION, Channel, to_control
+from ..imtalker.motion.presets import GAZE_PRESETS, POSE_PRESETS, Preset
 from . import host, types
 
 EMPTY = f'{{"version": {VERSION}, "channels": {{}}}}'
@@ -59,8 +60,8 @@ class _KeyframeNode:
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="The speech. Sets the length if seconds is 0; its waveform appears behind the curves after "
-                    "a run.",
+                    tooltip="The speech. Sets the length if seconds is 0; its waveform appears behind the curves, for "
+                    "other nodes than Load Audio after a run.",
                 ),
                 types.Control.Input(
                     "control", optional=True, tooltip="Another control: fills in the parts that are not drawn here."
@@ -77,7 +78,6 @@ class _KeyframeNode:
             "keyframes",
             default=EMPTY,
             multiline=True,
-            socketless=True,
             tooltip="What the editor draws, as JSON: keyframes [seconds, value] for each channel.",
         )
         widget.extra_dict["imtalker"] = {

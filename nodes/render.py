@@ -14,7 +14,7 @@ from ..imtalker.media.video_writer import write_video
 from ..imtalker.models import backend
 from . import host, types
 from .doors.pictures import Pictures
-from .temporary import lost_files, new_temporary
+from .temporary import handed_out, lost_files, new_temporary
 
 
 def rendering_inputs() -> list:
@@ -158,7 +158,7 @@ def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: in
     """Writes the frames to a temporary file tagged as synthetic; removed if rendering stops before the end."""
     path = new_temporary(".mp4")
     write_video(path, backend.to_file(mark(blocks, text)), fps, audio, TAGS, crf=quality)
-    return InputImpl.VideoFromFile(path)
+    return InputImpl.VideoFromFile(handed_out(path))
 
 
 def paste(blocks: Iterator[Tensor], background: Pictures, crop: Crop | Sequence[Crop], count: int) -> Iterator[Tensor]:

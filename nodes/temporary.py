@@ -24,15 +24,20 @@ class TemporaryFile(str):
 
 
 def new_temporary(suffix: str) -> TemporaryFile:
-    """A path for a new file in temp/, which ComfyUI empties on start and exit. InputError comes from the writer."""
+    """A path for a new file in temp/, which ComfyUI empties on start and exit. OSError: the folder cannot be made."""
     while len(_left) > KEPT:
         with contextlib.suppress(OSError):
             os.unlink(_left.popleft())
     folder = folder_paths.get_temp_directory()
     os.makedirs(folder, exist_ok=True)
     path = TemporaryFile(os.path.join(folder, f"imtalker_{uuid.uuid4().hex}{suffix}"))
-    _living[str(path)] = path
     weakref.finalize(path, _left.append, str(path)).atexit = False
+    return path
+
+
+def handed_out(path: TemporaryFile) -> TemporaryFile:
+    """Notes that a link leads to this file, which is written, so that its loss is noticed."""
+    _living[str(path)] = path
     return path
 
 

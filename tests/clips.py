@@ -11,13 +11,16 @@ from imtalker.media.audio import AudioFile
 from imtalker.media.video import VideoReader
 
 EVERY = Fraction(2, 5)  # seconds between two flashes
-BEEP = Fraction(1, 25)  # seconds that a flash and a beep last
+BEEP = Fraction(1, 20)  # seconds that a flash and a beep last, rounded up to frames
+
+PIXELS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le", "apng": "rgb24", "gif": "rgb8"}
 
 
-def beeps(seconds: float, rate: int, channels: int = 1) -> torch.Tensor:
-    """A tone that beeps at every multiple of EVERY but the first (channels, samples)."""
+def beeps(seconds: float, rate: int, fps: Fraction, channels: int = 1) -> torch.Tensor:
+    """A tone that sounds with every frame that is a flash (channels, samples)."""
     time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
-    on = (time % float(EVERY) < float(BEEP)) & (time >= float(EVERY) / 2)
+    flashes = torch.tensor([is_flash(index / fps) for index in range(int(seconds * fps) + 2)])
+    on = flashes[(time * float(fps) + 1e-9).long()]
     return (0.5 * torch.sin(2 * torch.pi * 1000 * time) * on).float().expand(channels, -1).contiguous()
 
 
@@ -47,7 +50,7 @@ def write_clip(
         if video:
             film = container.add_stream(video, rate=fps, options=video_options or {})
             film.width, film.height = size
-            film.pix_fmt = {"mjpeg": "yuvj420p", "ffv1": "yuv420p", "prores_ks": "yuv422p10le"}.get(video, "yuv420p")
+            film.pix_fmt = PIXELS.get(video, "yuv420p")
             film.codec_context.gop_size = 10
         if audio:
             sound = container.add_stream(audio, rate=rate, layout=layout)
@@ -63,7 +66,7 @@ def write_clip(
             packets += film.encode(None)
         if audio:
             start = round(audio_late * rate)
-            samples = beeps(float(seconds), rate, len(av.AudioLayout(layout).channels))[:, start:].contiguous()
+            samples = beeps(float(seconds), rate, fps, len(av.AudioLayout(layout).channels))[:, start:].contiguous()
             frame = av.AudioFrame.from_ndarray(samples.numpy(), "fltp", layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
             size_of = sound.codec_context.frame_size or 1024

@@ -2,10 +2,12 @@
 
 import shutil
 import struct
+import zipfile
 
 import numpy as np
 import torch
 from PIL import Image
+from profiles import DISPLAY_P3, cmyk_profile, rgb_profile
 from tiny import tiny_generator
 
 from imtalker import Control, InputError, Motion, save_weights
@@ -60,6 +62,10 @@ def good_files(folder, inputs):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20, 3), np.uint8))
     for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff"):
         image.save(folder / f"image.{suffix}")
+    image.save(folder / "wide.png", icc_profile=rgb_profile(DISPLAY_P3, 2.2), exif=b"Exif\0\0" + bytes(20))
+    image.convert("CMYK").save(folder / "ink.jpg", icc_profile=cmyk_profile())
+    Image.fromarray(np.random.default_rng(0).random((9, 8), np.float32)).save(folder / "float.tiff")
+    Image.fromarray(np.arange(72, dtype=np.uint16).reshape(9, 8)).save(folder / "deep.png")
     shutil.copy(inputs / "speech.wav", folder / "speech.wav")
     shutil.copy(inputs / "driving.mp4", folder / "driving.mp4")
     readers = {
@@ -73,6 +79,7 @@ def good_files(folder, inputs):
         "keys.json": read_keyframes,
         "jobs.csv": batch.read_jobs,
         **{f"image.{suffix}": read_image for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff")},
+        **{name: read_image for name in ("wide.png", "ink.jpg", "float.tiff", "deep.png")},
         "speech.wav": read_speech,
         "driving.mp4": read_video,
     }
@@ -98,6 +105,34 @@ FRAGMENTS = (
     b'"',
     b"{[" * 9,
 )
+
+
+# What torch's reader knows, with short arguments, and some that it does not.
+STEPS = (
+    *(b")", b"]", b"}", b"\x8f", b"N", b"\x88", b"(", b"t", b"\x85", b"\x86", b"\x87", b"a", b"e", b"s", b"u", b"0"),
+    *(b"K\1", b"M\1\2", b"J\xff\xff\xff\x7f", b"X\1\0\0\0a", b"U\1a", b"G" + bytes(8), b"\x8a\1\2", b"\x90", b"2"),
+    *(b"q\0", b"q\1", b"h\0", b"h\1", b"R", b"\x81", b"b", b"Q", b".", b"I9\n", b"\x95" + b"\xff" * 8),
+    *(f"c{module}\n{name}\n".encode() for module, name in (
+        ("collections", "OrderedDict"), ("collections", "Counter"), ("torch", "FloatStorage"), ("torch", "Size"),
+        ("torch._utils", "_rebuild_tensor_v2"), ("torch", "Tensor"), ("__builtin__", "set"), ("os", "system"),
+        ("__builtin__", "bytearray"), ("_codecs", "encode"), ("argparse", "Namespace"), ("torch", "float32"),
+    )),
+)  # fmt: skip
+
+
+def write_zipped(path, pickle):
+    """A torch file with this pickle in place of its own."""
+    torch.save({"a": torch.zeros(3)}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, part in parts.items():
+            archive.writestr(name, pickle if name.endswith("data.pkl") else part)
+
+
+def random_pickle(random):
+    """A short pickle of random steps, mostly ones that follow each other."""
+    return b"\x80\2" + b"".join(random.choice(STEPS) for _ in range(random.randint(1, 40))) + b"."
 
 
 def corrupt(content, random):

@@ -284,7 +284,13 @@ def test_environment_variables_and_settings_are_those_of_the_code():
     options = {
         word for page in PAGES for said in _settings(page) for word in re.findall(r"(?<![\w-])--[a-z][\w-]+", said)
     }
-    theirs = {"--novram", "--disable-metadata", "--force-reinstall", "--no-deps"}  # ComfyUI's and pip's
+    theirs = {
+        "--novram",
+        "--disable-metadata",
+        "--disable-cuda-graphs",
+        "--force-reinstall",
+        "--no-deps",
+    }  # ComfyUI's and pip's
     ours = (*_actions(cli.parser()), *_actions(measure.parser("")), *_actions(avatar.parser()))
     assert options - theirs <= {word for action in ours for word in action.option_strings}
 

@@ -1,6 +1,7 @@
 """Renders that are killed, interrupted or out of disk space: an older video stays, the next run cleans up."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,9 @@ def stop_at(command, seconds, how):
         [sys.executable, "-m", "imtalker", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     folder = Path(command[command.index("-o") + 1]).parent
-    while process.poll() is None and not any(path.name.startswith(".") for path in folder.iterdir()):
+    while process.poll() is None and not any(
+        re.match(r"\..*(partial|segments)", path.name) for path in folder.iterdir()
+    ):
         time.sleep(0.01)
     time.sleep(seconds)
     process.send_signal(how)

@@ -1,6 +1,7 @@
 """Malicious files: each is refused with a sentence before it takes memory, runs code or opens another file."""
 
 import io
+import json
 import pickle
 import random
 import shutil
@@ -23,7 +24,7 @@ from imtalker.media.video import VideoReader
 from imtalker.media.video_writer import write_video
 from imtalker.motion import keyframes
 from imtalker.motion.control import load_gaze, load_pose
-from imtalker.weights.checkpoints import inspect
+from imtalker.weights.checkpoints import inspect, load_l2cs
 
 CASES = 16  # per reader; `make fuzz` runs hundreds
 
@@ -180,6 +181,71 @@ def test_keyframes_too_deep_or_too_large_are_refused(tmp_path, text):
     (tmp_path / "k.json").write_text(text)
     with pytest.raises(InputError):
         keyframes.to_control(keyframes.load(tmp_path / "k.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"version":1,"channels":{"yaw":[[0,1e400]]}}', "two numbers"),
+        (b'{"version":1,"channels":{"yaw":[[0,NaN]]}}', "not a number"),
+        (b'{"version":1,"channels":{"yaw":[[0,-Infinity]]}}', "not a number"),
+        (b'{"version":1,"channels":{"yaw":[[0,1' + b"0" * 400 + b"]]}}", "two numbers"),
+        (b'{"version":1,"channels":{"yaw":[[0,1]],"yaw":[[0,2]]}}', "'yaw' twice"),
+        (b'{"version":1,"version":1}', "'version' twice"),
+        (b'{"version":1,"channels":{"yaw":' + b"[" * 5000 + b"]" * 5000 + b"}}", "."),
+        (b'{"version":' + b"[" * 5000 + b"]" * 5000 + b"}", "."),
+        ('{"version":1}'.encode("utf-16"), "UTF-8"),
+        (b'{"version":1,"channels":{"\\ud800":1}}', "unknown"),
+    ],
+)
+def test_keyframes_beyond_sense_are_refused_in_one_line(tmp_path, content, words):
+    (tmp_path / "k.json").write_bytes(content)
+    with pytest.raises(InputError, match=words) as refusal:
+        keyframes.to_control(keyframes.load(tmp_path / "k.json"))
+    assert str(refusal.value).isprintable()
+
+
+def test_keyframes_with_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "k.json").write_text('{"version":1,"channels":{"yaw":[[0,9]]}}', encoding="utf-8-sig")
+    assert keyframes.parse(keyframes.load(tmp_path / "k.json")) == {"yaw": [(0.0, 9.0)]}
+
+
+def test_keyframes_of_a_graph_with_endless_numbers_are_refused():
+    for value in (10**5000, float("inf"), [[10**5000] * 3], {"a": 10**5000}):
+        with pytest.raises(InputError):
+            keyframes.to_control({"version": 1, "channels": {"yaw": [[0, value]]}})
+        with pytest.raises(InputError):
+            keyframes.to_control({"version": value})
+
+
+ENTRY = {"dtype": "F32", "shape": [1, 32], "data_offsets": [0, 128]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        json.dumps({"latents": ENTRY | {"shape": [2**62, 4]}}),
+        json.dumps({"latents": ENTRY | {"data_offsets": [0, 2**63]}}),
+        json.dumps({"latents": ENTRY | {"dtype": "F4"}}),
+        json.dumps({"latents": ENTRY, "other": ENTRY}),
+        json.dumps({"latents": ENTRY})[:-1] + ',"latents":' + json.dumps(ENTRY | {"shape": [32, 1]}) + "}",
+        json.dumps({"__metadata__": {"kind": 3}, "latents": ENTRY}),
+        "[" * 100_000,
+        "{" + " " * 100 + "}",
+        "",
+    ],
+)
+def test_safetensors_headers_that_lie_are_refused(tmp_path, header):
+    for length in (len(header), len(header) + 10**9, 2**64 - 1):
+        (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", length) + header.encode() + bytes(128))
+        with pytest.raises(InputError, match=r"m\.safetensors"):
+            read_motion(tmp_path / "m.safetensors")
+
+
+def test_a_tracker_that_claims_huge_tensors_is_refused_before_a_copy(tmp_path):
+    torch.save({"fc_yaw_gaze.weight": torch.zeros(1).expand(10**12)}, tmp_path / "l2cs.pt")
+    with pytest.raises(InputError, match="does not fit"):
+        load_l2cs(tmp_path / "l2cs.pt")
 
 
 def test_an_image_of_a_few_bytes_and_many_pixels_is_refused(tmp_path, monkeypatch):

@@ -300,3 +300,9 @@ def test_models_of_other_motions_do_not_mix(generator):
     other = untrained_renderer(replace(renderer_config("v2"), motion_size=4))
     with pytest.raises(InputError, match="generator has 8 values per frame but the source has 4"):
         talk(other, generator, drawn.portrait(64), drawn.speech(0.1), crop="none")
+
+
+@pytest.mark.parametrize(("frames", "given"), [(50, 5), (5, 5), (4, 4), (1, 1), (None, 5)])
+def test_a_driving_clip_gives_at_most_what_it_has(frames, given):
+    blocks = (Motion(torch.rand(count, 32), 25.0, "v2") for count in (2, 3))
+    assert sum(len(motion) for motion in pipeline._at_most(blocks, frames)) == given

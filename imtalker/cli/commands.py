@@ -55,12 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except OSError as error:
-        message = str(unusable(error.filename or "A file or the terminal", "used", error))
     except Exception as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):  # Windows reports it as an error of a file, too
+            message = "Out of memory: give a smaller --batch-size or --device cpu."
+        elif isinstance(error, OSError):
+            message = str(unusable(error.filename or "A file or the terminal", "used", error))
+        else:
             raise
-        message = "Out of memory: give a smaller --batch-size or --device cpu."
     else:
         return DONE
     print(f"imtalker: {message}", file=sys.stderr)

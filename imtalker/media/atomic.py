@@ -77,7 +77,7 @@ def is_disk_full(problem: BaseException) -> bool:
 
 def remove_stale(path: Path) -> None:
     """Deletes the temporary files of `path` whose processes no longer run."""
-    start, end = map(re.escape, temporary_name(path, "*").split("*"))
+    start, end = map(re.escape, temporary_name(path, "\0").split("\0"))
     name = re.compile(rf"{start}(?:partial|probe)-(\d+){end}")
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:

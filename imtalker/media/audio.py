@@ -1,10 +1,11 @@
 """Audio in: any media file or waveform to the mono 16 kHz signal that the audio encoder was trained on."""
 
+import itertools
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class AudioFile:
         if found is None:
             raise self._empty()
         # Of a decoded frame: some decoders put out twice the rate that the header says.
-        self._track, self.sample_rate = found
+        self._track, self.sample_rate, self._channels = found
         _checked_rate(self.sample_rate)
         self._zero = first_shown(path)
 
@@ -94,7 +95,7 @@ class AudioFile:
         count = 0
         with open_media(self.path) as container:
             stream = container.streams[self._track]
-            sound = sound_blocks(decoded_frames(container, stream, note=self._note), self.sample_rate)
+            sound = sound_blocks(decoded_frames(container, stream, note=self._note), self.sample_rate, self._channels)
             if container.format.name not in TIMED:
                 sound = ((None, block) for _, block in sound)
             for block in placed(sound, self.sample_rate, self._zero):
@@ -108,26 +109,27 @@ class AudioFile:
         return InputError(f"{self.path} has an empty audio track: choose a file with speech in it.")
 
 
-def first_sound(path: str | os.PathLike) -> tuple[int, int] | None:
-    """Index and sample rate of the audio track of a media file; None if none of them can be decoded."""
+def first_sound(path: str | os.PathLike) -> tuple[int, int, int] | None:
+    """Index, sample rate and channels of the audio track of a media file; None if none can be decoded."""
     with open_media(path) as container:
         tracks = [stream.index for stream in sound_streams(container)]
     for track in tracks:
         with open_media(path) as container:
-            first = next(decoded_frames(container, container.streams[track]), None)
-        if first is not None:
-            return track, first.sample_rate
+            # The very first frame may be marked with the rate and channels of the last one that FFmpeg looked at.
+            frames = list(itertools.islice(decoded_frames(container, container.streams[track]), 2))
+        if frames:
+            return track, frames[-1].sample_rate, frames[-1].layout.nb_channels
     return None
 
 
-def first_shown(path: str | os.PathLike) -> Fraction | None:
+def first_shown(path: str | os.PathLike) -> float | None:
     """When a player shows the first frame of a media file, in seconds on the file's clock; None without video."""
     with open_media(path) as container:
         stream = video_stream(container)
         if stream is None or stream.codec_context is None:
             return None
         first = next(decoded_frames(container, stream, decoder_of(stream)), None)
-        return None if first is None or first.pts is None else first.pts * first.time_base
+        return None if first is None else first.time
 
 
 def read_audio(path: str | os.PathLike) -> Audio:
@@ -163,10 +165,12 @@ def _checked_rate(sample_rate: int) -> int:
 
 def _checked_samples(waveform: Tensor) -> Tensor:
     # unlike isfinite, which copies the waveform
-    low, high = waveform.aminmax()
-    if not (low.isfinite() and high.isfinite()):
+    low, high = (bound.item() for bound in waveform.aminmax())
+    if low >= -1 and high <= 1:
+        return waveform
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("The audio contains NaN or infinite samples: load it again or fix the node that made it.")
-    return waveform if low >= -1 and high <= 1 else waveform.clamp(-1, 1)
+    return waveform.clamp(-1, 1)
 
 
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:

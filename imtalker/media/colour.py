@@ -29,6 +29,15 @@ UNREAD_MATRICES = {8, *range(10, 18)}
 # SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: libswscale's fast path to RGB is 1 to 2 levels of 255 too dark.
 ACCURATE = 0x2 | 0x2000 | 0x40000
 
+# share of red and blue in luma
+LUMA = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
 REFERENCE_WHITE = 100  # nits, of tonemap
 BAND = 1 << 20  # pixels that are toned at once
 # x, y of red, green, blue and white
@@ -105,14 +114,16 @@ def to_rgb(frame: "VideoFrame", width: int, height: int, light: Light) -> Tensor
     if light.plain:
         pixels = torch.from_numpy(_converted(frame, width, height, "rgba" if has_alpha else "rgb24", light))
         return _over_white(pixels) if has_alpha else pixels
-    # not rgb48, which libswscale of FFmpeg 8 gets wrong
-    pixels = _converted(frame, width, height, "gbrp16le", light)
+    # Not libswscale's RGB: it errs by 4 of 1023, which shows after such curves, and FFmpeg 8 gets rgb48 wrong.
+    has_matrix = not frame.format.is_rgb and light.matrix in LUMA and frame.format.name[:4] != "gray"
+    pixels = _converted(frame, width, height, "yuv444p16le" if has_matrix else "gbrp16le", light)
     alpha = torch.from_numpy(_converted(frame, width, height, "rgba", light)[..., 3:]) if has_alpha else None
     show = _toned(light)
     shown = torch.empty(height, width, 3, dtype=torch.uint8)
     rows = max(1, BAND // width)
     for row in range(0, height, rows):
-        band = show(pixels[row : row + rows])
+        band = pixels[row : row + rows]
+        band = show(_exact_rgb(band, light) if has_matrix else band)
         if alpha is not None:
             cover = alpha[row : row + rows].float() / 255
             band = band * cover + (1 - cover)
@@ -126,8 +137,11 @@ def _converted(frame: "VideoFrame", width: int, height: int, kind: str, light: L
     matrix = BT601 if light.matrix in UNREAD_MATRICES else light.matrix
     # The result has no matrix, but older PyAV ignores the source's matrix unless the two differ.
     other = BT601 if matrix == BT709 else BT709
+    target = FULL
     if frame.format.is_rgb:  # and older libswscale takes some RGB through the two matrices
         matrix = other = BT709
+    elif kind.startswith("yuv"):
+        other, target = matrix, FULL if light.full else LIMITED
     try:
         return frame.reformat(
             width,
@@ -136,13 +150,27 @@ def _converted(frame: "VideoFrame", width: int, height: int, kind: str, light: L
             src_colorspace=matrix,
             dst_colorspace=other,
             src_color_range=FULL if light.full else LIMITED,
-            dst_color_range=FULL,
+            dst_color_range=target,
             interpolation=ACCURATE,
         ).to_ndarray()
     except (FFmpegError, ValueError) as problem:
         raise InputError(
             f"The video has pixels of the format {frame.format.name}, which cannot be read: convert it to H.264 first."
         ) from problem
+
+
+def _exact_rgb(pixels: np.ndarray, light: Light) -> np.ndarray:
+    """16-bit Y, Cb, Cr (h,w,3) to 16-bit RGB by the matrix of the frame, H.273."""
+    red, blue = LUMA[light.matrix]
+    green = 1 - red - blue
+    across = np.array(
+        [[1, 0, 2 - 2 * red], [1, (2 * blue - 2) * blue / green, (2 * red - 2) * red / green], [1, 2 - 2 * blue, 0]]
+    )
+    # 8-bit code values, which 16 bits hold 256 or 257 times
+    black, luma, chroma, unit = (0, 255, 255, 257) if light.full else (16, 219, 224, 256)
+    centred = (pixels.astype(np.float32) / unit - (black, 128, 128)) / (luma, chroma, chroma)
+    rgb = centred.astype(np.float32) @ across.T.astype(np.float32)
+    return (rgb.clip(0, 1) * 65535 + 0.5).astype(np.uint16)
 
 
 def _over_white(pixels: Tensor) -> Tensor:

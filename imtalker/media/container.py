@@ -13,7 +13,7 @@ from .formats import FORMATS, TIMED, name_of
 from .timing import mended
 
 if TYPE_CHECKING:
-    from av import AudioFrame, VideoFrame
+    from av import AudioFrame, Packet, VideoFrame
     from av.codec.context import CodecContext
     from av.container import InputContainer
     from av.stream import Stream
@@ -55,9 +55,10 @@ def open_media(path: str | os.PathLike) -> "InputContainer":
     name = os.path.abspath(path)
     try:
         try:
-            return av.open(name, options=OPTIONS)
+            # not `options`, for which older PyAV writes out of bounds where streams appear late, as in FLV and MPEG
+            return av.open(name, container_options=OPTIONS)
         except UnicodeDecodeError:  # older PyAV decodes tags strictly
-            return av.open(name, metadata_errors="replace", options=OPTIONS)
+            return av.open(name, metadata_errors="replace", container_options=OPTIONS)
     except av.FFmpegError as problem:
         what, better = name_of(path) or (problem.strerror, "a media file such as MP4 or WAV")
         raise InputError(
@@ -117,7 +118,7 @@ def frame_times(path: str | os.PathLike) -> tuple[list[Fraction], bool]:
     """
     with open_media(path) as container:
         stream = video_stream(container)
-        packets = (packet for packet in _packets(container, stream) if not isinstance(packet, Exception))
+        packets = _packets(container, stream)
         times = []
         for packet in itertools.islice(packets, MEASURED):
             if packet.pts is not None and not getattr(packet, "is_discard", False):
@@ -142,9 +143,6 @@ def decoded_frames(
     packets = _packets(container, stream, note)
     while True:
         packet = next(packets, None)
-        if isinstance(packet, av.FFmpegError):
-            broken += 1
-            continue
         try:
             frames = decode(packet)
         except EOFError:
@@ -167,23 +165,19 @@ def decoded_frames(
 
 def _packets(
     container: "InputContainer", stream: "Stream", note: Callable[[str], None] = _silent
-) -> "Iterator[object]":
-    """The packets of a stream and the errors between them, without the empty packet at the end.
+) -> "Iterator[Packet]":
+    """The packets of a stream, without the empty one at the end.
 
     All readers of a file watch the same streams, so that a jump of the time stamps is mended alike for all.
     """
-    errors: list[Exception] = []
     watched = [s for s in (*_films(container), *container.streams.audio) if s.codec_context is not None]
-    packets = _demuxed(container, watched, errors)
+    packets = _demuxed(container, watched, note)
     for packet in mended(packets, note) if container.format.name in TIMED else packets:
-        while errors:
-            yield errors.pop()
         if packet.stream_index == stream.index and packet.size:
             yield packet
-    yield from errors
 
 
-def _demuxed(container: "InputContainer", streams: "list[Stream]", errors: list[Exception]) -> "Iterator[object]":
+def _demuxed(container: "InputContainer", streams: "list[Stream]", note: Callable[[str], None]) -> "Iterator[Packet]":
     import av
 
     for _ in range(MAX_DEMUX_ERRORS):
@@ -193,4 +187,5 @@ def _demuxed(container: "InputContainer", streams: "list[Stream]", errors: list[
         except EOFError:
             return
         except av.FFmpegError as problem:
-            errors.append(problem)
+            error = problem.strerror
+    note(f"its end cannot be read ({error}); convert it first to hear and see all of it")

@@ -80,7 +80,7 @@ def check_output(path: str | Path, *suffixes: str, inputs: Iterable[str | os.Pat
         if is_same_file(path, name):
             raise InputError(f"{path} is also an input ({name}), which would be lost: choose another name.")
     try:
-        if os.path.exists(path):
+        with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise InputError(f"{path} is a folder or a device: choose another name.")
             with open(path, "r+b"):  # renaming over a file would not ask whether it may be changed

@@ -72,10 +72,12 @@ def check_pickle(path: Path) -> list[str]:
     InputError: another kind of file, damaged, compressed, nested too deep, or it calls something that can be costly.
     """
     try:
+        # open files, because torch takes no name that is not UTF-8
         with path.open("rb") as file:
             zipped = is_zip(path)
-            called = _zipped(path) if zipped else _legacy(file)
-        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(str(path)) if zipped else []
+            called = _zipped(file, path.stat().st_size) if zipped else _legacy(file)
+            file.seek(0)
+            unknown = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipped else []
         if costly := sorted(called - CALLS.keys() - set(unknown)):
             raise _Refused(f"calls {', '.join(costly[:4])}, which no weights need")
         return unknown
@@ -92,9 +94,8 @@ def is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def _zipped(path: Path) -> set[str]:
-    size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
+def _zipped(file: BinaryIO, size: int) -> set[str]:
+    with zipfile.ZipFile(file) as archive:
         entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
     names = [entry.filename for entry in entries]
     # torch never compresses, so the content cannot be larger than the file
@@ -111,7 +112,8 @@ def _zipped(path: Path) -> set[str]:
     if any(entry.file_size > MAX_BYTES for entry in entries if entry.filename.endswith(".pkl")):
         raise _Refused("holds too much besides tensors")
     # by torch's own reader, so that what is checked is what will be loaded
-    content = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
+    file.seek(0)
+    content = torch._C.PyTorchFileReader(file).get_record("data.pkl")
     return _calls(io.BytesIO(content), size)
 
 

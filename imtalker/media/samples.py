@@ -1,7 +1,6 @@
 """Samples of sound of any type, rate and number of channels as float32 (channels, n)."""
 
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,20 +12,19 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioResampler
 
 
-def sound_blocks(frames: "Iterable[AudioFrame]", rate: int) -> Iterator[tuple[Fraction | None, Tensor]]:
+def sound_blocks(frames: "Iterable[AudioFrame]", rate: int, channels: int) -> Iterator[tuple[float | None, Tensor]]:
     """The samples of decoded frames (channels, n) float32 at `rate` Hz, and the time of each block in seconds.
 
-    A stream may change its rate, channels and type: the rate is converted, and all blocks have the channels of the
-    first; other numbers of channels are averaged and repeated.
+    A stream may change its rate, channels and type midway: the rate is converted, and other numbers of channels are
+    averaged and repeated.
     """
-    channels = kind = converter = None
+    kind = converter = None
     for frame in frames:
         if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
             if converter is not None:
                 yield from _converted(converter, None, channels)
             kind = frame.format.name, frame.layout.name, frame.sample_rate
             converter = _converter(frame, rate)
-            channels = channels or frame.layout.nb_channels
         yield from _converted(converter, frame, channels)
     if converter is not None:
         yield from _converted(converter, None, channels)
@@ -41,12 +39,11 @@ def _converter(frame: "AudioFrame", rate: int) -> "AudioResampler":
 
 def _converted(
     converter: "AudioResampler", frame: "AudioFrame | None", channels: int
-) -> Iterator[tuple[Fraction | None, Tensor]]:
+) -> Iterator[tuple[float | None, Tensor]]:
     for part in converter.resample(frame):
         if part is not None and part.samples:
             packed = torch.from_numpy(part.to_ndarray()).reshape(-1, part.layout.nb_channels)
-            time = None if part.pts is None else part.pts * part.time_base
-            yield time, _with_channels(packed.T, channels)
+            yield part.time, _with_channels(packed.T, channels)
 
 
 def _with_channels(block: Tensor, channels: int) -> Tensor:

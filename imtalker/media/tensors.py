@@ -1,12 +1,13 @@
 """Tensor files, read safely: no class or function named in a file is ever imported or called."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from ..errors import InputError
@@ -17,6 +18,7 @@ from .pickles import check_pickle, is_zip
 
 log = logging.getLogger("imtalker")
 
+SUFFIXES = (".safetensors", ".sft")
 Tree = dict[str, object]  # tensors, plain values and nested dictionaries by name
 
 
@@ -30,6 +32,15 @@ class Skipped:
         pass
 
 
+def _is_utf8(path: Path) -> bool:
+    """False for a name of other bytes, which safetensors and torch cannot open; its file is read into memory."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_tensors(path: str | Path) -> tuple[Tree, dict[str, str]]:
     """Reads a .safetensors file or a torch.save pickle as (content, metadata), tensors on the CPU.
 
@@ -41,7 +52,7 @@ def read_tensors(path: str | Path) -> tuple[Tree, dict[str, str]]:
     # by the content, because people rename files: a length in 8 bytes, then JSON
     if start[8:] == b"{" and not start.startswith(b"PK"):
         return read_safetensors(path)
-    if path.suffix.lower() in (".safetensors", ".sft") and start[:2] not in (b"PK", b"\x80\x02"):
+    if path.suffix.lower() in SUFFIXES and start[:2] not in (b"PK", b"\x80\x02"):
         return read_safetensors(path)
     content = read_pickle(path)
     if not isinstance(content, dict):
@@ -54,6 +65,10 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     path = regular_file(path)
     _refuse_foreign(path)
     try:
+        if not _is_utf8(path):
+            content = path.read_bytes()
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            return load(content), header.get("__metadata__", {})
         with safe_open(str(path), "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except Exception as error:  # of the system, of safetensors, or torch's for a type of numbers that it lacks
@@ -77,7 +92,11 @@ def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: 
     """Writes a .safetensors file whole or not at all. InputError: it cannot be written."""
     try:
         with whole_file(path) as temporary:
-            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, str(temporary), metadata)
+            whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            if _is_utf8(temporary):
+                save_file(whole, str(temporary), metadata)
+            else:
+                temporary.write_bytes(save(whole, metadata))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
 
@@ -94,7 +113,11 @@ def read_pickle(path: str | Path) -> object:
         if unknown:
             log.warning("%s: skipped values of the classes %s.", path.name, ", ".join(sorted(unknown)))
         with torch.serialization.safe_globals([(Skipped, name) for name in unknown]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
+            # some versions of torch take the suffix for the kind
+            if _is_utf8(path) and path.suffix.lower() not in SUFFIXES:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except OSError as error:

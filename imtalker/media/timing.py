@@ -18,7 +18,7 @@ LEAP = 1.0
 # A gap longer than this is a broken time stamp.
 MAX_GAP = 600
 # Sound this far from its time stamp is left there: containers and recorders round and jitter.
-SLACK = Fraction(15, 1000)
+SLACK = 0.015
 
 # Blocks that are looked at after one that is not at its time.
 AHEAD = 3
@@ -128,14 +128,14 @@ class _Clock:
         return packet
 
 
-def placed(blocks: Iterable[tuple[Fraction | None, Tensor]], rate: int, zero: Fraction | None) -> Iterator[Tensor]:
+def placed(blocks: Iterable[tuple[float | None, Tensor]], rate: int, zero: float | None) -> Iterator[Tensor]:
     """Blocks of sound (channels, n) with their times in seconds, as one signal that starts at `zero`.
 
     Silence fills gaps, and what comes before `zero` or twice is cut. Sound within SLACK of its time is left there, and
     so is a block whose time the next ones contradict. zero: None for the start of the first block.
     """
     position, started = 0, False
-    held: deque[tuple[Fraction | None, Tensor]] = deque()
+    held: deque[tuple[float | None, Tensor]] = deque()
     for item in itertools.chain(blocks, [None] * AHEAD):
         if item is not None:
             held.append(item)
@@ -155,18 +155,18 @@ def placed(blocks: Iterable[tuple[Fraction | None, Tensor]], rate: int, zero: Fr
 
 
 def _lateness(
-    held: "deque[tuple[Fraction | None, Tensor]]", position: int, rate: int, zero: Fraction | None, slack: Fraction
+    held: "deque[tuple[float | None, Tensor]]", position: int, rate: int, zero: float | None, slack: float
 ) -> int:
     """By how many samples the next block starts after (or before) `position`; 0 where that may be jitter."""
+    first = held[0][0]
+    late = 0 if first is None else round((first - zero) * rate) - position
+    if not slack or abs(late) <= slack:
+        return late if not slack else 0
     lates = []
     for time, block in held:
         if time is not None:
             lates.append(round((time - zero) * rate) - position)
-        elif not lates:
-            return 0
         position += block.shape[-1]
-    if not slack:
-        return lates[0] if lates else 0
     nearest = min(lates, key=abs)
     same = all(late > slack for late in lates) or all(late < -slack for late in lates)
     return nearest if same else 0

@@ -4,8 +4,9 @@ Maps (B,C,S,S) become tokens (B,S*S,C), row-major; heads are contiguous channel 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .backend import attend
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -51,8 +52,7 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Tokens (B,N,C), (B,M,C), (B,M,C) -> (B,N,C)"""
-        x = F.scaled_dot_product_attention(self.queries(q), self.keys(k), self.values(v))
-        return self.proj(join_heads(x))
+        return self.proj(join_heads(attend(self.queries(q), self.keys(k), self.values(v))))
 
 
 class SelfAttentionBlock(nn.Module):

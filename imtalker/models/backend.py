@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..media.planes import Planes, to_planes
@@ -219,7 +220,7 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     def kernel() -> tuple[Tensor, Tensor]:
         from .kernels.matching import attend_and_match
 
-        return attend_and_match(q, k, v)
+        return attend_and_match(q, k, v, *products(compute_capability(q.device), q.dtype))
 
     def plain() -> tuple[Tensor, Tensor]:
         if keeps_in_cache(q) and (found := in_cache.attend_and_match(q, k, v)) is not None:
@@ -227,6 +228,27 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return matching.attend_and_match(q, k, v, working_set(q.device))
 
     return with_kernel("attention with matches", (q.shape[1], q.shape[3]), q, kernel, plain)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of q (B,h,N,d) over k, v (B,h,M,d) -> (B,h,N,d)."""
+
+    def kernel() -> Tensor:
+        from .kernels import attention
+
+        return attention.attend(q, k, v, *products(compute_capability(q.device), q.dtype))
+
+    def plain() -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v)
+
+    # PyTorch's kernels pad narrower heads to 32 channels, but have matrix units where Triton has none
+    ours = q.shape[3] <= 16 and has_matrix_units(compute_capability(q.device), q.dtype)
+    return with_kernel("attention", (q.shape[1:], k.shape[2]), q, kernel, plain) if ours else plain()
+
+
+def attends_fused(x: Tensor) -> bool:
+    """Whether PyTorch has attention with a mask, for heads of 8 channels, whose weights are never in memory."""
+    return x.is_cuda and not torch.is_grad_enabled()
 
 
 def swin_block(x: Tensor, block: in_cache.Swin, order: Tensor, group: Tensor, plain: Callable[[], Tensor]) -> Tensor:
@@ -241,11 +263,17 @@ def swin_block(x: Tensor, block: in_cache.Swin, order: Tensor, group: Tensor, pl
 
 
 def compute_capability(device: torch.device) -> int | None:
-    """Of a device of NVIDIA's: 89 for an RTX 4090; None for one of AMD's, which numbers its own in another way."""
-    if torch.version.hip:
+    """Of NVIDIA's devices, 89 for an RTX 4090; None for others: AMD's are "cuda" too, but numbered in another way."""
+    if device.type != "cuda" or torch.version.hip:
         return None
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+def has_matrix_units(capability: int | None, dtype: torch.dtype) -> bool:
+    """Whether Triton reaches matrix units for products in this precision, or it is float32, which PyTorch does not
+    multiply on them either."""
+    return dtype == torch.float32 or capability is None or capability >= 80
 
 
 def products(capability: int | None, dtype: torch.dtype) -> tuple[str, int]:
@@ -257,8 +285,7 @@ def products(capability: int | None, dtype: torch.dtype) -> tuple[str, int]:
     """
     if dtype == torch.float32 and capability in (80, 90):
         return "tf32x3", 4
-    plain_units = dtype == torch.float32 or (capability is not None and capability < 80)
-    return "ieee", 8 if plain_units else 4
+    return "ieee", 8 if dtype == torch.float32 or not has_matrix_units(capability, dtype) else 4
 
 
 def with_kernel(name: str, shape: Hashable, x: Tensor, kernel: Callable[[], T], plain: Callable[[], T]) -> T:

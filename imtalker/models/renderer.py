@@ -83,10 +83,11 @@ class Renderer(nn.Module):
         return self.synthesis(aligned)
 
     def replayed(self, source: Source, latents: Tensor) -> Tensor:
-        """`forward`; one or two frames are recorded and replayed where the device allows, in about their own memory."""
-        recording = self.recordings.get(len(latents))
-        if recording is None:
-            return self(source, latents)
+        """`forward` for at most RECORDED frames, recorded and replayed where the device allows: a live session's way.
+
+        A recording keeps the working memory of its frames until `forget`, or until the model leaves its device.
+        """
+        recording = self.recordings[len(latents)]
         reads = [*self.weights.tensors(), source.identity, *source.reference.tensors()]
         return recording.run(lambda given: self(source, given), [latents], reads, settings=None)
 
@@ -146,15 +147,17 @@ class Renderer(nn.Module):
         Raises InputError for frames that are not numbers, on CUDA once the next block is being computed.
         """
         self._check(source, motion)
-        return self._stream(source, motion, batch_size or self.batch_size(self.bytes_per_frame))
+        # only where it was asked for: few frames at a time for want of memory leave none for a recording
+        replay = batch_size is not None and batch_size <= RECORDED
+        return self._stream(source, motion, batch_size or self.batch_size(self.bytes_per_frame), replay)
 
-    def _stream(self, source: Source, motion: Motion, batch_size: int) -> Iterator[Tensor]:
+    def _stream(self, source: Source, motion: Motion, batch_size: int, replay: bool) -> Iterator[Tensor]:
         anchor = self.motion_decoder.const
         source = source.to(anchor.device, anchor.dtype)
         latents = backend.upload(motion.latents, anchor)
         done, unchecked = 0, deque()
         while done < len(motion):
-            frames = self._frames(source, latents[done : done + batch_size], may_fail=batch_size > 1)
+            frames = self._frames(source, latents[done : done + batch_size], batch_size > 1, replay)
             if frames is None:
                 batch_size //= 2
                 log.warning("Out of memory: continuing with %d frames at a time.", batch_size)
@@ -170,12 +173,13 @@ class Renderer(nn.Module):
         for total in unchecked:
             check_numbers(total.wait(), "Some frames", anchor.dtype)
 
-    def _frames(self, source: Source, latents: Tensor, may_fail: bool) -> Tensor | None:
+    def _frames(self, source: Source, latents: Tensor, may_fail: bool, replay: bool) -> Tensor | None:
         """One block of frames, or None if memory runs out and `may_fail` allows it."""
         try:
             # entered for each block: a generator must not leave its caller in inference mode
             with torch.inference_mode():
-                return self.replayed(source, latents).float().permute(0, 2, 3, 1)
+                render = self.replayed if replay else self
+                return render(source, latents).float().permute(0, 2, 3, 1)
         except Exception as error:
             if may_fail and backend.is_out_of_memory(error):
                 return None

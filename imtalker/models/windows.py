@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import in_cache
-from .backend import keeps_in_cache, swin_block, working_set
+from .backend import attends_fused, keeps_in_cache, swin_block, working_set
 from .folding import Folded
 
 # Added to the logits between unrelated cells. The published -100 leaves weights of 1e-44: lost in a float32 sum, but
@@ -124,10 +124,32 @@ class SwinBlock(Folded):
         if keeps_in_cache(x) and (result := self._in_cache(x, weights)) is not None:
             return result
         normal = F.layer_norm(x, x.shape[-1:])
-        windows = F.linear(normal[:, self.order], *weights.qkv).unflatten(1, (-1, self.cells))
-        x = x + F.linear(self._attend(windows, weights.logit_bias).flatten(1, 2), *weights.proj)[:, self.back]
+        if attends_fused(x):
+            attended = self._fused(normal, weights)
+        else:
+            windows = F.linear(normal[:, self.order], *weights.qkv).unflatten(1, (-1, self.cells))
+            attended = self._attend(windows, weights.logit_bias).flatten(1, 2)
+        x = x + F.linear(attended, *weights.proj)[:, self.back]
         hidden = F.gelu(F.linear(F.layer_norm(x, x.shape[-1:]), *weights.mlp))
         return x + F.linear(hidden, *weights.mlp_out)
+
+    def _fused(self, normal: Tensor, weights: in_cache.Swin) -> Tensor:
+        """Normalised tokens (B,S*S,C) -> attended tokens, window by window, through PyTorch's own kernel.
+
+        That takes heads of a multiple of 8 channels: the layer before makes the missing ones, as zeros.
+        """
+        width = normal.shape[-1]
+        missing = -(width // self.heads) % 8
+        weight, bias = (tensor.unflatten(0, (3 * self.heads, -1)) for tensor in weights.qkv)
+        qkv = F.pad(weight, (0, 0, 0, missing)).flatten(0, 1), F.pad(bias, (0, missing)).flatten()
+        parts = []
+        for tokens, logit_bias in zip(self.order.split([n * self.cells for n in self.groups]), weights.logit_bias):
+            x = F.linear(normal[:, tokens], *qkv).view(-1, self.cells, 3, self.heads, width // self.heads + missing)
+            q, k, v = x.permute(2, 0, 3, 1, 4)
+            mask = logit_bias.expand(len(q), -1, -1, -1)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+            parts.append(x[..., : width // self.heads].transpose(1, 2).reshape(len(normal), -1, width))
+        return torch.cat(parts, dim=1)
 
     def _attend(self, qkv: Tensor, logit_bias: Tensor) -> Tensor:
         """q, k, v (B,W,n,3C) -> (B,W,n,C), within the working set unless gradients are needed."""

@@ -1,12 +1,14 @@
 """Control drawn by hand: keyframes per channel, in a JSON format for the editors, people and scripts.
 
-    {"version": 1, "channels": {"yaw": [[0, 0], [0.8, 20], [2, 0]], "horizontal": [[0, -5]]}}
+    {"version": 2, "channels": {"yaw": [[0, 0], [0.8, 20, "hold"], [2, 0]], "horizontal": [[0, -5]]}}
 
-Each keyframe is [seconds, value]: degrees for angles, a fraction of the crop's side for x and y, and for distance a
-factor, 1 = as in the crop. Values are held before the first keyframe and after the last. In between, they follow the
-piecewise cubic of Fritsch and Carlson, which never overshoots (scipy's PchipInterpolator; a line for two keyframes).
+Each keyframe is [seconds, value] or [seconds, value, easing]: degrees for angles, a fraction of the crop's side for x
+and y, and for distance a factor, 1 = as in the crop. The easing says how the value goes to the next keyframe: "smooth"
+(also if none is given), "linear" or "hold", which jumps at the next one. Version 1, without easings, is read as well.
+Values are held before the first keyframe and after the last. Smooth is the piecewise cubic of Fritsch and Carlson,
+which never overshoots (scipy's PchipInterpolator if all are smooth; a line for two keyframes); a hold counts as flat.
 Times are rounded to milliseconds, floor(1000 t + 0.5) / 1000; of several keyframes at one time the last one counts.
-web/js/keyframes.js computes the same from the tables CHANNELS and PRESETS, which the nodes pass to it.
+web/js/keyframes.js computes the same from the table CHANNELS, which the nodes pass to it.
 """
 
 import json
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
@@ -28,7 +30,8 @@ from .control import Control
 
 log = logging.getLogger("imtalker")
 
-VERSION = 1
+VERSION = 2
+EASINGS = ("smooth", "linear", "hold")
 MAX_SECONDS, MAX_KEYFRAMES, MAX_TEXT = 3600.0, 10_000, 2_000_000
 FPS = 25.0
 
@@ -66,7 +69,9 @@ GAZE = {
 }
 CHANNELS = POSE | GAZE
 
-Curves = dict[str, list[tuple[float, float]]]  # keyframes (seconds, value) of each channel, sorted by time
+Keyframe = tuple[float, float] | tuple[float, float, str]  # seconds, value, easing unless it is smooth
+Curve = list[Keyframe]  # sorted by time
+Curves = dict[str, Curve]  # by channel
 
 
 def parse(content: str | Mapping, channels: Iterable[str] = CHANNELS) -> Curves:
@@ -76,17 +81,18 @@ def parse(content: str | Mapping, channels: Iterable[str] = CHANNELS) -> Curves:
     """
     document = _decoded(content) if isinstance(content, str) else content
     if not isinstance(document, Mapping) or not isinstance(document.get("channels", {}), Mapping):
-        raise InputError('Keyframes must be JSON of the form {"version": 1, "channels": {"yaw": [[0, 10]]}}.')
-    if document.get("version") != VERSION or isinstance(document["version"], bool):
-        found = _shown(document.get("version", "none"))
+        raise InputError('Keyframes must be JSON of the form {"version": 2, "channels": {"yaw": [[0, 10]]}}.')
+    version = document.get("version")
+    if version not in (1, VERSION) or isinstance(version, bool):
         raise InputError(
-            f"These keyframes have version {found} but this IMTalker reads {VERSION}: "
-            f'write "version": {VERSION}, or update IMTalker.'
+            f"These keyframes have version {_shown(document.get('version', 'none'))} but this IMTalker reads 1 and "
+            f'{VERSION}: write "version": {VERSION}, or update IMTalker.'
         )
     _refuse_unknown("The keyframes contain", document, ("version", "channels"))
     curves = document.get("channels", {})
     _refuse_unknown("There is a channel", curves, channels)
-    found = {name: _keyframes(name, curves[name]) for name in channels if name in curves}
+    easings = EASINGS if version == VERSION else ()
+    found = {name: _keyframes(name, curves[name], easings) for name in channels if name in curves}
     return {name: curve for name, curve in found.items() if curve}
 
 
@@ -132,21 +138,29 @@ def _refuse_unknown(what: str, found: Mapping, known: Iterable[str]) -> None:
             raise InputError(f"{what} {_shown(name)}, which is unknown here: use {', '.join(known)}.")
 
 
-def _keyframes(name: str, values: object) -> list[tuple[float, float]]:
+def _keyframes(name: str, values: object, easings: tuple[str, ...]) -> Curve:
+    """easings: the ones that are known; none in version 1."""
+    form = "[seconds, value]" + ("".join(f' or [seconds, value, "{one}"]' for one in easings[1:]))
     if not isinstance(values, list | tuple):
-        raise InputError(f"Channel {name!r} must be a list of keyframes [seconds, value], not {_shown(values)}.")
+        raise InputError(f"Channel {name!r} must be a list of keyframes {form}, not {_shown(values)}.")
     if len(values) > MAX_KEYFRAMES:
         raise InputError(f"Channel {name!r} has {len(values)} keyframes: use {MAX_KEYFRAMES} or fewer.")
     curve = {}
     for number, keyframe in enumerate(values, 1):
         where = f"Keyframe {number} of channel {name!r}"
-        if not isinstance(keyframe, list | tuple) or len(keyframe) != 2 or not all(map(_is_number, keyframe)):
-            raise InputError(f"{where} must be [seconds, value], two numbers, not {_shown(keyframe)}.")
-        time, value = keyframe
+        if not _is_keyframe(keyframe, easings):
+            raise InputError(f"{where} must be {form}, not {_shown(keyframe)}.")
+        time, value, *easing = keyframe
         if not 0 <= time <= MAX_SECONDS:
             raise InputError(f"{where} is at {time:g} s: move it between 0 and {MAX_SECONDS:g} s.")
-        curve[_rounded(time, 1000)] = float(value)
-    return sorted(curve.items())
+        curve[rounded(time, 1000)] = (float(value), *(one for one in easing if one != "smooth"))
+    return [(time, *rest) for time, rest in sorted(curve.items())]
+
+
+def _is_keyframe(value: object, easings: tuple[str, ...]) -> bool:
+    if not isinstance(value, list | tuple) or not 2 <= len(value) <= 3 or not all(map(_is_number, value[:2])):
+        return False
+    return all(isinstance(easing, str) and easing in easings for easing in value[2:])
 
 
 def _is_number(value: object) -> bool:
@@ -156,7 +170,7 @@ def _is_number(value: object) -> bool:
         return False
 
 
-def _rounded(value: float, parts: int) -> float:
+def rounded(value: float, parts: int) -> float:
     """Rounds to 1 / `parts`, half up, as JavaScript does; Python rounds half to even."""
     return math.floor(value * parts + 0.5) / parts
 
@@ -167,7 +181,7 @@ def limit(curves: Curves, allow_more: bool = False) -> Curves:
     for name, curve in curves.items():
         channel = CHANNELS[name]
         low, high = (channel.wide_low, channel.wide_high) if allow_more else (channel.low, channel.high)
-        limited[name] = [(time, min(max(value, low), high)) for time, value in curve]
+        limited[name] = [(time, min(max(value, low), high), *easing) for time, value, *easing in curve]
         if limited[name] != curve:
             names.append(f"{name} ({low:g} to {high:g})")
     if names:
@@ -176,12 +190,38 @@ def limit(curves: Curves, allow_more: bool = False) -> Curves:
     return limited
 
 
-def values_at(curve: list[tuple[float, float]], times: np.ndarray) -> np.ndarray:
+def values_at(curve: Curve, times: np.ndarray) -> np.ndarray:
     """Evaluates a curve of at least one keyframe at `times` in seconds -> float64 of the same shape."""
-    knots, values = np.array(curve, np.float64).T
+    knots, values = np.array([keyframe[:2] for keyframe in curve], np.float64).T
     if len(knots) == 1:
         return np.full(np.shape(times), values[0])
-    return PchipInterpolator(knots, values)(np.clip(times, knots[0], knots[-1]))
+    easings = np.array([keyframe[2] if len(keyframe) > 2 else "smooth" for keyframe in curve[:-1]])
+    steps = np.diff(knots)
+    rises = np.where(easings == "hold", 0, np.diff(values) / steps)
+    times = np.clip(times, knots[0], knots[-1])
+    smooth = CubicHermiteSpline(knots, values, _slopes(steps, rises))(times)
+    at = np.clip(np.searchsorted(knots, times, side="right") - 1, 0, len(steps) - 1)
+    straight = np.where(times == knots[-1], values[-1], values[at] + rises[at] * (times - knots[at]))
+    return np.where(easings[at] == "smooth", smooth, straight)
+
+
+def _slopes(steps: np.ndarray, rises: np.ndarray) -> np.ndarray:
+    """The slopes at the keyframes after Fritsch and Carlson, from the seconds between them and the rise per second."""
+    if len(steps) == 1:
+        return np.repeat(rises, 2)
+    turns = (np.sign(rises[:-1]) != np.sign(rises[1:])) | (rises[:-1] == 0)
+    before, after = 2 * steps[1:] + steps[:-1], steps[1:] + 2 * steps[:-1]
+    safe = np.where(turns, 1, rises[:-1]), np.where(turns, 1, rises[1:])
+    inner = np.where(turns, 0, (before + after) / (before / safe[0] + after / safe[1]))
+    ends = _end_slope(*steps[:2], *rises[:2]), _end_slope(*steps[:-3:-1], *rises[:-3:-1])
+    return np.concatenate([ends[:1], inner, ends[1:]])
+
+
+def _end_slope(step: float, next_step: float, rise: float, next_rise: float) -> float:
+    slope = ((2 * step + next_step) * rise - step * next_rise) / (step + next_step)
+    if np.sign(slope) != np.sign(rise):
+        return 0.0
+    return 3 * rise if np.sign(rise) != np.sign(next_rise) and abs(slope) > 3 * abs(rise) else slope
 
 
 def to_control(
@@ -248,84 +288,3 @@ def load(path: str | Path) -> str:
         raise unusable(path, "read", error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not text in UTF-8: save the keyframes in that encoding.") from error
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A movement: keyframes (fraction of the period, offset from rest) per channel.
-
-    period: seconds; it is repeated a whole number of times and stretched to fit. 0: once over the whole duration.
-    """
-
-    label: str
-    channels: Mapping[str, list[tuple[float, float]]]
-    period: float = 0.0
-
-
-POSE_PRESETS = {
-    "still": Preset("Still", {"yaw": [(0, 0)], "pitch": [(0, 0)], "roll": [(0, 0)]}),
-    "nod": Preset("Nod", {"pitch": [(0, 0), (0.25, -9), (0.5, 3), (0.75, -6), (1, 0)]}, 1.6),
-    "shake": Preset("Shake", {"yaw": [(0, 0), (0.2, 12), (0.45, -12), (0.7, 9), (1, 0)]}, 1.6),
-    "look_around": Preset(
-        "Look around",
-        {
-            "yaw": [(0, 0), (0.15, 20), (0.35, 20), (0.55, -20), (0.78, -20), (1, 0)],
-            "pitch": [(0, 0), (0.15, 4), (0.35, 1), (0.45, -3), (0.6, 3), (0.78, 5), (1, 0)],
-        },
-        6.0,
-    ),
-    "look_at_camera": Preset(
-        "Look at camera",
-        {"yaw": [(0, -18), (0.1, -18), (0.35, 0), (1, 0)], "pitch": [(0, -5), (0.1, -5), (0.35, 0), (1, 0)]},
-    ),
-    "slow_turn": Preset("Slow turn", {"yaw": [(0, -24), (1, 24)]}),
-    "idle_sway": Preset(
-        "Idle sway",
-        {
-            "yaw": [(0, 0), (0.2, 3), (0.45, -2), (0.7, 2), (0.85, -1.5), (1, 0)],
-            "pitch": [(0, 0), (0.15, -1.5), (0.4, 1.5), (0.65, -1), (0.9, 1), (1, 0)],
-            "roll": [(0, 0), (0.3, 1.5), (0.6, -1.5), (0.8, 1), (1, 0)],
-        },
-        7.0,
-    ),
-}
-GAZE_PRESETS = {
-    "look_at_camera": Preset("Look at camera", {"horizontal": [(0, 0)], "vertical": [(0, 0)]}),
-    "look_around": Preset(
-        "Look around",
-        {
-            "horizontal": [(0, 0), (0.2, 0), (0.22, 12), (0.45, 12), (0.47, -12), (0.75, -12), (0.77, 0), (1, 0)],
-            "vertical": [(0, 0), (0.2, 0), (0.22, 4), (0.45, 4), (0.47, -2), (0.75, -2), (0.77, 0), (1, 0)],
-        },
-        4.0,
-    ),
-    "glance": Preset(
-        "Glance aside", {"horizontal": [(0, 0), (0.5, 0), (0.53, 13), (0.75, 13), (0.78, 0), (1, 0)]}, 3.0
-    ),
-    "slow_turn": Preset("Slow turn", {"horizontal": [(0, -14), (1, 14)]}),
-    "idle_sway": Preset(
-        "Idle",
-        {
-            "horizontal": [(0, 0), (0.3, 0), (0.31, 2), (0.55, 2), (0.56, -2.5), (0.8, -2.5), (0.81, 0), (1, 0)],
-            "vertical": [(0, 0), (0.3, 0), (0.31, -1), (0.55, -1), (0.56, 1), (0.8, 1), (0.81, 0), (1, 0)],
-        },
-        3.0,
-    ),
-}
-
-
-def expand(preset: Preset, seconds: float, amount: float = 1.0) -> Curves:
-    """Turns a preset into keyframes over `seconds`, with its offsets from rest multiplied by `amount`.
-
-    Times are rounded to milliseconds and values to hundredths, half up.
-    """
-    times = max(1, math.floor(seconds / preset.period + 0.5)) if preset.period else 1
-    period = seconds / times
-    curves = {}
-    for name, pattern in preset.channels.items():
-        curve = {}
-        for repeat in range(times):
-            for share, value in pattern:
-                curve[_rounded((repeat + share) * period, 1000)] = _rounded(CHANNELS[name].rest + value * amount, 100)
-        curves[name] = sorted(curve.items())
-    return curves

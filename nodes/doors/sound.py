@@ -11,7 +11,6 @@ from . import numbers
 from .opening import enter, kind_of, tensor_of
 
 MAX_CHANNELS = 64  # more of them are samples on the wrong axis
-FULL_SCALE = {torch.int8: 2**7, torch.int16: 2**15, torch.int32: 2**31}
 
 
 class NoSound(InputError):
@@ -58,20 +57,17 @@ def silence(seconds: float) -> Audio:
 
 
 def _samples(name: str, waveform: Tensor) -> Tensor:
-    """The waveform as floats in -1..1, of any shape that has few channels."""
+    """The waveform as `check_waveform` takes it, clamped to -1..1. InputError: samples and channels swapped, int64."""
     if waveform.ndim > 1 and waveform.shape[-2] > MAX_CHANNELS:
         raise InputError(
             f"The input {name} has {waveform.shape[-2]} channels of {waveform.shape[-1]} samples: its waveform must be "
             "(batch, channels, samples), so these two are probably the wrong way round."
         )
-    if waveform.dtype == torch.uint8:
-        return (waveform.float() - 128) / 128
-    if waveform.dtype in FULL_SCALE:
-        return waveform.float() / FULL_SCALE[waveform.dtype]
-    if not waveform.is_floating_point():
+    if waveform.dtype in (torch.int64, torch.uint64):
         kind = str(waveform.dtype).removeprefix("torch.")
         raise InputError(f"The input {name} has samples of type {kind}: convert them to floats from -1 to 1 first.")
-    if waveform.numel():
+    # before they become float32, in which they could be infinite
+    if waveform.is_floating_point() and waveform.numel():
         low, high = waveform.double().aminmax() if waveform.dtype.itemsize == 1 else waveform.aminmax()
         if (low < -1 or high > 1) and low.isfinite() and high.isfinite():
             return waveform.clamp(-1, 1)

@@ -35,9 +35,9 @@ def open_browser():
 
 
 @contextmanager
-def open_page(browser, server: Server, width: int = 1600, height: int = 900):
-    """A `Page` with storage of its own."""
-    server.post("/settings", SETTINGS)
+def open_page(browser, server: Server, width: int = 1600, height: int = 900, **settings):
+    """A `Page` with storage of its own. settings: of ComfyUI, by name with "_" for "."."""
+    server.post("/settings", SETTINGS | {name.replace("_", "."): value for name, value in settings.items()})
     page = browser.new_page(viewport={"width": width, "height": height})
     yield Page(server, page)
     page.close()
@@ -47,6 +47,8 @@ class Page:
     def __init__(self, server: Server, page):
         self.server, self.page = server, page
         self.errors: list[str] = []
+        self.warnings: list[str] = []
+        page.on("console", lambda message: message.type == "warning" and self.warnings.append(message.text))
         page.on("console", lambda message: message.type == "error" and self._note(message.text))
         page.on("pageerror", lambda error: self._note(str(error)))
         page.goto(f"http://{server.address}", wait_until="domcontentloaded")

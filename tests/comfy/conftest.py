@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from browser import open_browser
 from PIL import Image
-from server import VERSIONS, Server, comfyui, is_installed
+from server import NEWEST_FRONTEND, VERSIONS, Server, comfyui, is_installed, newest_frontend
 from tiny import tiny_generator, tiny_renderer
 
 from imtalker import save_weights
@@ -67,6 +67,25 @@ def server(request, running):
         for name, content in _media():
             server.upload(name, content)
     return server
+
+
+@pytest.fixture(scope="session")
+def newest(tmp_path_factory):
+    """The newer server with the newest frontend; it starts with the first test that asks for it."""
+    frontend = newest_frontend()
+    if not (frontend / "index.html").is_file() or not is_installed("new"):
+        pytest.skip(
+            f"no newest frontend in {frontend}: unpack its wheel and set {NEWEST_FRONTEND[0]} to the folder static"
+        )
+    server = Server(*comfyui("new"), tmp_path_factory.mktemp("comfy-newest"))
+    _add_neighbour(server.base / "custom_nodes/neighbour")
+    try:
+        server.start("--front-end-root", str(frontend))
+        for name, content in _media():
+            server.upload(name, content)
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,15 @@ VERSIONS = {
     "new": ("COMFYUI_PATH_NEW", "COMFYUI_PYTHON_NEW", "~/comfy/ComfyUI-0.33"),
 }
 
+# variable with the folder of the newest frontend's files, which the newer server can show instead of its own
+NEWEST_FRONTEND = ("COMFYUI_FRONTEND_NEWEST", "~/comfy/frontend-1.58.1/comfyui_frontend_package/static")
+
+
+def newest_frontend() -> Path:
+    """Where the newest frontend's files are, whether they exist or not."""
+    variable, default = NEWEST_FRONTEND
+    return Path(os.environ.get(variable, default)).expanduser()
+
 
 def comfyui(version: str) -> tuple[Path, Path]:
     """The checkout and the Python of a version, whether they exist or not."""

@@ -3,19 +3,22 @@
 import json
 import math
 import random
+import re
 import uuid
 
 import pytest
 import torch
-from browser import EMPTY_GRAPH, Page, open_page
+from browser import EMPTY_GRAPH, open_page
+from drawing import ADD, FIND, GAZE, POSE, Drawing, look_at, serialised, two_editors
 from graphs import composed, node
-from server import Server, on_one_version
+from server import ROOT, Server, on_one_version
 from test_nodes import OURS, refusal
 
 from imtalker import Control, Motion
 from imtalker.motion import keyframes
+from imtalker.motion.presets import GAZE_PRESETS, POSE_PRESETS, expand
 
-POSE, GAZE, BLEND = "IMTalkerPoseControl", "IMTalkerGazeControl", "IMTalkerBlendControl"
+BLEND = "IMTalkerBlendControl"
 EMPTY = '{"version": 1, "channels": {}}'
 TURN = '{"version": 1, "channels": {"yaw": [[0, 0], [1, 20]], "roll": [[0, 5]]}}'
 LOOK = '{"version": 1, "channels": {"horizontal": [[0, 10]], "vertical": [[0, -5], [0.5, 5]]}}'
@@ -37,6 +40,27 @@ def control_of(server: Server, graph: dict) -> Control:
 
 def loaded(server: Server) -> Control:
     return Control.load(server.base / "output/control.safetensors")
+
+
+# where the files hold English that a person reads
+WORDS = (
+    r'\b(?:text|item)\("([^"]+)"',
+    r'\bbutton\("\w+", "([^"]+)"',
+    r'^  \["([^"]+)", "[^"]+"\],$',
+    r'^  \["[^"]+", "([^"]+)"\],$',
+    r'\["([^"]+)", -?[\d.]+\]',
+    r'(?:smooth|linear|hold): "(\w+)"',
+)
+
+
+def test_every_text_of_the_editors_is_there_in_chinese():
+    chinese = json.loads((ROOT / "locales/zh/main.json").read_text("utf-8"))["imtalker"]
+    files = [path.read_text("utf-8") for path in sorted((ROOT / "web/js").glob("*.js"))]
+    written = {found for file in files for words in WORDS for found in re.findall(words, file, flags=re.MULTILINE)}
+    labels = {text for channel in keyframes.CHANNELS.values() for text in (channel.label, channel.positive)}
+    labels |= {preset.label for presets in (POSE_PRESETS, GAZE_PRESETS) for preset in presets.values()}
+    assert len(written) > 80
+    assert written | labels == chinese.keys()
 
 
 class TestThroughTheApi:
@@ -91,7 +115,7 @@ class TestThroughTheApi:
     def test_what_cannot_be(self, server):
         wrong = {
             "{": "not valid JSON",
-            '{"version": 2}': "version 2",
+            '{"version": 3}': "version 3",
             '{"version": 1, "channels": {"horizontal": [[0, 1]]}}': "channel 'horizontal'",
             '{"version": 1, "channels": {"yaw": [[0, 1], ["a", 1]]}}': "Keyframe 2 of channel 'yaw'",
         }
@@ -117,150 +141,6 @@ class TestThroughTheApi:
             assert [*parts["required"], *parts.get("optional", [])] == order.split()
 
 
-ADD = """([kind, x, y]) => {
-    const node = LiteGraph.createNode(kind)
-    node.pos = [x, y]
-    app.graph.add(node)
-}"""
-CONNECT = """([pose, gaze]) => {
-    const find = kind => app.graph.nodes.find(node => node.type === kind)
-    find(pose).connect(0, find(gaze), 'control')
-    find(gaze).connect(0, find('KeepControl'), 'control')
-}"""
-FIND = "const node = app.graph.nodes.find(node => node.type === kind)"
-CANVAS = f"""{FIND}
-    const canvas = node.widgets.find(widget => widget.name === 'editor').element.querySelector('canvas')"""
-BOX = f"""kind => {{
-    {CANVAS}
-    const {{ left, top, width, height }} = canvas.getBoundingClientRect()
-    return {{ left, top, width, height, zoom: width / canvas.clientWidth, pixels: canvas.width }}
-}}"""
-# whether the graph's undo history has recorded the text as it is, and no undo is under way
-RECORDED = f"""kind => {{
-    {FIND}
-    const {{ activeState, _restoringState }} = app.extensionManager.workflow.activeWorkflow.changeTracker
-    const saved = activeState.nodes.find(node => node.type === kind)
-    return !_restoringState && saved?.widgets_values[0] === node.widgets.find(w => w.name === 'keyframes').value
-}}"""
-MARGIN = 6
-
-
-class Drawing:
-    """The editor of the only node of its kind in a page."""
-
-    def __init__(self, page: Page, kind: str):
-        self.shown, self.page, self.kind = page, page.page, kind
-        self.channels = keyframes.POSE if kind == POSE else keyframes.GAZE
-
-    def widget(self, name: str):
-        script = f"([kind, name]) => {{ {FIND}; return node.widgets.find(w => w.name === name).value }}"
-        return self.page.evaluate(script, [self.kind, name])
-
-    def write(self, value: object, name: str = "keyframes") -> None:
-        script = f"""([kind, name, value]) => {{
-            {FIND}
-            const widget = node.widgets.find(w => w.name === name)
-            widget.value = value
-            widget.callback?.(value)
-            node.setDirtyCanvas(true, true)
-        }}"""
-        self.page.evaluate(script, [self.kind, name, value])
-        self.shown.wait_for_frames(2)
-
-    def curves(self) -> dict[str, list[tuple[float, float]]]:
-        return keyframes.parse(self.widget("keyframes"))
-
-    def become(self, curves: dict) -> None:
-        """Waits until the curves are these."""
-        self.shown.wait_until(lambda: self.curves() == curves, what=lambda: f"{self.curves()}, not {curves}")
-
-    def box(self) -> dict:
-        return self.page.evaluate(BOX, self.kind)
-
-    def settle(self, sharp: bool = True) -> None:
-        """Waits until the canvas stays where it is; sharp: and is drawn with the pixels of the graph's zoom."""
-        boxes = [self.box()]
-
-        def still() -> bool:
-            boxes.append(self.box())
-            last = boxes[-1]
-            drawn = not sharp or last["pixels"] >= last["width"] - 2
-            return boxes[-4:] == [last] * 4 and last["width"] > 0 and drawn
-
-        self.shown.wait_until(still)
-
-    def image(self) -> str:
-        return self.page.evaluate(f"kind => {{ {CANVAS}; return canvas.toDataURL() }}", self.kind)
-
-    def playhead(self) -> float:
-        """Seconds, as shown."""
-        editor = "node.widgets.find(widget => widget.name === 'editor').element"
-        script = f"kind => {{ {FIND}; return Number.parseFloat({editor}.querySelector('.time').textContent) }}"
-        return self.page.evaluate(script, self.kind)
-
-    def _on_page(self, x: float, y: float) -> tuple[float, float]:
-        box = self.box()
-        return box["left"] + x * box["zoom"], box["top"] + y * box["zoom"]
-
-    def size(self) -> tuple[float, float]:
-        box = self.box()
-        return box["width"] / box["zoom"], box["height"] / box["zoom"]
-
-    def side(self) -> float:
-        """Of the gizmo."""
-        width, height = self.size()
-        return min(height, width * 0.34)
-
-    def point(self, channel: str, time: float, value: float, seconds: float = 4) -> tuple[float, float]:
-        """On the page, where the editor draws a keyframe."""
-        width, height = self.size()
-        left, right = self.side() + 8 + 96 + 6, width - 10
-        lane = (height - 20) / len(self.channels)
-        limits = self.channels[channel]
-        down = 1 - (value - limits.low) / (limits.high - limits.low)
-        top = 20 + list(self.channels).index(channel) * lane + MARGIN
-        return self._on_page(left + time / seconds * (right - left), top + down * (lane - 2 * MARGIN))
-
-    def gizmo(self, right: float, up: float) -> tuple[float, float]:
-        """On the page, this many half sides from the gizmo's middle."""
-        half = self.side() / 2
-        return self._on_page(half + right * half, self.size()[1] / 2 - up * half)
-
-    def click(self, point: tuple[float, float]) -> None:
-        self.page.mouse.click(*point)
-        self.shown.wait_for_frames(1)
-
-    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        mouse = self.page.mouse
-        mouse.move(*start)
-        mouse.down()
-        for step in range(1, 9):
-            mouse.move(*(a + (b - a) * step / 8 for a, b in zip(start, end)))
-        mouse.up()
-        self.shown.wait_for_frames(1)
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-        self.shown.wait_for_frames(1)
-
-    def wait_for_history(self) -> None:
-        """Waits until an undo would restore what is there now."""
-        self.shown.wait_until(lambda: self.page.evaluate(RECORDED, self.kind))
-
-
-def serialised(page: Page) -> dict:
-    """The graph as the page saves it."""
-    return page.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
-
-
-def look_at(page: Page, scale: float, x: float, y: float) -> None:
-    page.page.evaluate(
-        "([scale, ...offset]) => { Object.assign(app.canvas.ds, { scale, offset }); app.canvas.setDirty(true, true) }",
-        [scale, x, y],
-    )
-
-
 @pytest.fixture(scope="module")
 def page(server, browser):
     with open_page(browser, server, 1500, 1100) as page:
@@ -271,12 +151,7 @@ def page(server, browser):
 
 @pytest.fixture(scope="module")
 def both_editors(page) -> dict:
-    """A workflow of the two nodes, whose control is kept in a file."""
-    page.load(EMPTY_GRAPH)
-    for kind, x, y in ((POSE, 60, 60), (GAZE, 60, 560), ("KeepControl", 860, 560)):
-        page.page.evaluate(ADD, [kind, x, y])
-    page.page.evaluate(CONNECT, [POSE, GAZE])
-    return serialised(page)
+    return two_editors(page)
 
 
 @pytest.fixture(params=["litegraph", "vue"])
@@ -375,14 +250,13 @@ class TestInThePage:
     def test_presets(self, editors):
         pose, gaze = editors
         pose.write(EMPTY)
-        pose.write(3.0, "seconds")
-        for one, presets in ((pose, keyframes.POSE_PRESETS), (gaze, keyframes.GAZE_PRESETS)):
-            seconds = 3 if one is pose else 4
+        for one, presets in ((pose, POSE_PRESETS), (gaze, GAZE_PRESETS)):
+            one.write(20.0, "seconds")
             select = one.page.locator(".imtalker-editor select").nth(0 if one is pose else 1)
             for name, preset in presets.items():
                 one.write(EMPTY)
                 select.select_option(name)
-                assert one.curves() == keyframes.expand(preset, seconds), name
+                assert one.curves() == expand(preset, preset.length), name
 
     def test_undo_and_redo_are_the_graph_s(self, editors):
         pose, _ = editors
@@ -537,6 +411,7 @@ def test_the_prompt_holds_the_text_and_no_widget_of_ours(page, editors):
 
 def test_the_waveform_comes_with_a_run(page, editors):
     pose, _ = editors
+    page.page.route("**/view?**", lambda route: route.abort())  # as if the page could not read the file by itself
     page.page.evaluate(ADD, ["LoadAudio", 860, 60])
     page.page.evaluate(
         """kind => {

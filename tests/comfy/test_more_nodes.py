@@ -400,7 +400,7 @@ class TestSchema:
     def test_the_order_that_saved_graphs_hold(self, server):
         info = server.get("/object_info")
         orders = {
-            "IMTalkerFaceCrop": "image face index scale tracking padding no_face size mask box",
+            "IMTalkerFaceCrop": "image face index scale tracking padding no_face size mask box box_order",
             "IMTalkerPasteBack": "images background crop feather shape colour_match even_size mask",
             "IMTalkerLoadControl": "pose gaze fps gaze_order control",
             "IMTalkerIdleMotion": "generator source seconds sway loop seed control",

@@ -83,7 +83,7 @@ def test_the_page_draws_them_and_an_undo_loses_none(server: Server, page: Page, 
         assert page.page.evaluate(INK, kind)["text"] == text
     saved = page.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
     (joined,) = (one for one in saved["nodes"] if one["type"] == JOINED)
-    assert joined["widgets_values"] == ["one after the other", 0, 0.5]
+    assert joined["widgets_values"] == ["one after the other", 0, 0.5, "carry on"]
     page.load(saved, vue)
     page.wait_until(lambda: page.page.evaluate(INK, EDITED)["coloured"] > 100)
     assert page.errors == []

@@ -10,7 +10,6 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from imtalker.models import backend
 from imtalker.models.folding import fold
-from imtalker.models.kernels import matching
 from imtalker.models.windows import SwinBlock
 
 PRECISIONS = [torch.float32, torch.float16, torch.bfloat16]
@@ -132,10 +131,27 @@ def test_a_swin_block_of_other_sizes_is_refused():
 @pytest.mark.parametrize("scale", [1.0, 1e3])
 def test_matches(scale):
     for number, (q, k, v) in enumerate(cases(scales=(scale,))):
-        output, match = matching.attend_and_match(q, k, v)
+        output, match = backend.attend_and_match(q, k, v)
         check_match(q, k, v, output, match)
         if scale == 1 and number % 2 == 0:  # once for each shape
-            _, first = matching.attend_and_match(torch.zeros_like(q), k, v)
+            _, first = backend.attend_and_match(torch.zeros_like(q), k, v)
             assert (first == 0).all(), "ties go to the first key"
-            half, _ = matching.attend_and_match(q.half(), k.half(), v.half())
+            half, _ = backend.attend_and_match(q.half(), k.half(), v.half())
             torch.testing.assert_close(half.float(), output, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("count", "keys", "width"), [(256, 192, 16), (130, 70, 8)], ids=["whole tiles", "parts of some"]
+)
+def test_attention(count, keys, width, precision):
+    random = torch.Generator().manual_seed(count)
+    # heads are slices of channels: not contiguous
+    q, k, v = (torch.randn(3, n, 2 * width, generator=random).to(precision) for n in (count, keys, keys))
+    q, k, v = (x.unflatten(2, (2, -1)).transpose(1, 2) for x in (3 * q, k, v))
+    truth = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    kernel, _ = with_the_plain_way(lambda: backend.attend(q, k, v))
+    assert kernel.dtype == precision
+    assert off(kernel, truth) <= (1e-6 if precision == torch.float32 else torch.finfo(precision).eps)
+    joined = kernel.transpose(1, 2).flatten(2)
+    assert joined.data_ptr() == kernel.data_ptr(), "joining the heads must copy nothing"

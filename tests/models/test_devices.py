@@ -35,12 +35,13 @@ CASES = [
     ("v2", torch.bfloat16, "cuda:0"),
 ]
 
-# The files whose lines may make the CPU wait for a device, by stage; while rendering and training, none.
+# The files whose lines may make the CPU wait for a device, by stage; while rendering and training, none (the second
+# block of one or two frames is recorded, which waits once).
 WAITS = {
     "source": {"precision.py"},  # once for each source
     "encode motion": {"renderer.py"},  # its latents are wanted on the CPU
     "audio": {"audio_encoder.py", "generator.py"},  # weights for the first pass; the features are wanted on the CPU
-    "sample": {"generator.py", "capture.py"},  # the motion of each window; once for each recording
+    "sample": {"generator.py", "capture.py", "audio_encoder.py"},  # each window; each recording; silence, encoded first
     "session": {"audio_encoder.py", "generator.py", "session.py"},
 }
 # Where half precision may become float32 on the device, with the most values that may.
@@ -65,16 +66,17 @@ def use(gpu, renderer, generator, device):
     with gpu.stage("encode motion"):
         encoded = renderer.encode_motion(torch.rand(2, size, size, 3), batch_size=1)
     with gpu.stage("render"):
-        latents = torch.rand(3, renderer.config.motion_size)
-        frames = renderer.render(source, Motion(latents, generation=renderer.generation), batch_size=2)
+        latents = torch.rand(4, renderer.config.motion_size)
+        frames = renderer.render(source, Motion(latents, generation=renderer.generation), batch_size=3)
     with gpu.stage("audio"):
         speech = generator.encode_audio(torch.rand(1, 2 * 16000 + 9000), 16000)
     control = Control(pose=torch.rand(60, 3), cam=torch.rand(70, 3), gaze=torch.rand(65, 2))
     with gpu.stage("sample"):
         # two windows: the second is recorded
         sampled = generator.sample(speech, source, control, nfe=2)
-    session = Session(renderer, generator, source, sample_rate=16000, chunk=0.4, lookahead=0.0, nfe=2, batch_size=10)
+    timing = {"sample_rate": 16000, "chunk": 0.4, "lookahead": 0.0}
     with gpu.stage("session"):
+        session = Session(renderer, generator, source, **timing, nfe=2, batch_size=10)
         blocks = list(session.feed(torch.rand(6400)))
     renderer.requires_grad_(True).train()
     with gpu.stage("training"):
@@ -101,7 +103,7 @@ def test_devices_do_not_mix_and_nothing_is_read_too_early(run):
     gpu, (encoded, frames, sampled, blocks), device, _ = run
     assert gpu.faults == []
     assert {operation.device for operation in gpu.operations} == {device}
-    assert (frames.shape, frames.device.type, frames.dtype) == ((3, 64, 64, 3), "cpu", torch.float32)
+    assert (frames.shape, frames.device.type, frames.dtype) == ((4, 64, 64, 3), "cpu", torch.float32)
     assert [(block.shape[0], block.device, block.dtype) for block in blocks] == [(10, device, torch.float32)]
     assert (len(encoded), len(sampled)) == (2, 65)
     assert encoded.latents.device.type == sampled.latents.device.type == "cpu"
@@ -122,8 +124,9 @@ def test_half_precision_stays_half(run):
         return
     # a trainer's autograd takes fused attention apart, and its optimiser decides the precision of weights
     for operation in (operation for operation in gpu.operations if operation.stage != "training"):
-        # beside its result a layer norm returns statistics
-        outputs = operation.outputs[:1] if operation.name == "native_layer_norm" else operation.outputs
+        # beside their result norms return statistics
+        norm = operation.name in ("native_layer_norm", "_weight_norm_interface")
+        outputs = operation.outputs[:1] if norm else operation.outputs
         most = PROMOTIONS.get(operation.source.split(":")[0], 0)
         for shape, dtype, device in outputs:
             if device.type == "cuda" and dtype in (torch.float32, torch.float64):
@@ -184,10 +187,10 @@ def test_latents_are_uploaded_once_and_waited_for_by_nobody():
         renderer = tiny_renderer("v2").to("cuda:1", torch.float16)
         source = renderer.encode_source(torch.rand(1, 64, 64, 3))
         gpu.clear()
-        blocks = renderer.stream(source, Motion(torch.rand(5, 8)), batch_size=2)
-        assert [len(block) for block in blocks] == [2, 2, 1]
+        blocks = renderer.stream(source, Motion(torch.rand(7, 8)), batch_size=3)
+        assert [len(block) for block in blocks] == [3, 3, 1]
         uploads = [transfer for transfer in gpu.transfers if transfer.target_device.type == "cuda"]
-        assert [(one.bytes, one.pinned, one.non_blocking) for one in uploads] == [(5 * 8 * 2, True, True)]
+        assert [(one.bytes, one.pinned, one.non_blocking) for one in uploads] == [(7 * 8 * 2, True, True)]
         assert gpu.syncs == []
 
 
@@ -320,8 +323,8 @@ def test_nan_frames_are_noticed_before_they_are_used(monkeypatch):
         renderer = tiny_renderer("v2").to("cuda:1", torch.float16)
         source = renderer.encode_source(torch.rand(1, 64, 64, 3))
         gpu.clear()
-        blocks = backend.to_cpu(renderer.stream(source, Motion(torch.rand(7, 8)), batch_size=2))
-        assert len(next(blocks)) == 2
+        blocks = backend.to_cpu(renderer.stream(source, Motion(torch.rand(7, 8)), batch_size=3))
+        assert len(next(blocks)) == 3
         with pytest.raises(InputError, match=r"Some frames came out as NaN: .* choose bf16 or fp32"):
             next(blocks)
         assert gpu.syncs == gpu.faults == []

@@ -47,12 +47,20 @@ def plain(renderer, *given, **settings):
 
 
 @pytest.mark.parametrize(
-    ("batch", "frames", "recorded", "replayed"), [(1, 6, 1, 5), (2, 6, 1, 2), (2, 7, 1, 2), (3, 6, 0, 0)]
+    ("batch", "frames", "recorded", "replayed"), [(1, 6, 1, 5), (2, 6, 1, 2), (2, 7, 1, 2), (3, 8, 0, 0)]
 )
 def test_replayed_frames_are_the_same(renderer, recorder, batch, frames, recorded, replayed):
     given = source(renderer), motion(renderer, frames)
     assert torch.equal(renderer.render(*given, batch_size=batch), plain(renderer, *given, batch_size=batch))
     assert (recorder.recorded, recorder.replayed) == (recorded, replayed)
+
+
+def test_the_last_frames_of_a_longer_clip_are_not_recorded(renderer, recorder):
+    given = source(renderer), motion(renderer, 5)
+    for _ in range(3):
+        renderer.render(*given, batch_size=3)
+        renderer.render(*given)
+    assert recorder.recorded == 0
 
 
 def test_blocks_are_not_overwritten_by_later_ones(renderer, recorder):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
 from imtalker import Control, InputError
@@ -18,20 +19,19 @@ from imtalker.motion import keyframes
 from imtalker.motion.control import blend, merge
 from imtalker.motion.keyframes import (
     CHANNELS,
-    GAZE_PRESETS,
+    EASINGS,
     POSE,
-    POSE_PRESETS,
-    expand,
     parse,
     to_control,
     values_at,
 )
+from imtalker.motion.presets import GAZE_PRESETS, POSE_PRESETS, expand
 
 SCRIPT = Path(__file__).parents[2] / "web/js/keyframes.js"
 
 
 def document(**channels) -> dict:
-    return {"version": 1, "channels": channels}
+    return {"version": 2, "channels": channels}
 
 
 def written(curves: dict) -> str:
@@ -105,6 +105,26 @@ class TestCurves:
                 assert (between >= min(v0, v1) - 1e-9).all()
                 assert (between <= max(v0, v1) + 1e-9).all()
 
+    def test_smooth_curves_are_those_of_scipy(self):
+        random = np.random.default_rng(5)
+        for count in (3, 4, *random.integers(3, 20, 60)):
+            knots, values = zip(*(curve := random_curve(random, count)))
+            times = np.linspace(knots[0], knots[-1], 300)
+            np.testing.assert_allclose(values_at(curve, times), PchipInterpolator(knots, values)(times), atol=1e-9)
+
+    def test_easings(self):
+        curve = [(0, 0), (1, 10, "hold"), (2, 20, "linear"), (4, 0), (6, 8)]
+        times = np.array([0.5, 1, 1.5, 1.999, 2, 2.5, 3, 4, 5, 6, 7])
+        found = values_at(curve, times)
+        assert 5 < found[0] < 10  # smooth, and flat where it is held
+        np.testing.assert_allclose(found[1:8], [10, 10, 10, 20, 15, 10, 0])
+        assert 0 < found[8] < 8
+        assert found[9:].tolist() == [8, 8]
+        assert values_at([(0, 1, "hold"), (1, 2)], np.array([0, 0.99, 1])).tolist() == [1, 1, 2]
+        control = to_control(document(yaw=[[0, 5, "hold"], [1, 20]]))
+        assert control.pose[:25, 1].unique().tolist() == pytest.approx([math.radians(5)])
+        assert control.pose[25, 1] == pytest.approx(math.radians(20))
+
     def test_channels_without_keyframes_rest_and_parts_without_any_stay_free(self):
         control = to_control(document(yaw=[[0, 10]]))
         assert control.parts().keys() == {"pose"}
@@ -142,6 +162,13 @@ class TestText:
         drawn = '{"version": 1, "channels": {\n  "yaw": [[0, 0], [1, 20], [2, -10]]}}'
         assert parse(by_hand) == parse(drawn) == {"yaw": [(0, 0), (1, 20), (2, -10)]}
         assert torch.equal(to_control(by_hand).pose, to_control(drawn).pose)
+
+    def test_version_1_reads_like_version_2_and_knows_no_easings(self):
+        curves = {"yaw": [[0, 0], [1, 20], [2, -10]]}
+        assert parse({"version": 1, "channels": curves}) == parse(document(**curves))
+        assert parse(document(yaw=[[0, 1, "smooth"], [1, 2, "hold"]])) == {"yaw": [(0, 1), (1, 2, "hold")]}
+        with pytest.raises(InputError, match="Keyframe 1 of channel 'yaw'"):
+            parse({"version": 1, "channels": {"yaw": [[0, 1, "hold"]]}})
 
     def test_curves_are_read_exactly_and_empty_text_has_none(self):
         curves = {"yaw": [(0.0, 0.0), (1.04, -3.5)], "x": [(0.5, 0.05)]}
@@ -249,10 +276,16 @@ class TestMergeAndBlend:
             blend(self.a, self.b, 1.5)
 
 
-def random_curve(random: np.random.Generator, count: int) -> list[tuple[float, float]]:
+def random_curve(random: np.random.Generator, count: int, easings: tuple[str, ...] = ()) -> keyframes.Curve:
     times = np.unique(np.round(random.uniform(0, 10, count), 3))
     values = random.choice([0, 0, 5, -5], len(times)) + random.normal(0, 5, len(times)) * random.integers(0, 2)
-    return list(zip(times.tolist(), values.tolist()))
+    pairs = list(zip(times.tolist(), values.tolist()))
+    if not easings:
+        return pairs
+    return [
+        (*pair, *([easing] if easing != "smooth" else []))
+        for pair, easing in zip(pairs, random.choice(easings, len(pairs)).tolist())
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -288,8 +321,9 @@ class TestInThePage:
 
     def test_curves_are_those_of_python(self, page):
         random = np.random.default_rng(0)
-        curves = [random_curve(random, count) for count in (1, 2, 2, 3, 3, *random.integers(3, 20, 200))]
-        times = [*np.linspace(-0.5, 10.5, 97), *[time for time, _ in curves[-1]]]
+        counts = (1, 2, 2, 3, 3, *random.integers(3, 20, 200))
+        curves = [random_curve(random, count, easings) for count in counts for easings in ((), EASINGS)]
+        times = [*np.linspace(-0.5, 10.5, 97), *[time for time, *_ in curves[-1]]]
         found = page("given[0].map(c => given[1].map(t => k.valueAt(c, t)))", [curves, times])
         expected = [values_at(curve, np.array(times)) for curve in curves]
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
@@ -308,6 +342,7 @@ class TestInThePage:
             written(expand(POSE_PRESETS["idle_sway"], 9)),
             '{"version": 1}',
             "",
+            '{"version": 2, "channels": {"yaw": [[0, 1, "linear"], [1, 2, "smooth"], [2, 3, "hold"]]}}',
             '{"version": 1.0, "channels": {"yaw": [[2, 1], [0.0005, 2], [1.99951, 3], [0, 9]], "x": []}}',
         ]
         script = "given[0].map(t => { try { return k.parse(t, given[1]) } catch { return 'refused' } })"
@@ -340,6 +375,40 @@ class TestInThePage:
         assert moved([1], 1, 0)[0] == [[0, 0], [2, 10]]
         assert moved([1, 2], -5, 0)[0] == [[0, 10], [1, 20]]
         assert moved([1, 2], 0, 15)[0] == [[0, 0], [1, 25], [2, 30]]
+
+    def test_a_selection_is_stretched_amplified_and_keeps_its_easings(self, page, channels):
+        given = [{"yaw": [[0, 0], [1, 10, "hold"], [2, 20], [3, 5]]}, channels]
+        script = """(() => { const [c, channels] = given, chosen = new Set([c.yaw[1], c.yaw[2]])
+            return [k.stretched(c, chosen, 1, 2).curves.yaw, k.stretched(c, chosen, 2, 0.5).curves.yaw,
+                k.amplified(c, chosen, 2, channels, false).curves.yaw, k.withEasing(c, chosen, 'linear').curves.yaw,
+                k.withKeyframe(c, 'yaw', 1.5, 7).yaw, JSON.parse(k.copied(c, chosen)).channels.yaw] })()"""
+        assert page(script, given) == [
+            [[0, 0], [1, 10, "hold"], [3, 20]],  # onto a neighbour, which it replaces
+            [[0, 0], [1.5, 10, "hold"], [2, 20], [3, 5]],
+            [[0, 0], [1, 20, "hold"], [2, 30], [3, 5]],
+            [[0, 0], [1, 10, "linear"], [2, 20, "linear"], [3, 5]],
+            [[0, 0], [1, 10, "hold"], [1.5, 7, "hold"], [2, 20], [3, 5]],
+            [[0, 10, "hold"], [1, 20]],
+        ]
+
+    def test_a_preset_is_inserted_where_it_is_wanted_and_never_past_the_end(self, page, channels):
+        preset = dataclasses.asdict(POSE_PRESETS["nod"])
+        before = {"pitch": [[0, 5], [2, 7], [3.9, 6]], "yaw": [[1.5, 3]]}
+
+        def inserted(**where):
+            script = "k.inserted(given[0], given[1], given[2], given[3], false)"
+            return page(script, [before, preset, {"amount": 1, "end": 4, **where}, channels])
+
+        found = inserted(start=1, seconds=1.6)
+        assert found["curves"]["yaw"] == before["yaw"]
+        times = [time for time, _ in found["curves"]["pitch"]]
+        assert times == [0, 1, 1.4, 1.8, 2.2, 2.6, 3.9]
+        for start, seconds, span in ((3.5, 1.6, [2.4, 4]), (0.5, 60, [0, 4]), (4, 4, [0, 4])):
+            found = inserted(start=start, seconds=seconds)
+            assert [found["from"], found["to"]] == span
+            assert found["curves"]["pitch"][-1][0] == 4
+        assert len(inserted(start=0, seconds=600, end=600)["curves"]["pitch"]) > 1000  # if that is what is wanted
+        assert len(inserted(start=0, seconds=1.6, end=600)["curves"]["pitch"]) == 7
 
     def test_pasted_keyframes_can_be_read_again(self, page):
         part = {"yaw": [[0, 1], [1, 2], [2, 3]]}

@@ -98,7 +98,7 @@ class TestTemporaryFiles:
         path = temporary.new_temporary(".mp4")
         with open(path, "wb") as file:
             file.write(b"video")
-        return path
+        return temporary.handed_out(path)
 
     def test_files_that_nothing_leads_to_are_deleted_but_for_a_few(self, temporary, tmp_path):
         kept = self.write(temporary)
@@ -130,3 +130,6 @@ class TestTemporaryFiles:
         assert after != before
         assert temporary.lost_files() == after
         assert os.path.exists(second)
+        unwritten = temporary.new_temporary(".mp4")  # a render that failed
+        assert temporary.lost_files() == after
+        assert not os.path.exists(unwritten)

@@ -1,11 +1,16 @@
 // The base of every canvas in a node: redraws in animation frames, stays sharp when the graph is zoomed, follows the
-// theme, and cleans up when the node is removed.
+// theme, takes its place in the page again after an undo, and cleans up when the node is removed.
 
 import { app } from "../../../scripts/app.js"
 
 const HUES = [210, 145, 30, 280, 340, 180]
 
+// What removed nodes left in the page. An undo or another workflow makes a new node with the same id, and the page may
+// keep showing the old element for it: {root, id, graph, name, focused}.
+let leftBehind = []
+
 const graphZoom = () => app.canvas?.ds?.scale ?? 1
+const controls = (root) => [...root.querySelectorAll("canvas, button, input, select")]
 
 /** Adds a style sheet to the page, once for each id. */
 export function addStyle(id, css) {
@@ -16,7 +21,11 @@ export function addStyle(id, css) {
 /** Subclasses implement `draw(context, colours)` and may extend `update`, `isStale`, `colours` and `destroy`. */
 export class NodeCanvas {
   #removal = new AbortController()
-  #resizes = new ResizeObserver(() => this.redraw())
+  #resizes = new ResizeObserver(() => this.#onResize())
+  #name = "" // of the widget
+  #graph = null // id of the node's graph
+  #focused = -1 // the control that had the focus before an undo
+  #blurred = -1 // the control that lost the focus to nothing, as in an undo
   #frame = 0 // the pending animation frame, or 0
   #zoom = 0 // of the graph, when the canvas was last drawn
 
@@ -24,20 +33,73 @@ export class NodeCanvas {
   constructor(node, root, canvas) {
     Object.assign(this, { node, root, canvas })
     this.#resizes.observe(canvas)
+    this.on(root, "focusout", (event) => (this.#blurred = event.relatedTarget ? -1 : controls(root).indexOf(event.target)))
+    this.whenAdded(() => this.on(window, "pointerdown focusin", () => (this.#blurred = -1), { capture: true }))
     this.on(root, "transitionend", () => this.redraw()) // the theme's colours changed
+    this.after(node, "onConfigure", () => this.#takePlace())
     this.after(node, "onRemoved", () => this.destroy())
   }
 
   /** Adds the root as a widget, which neither workflow nor prompt saves; height: its minimum in pixels. */
   addWidget(name, type, height, options = {}) {
+    this.#name = name
     const widget = this.node.addDOMWidget(name, type, this.root, {
       serialize: false,
       hideOnZoom: false,
+      hideInPanel: true, // the properties panel would show the same element in another width
       getMinHeight: () => height,
       onDraw: () => this.redrawIfStale(),
       ...options,
     })
     widget.serialize = false
+    return widget
+  }
+
+  /** Puts the root where that of a removed node with the same id still stands, and the focus where it was. */
+  #takePlace() {
+    const { node, root } = this
+    this.#graph = node.graph?.id
+    const before = leftBehind.find(({ id, name }) => id === String(node.id) && name === this.#name)
+    leftBehind = leftBehind.filter((one) => one !== before && one.root.isConnected)
+    if (!before || before.root === root) return
+    if (before.graph === this.#graph) this.#focused = before.focused
+    // a node on the graph's canvas gets a new place by itself
+    if (window.LiteGraph.vueNodesMode && before.root.isConnected && !root.isConnected) before.root.replaceWith(root)
+  }
+
+  #onResize() {
+    const { activeElement } = document
+    if (this.#focused >= 0 && this.canvas.clientWidth) {
+      // someone may have gone elsewhere since
+      if (!activeElement || activeElement === document.body) {
+        controls(this.root)[this.#focused]?.focus({ preventScroll: true })
+      }
+      this.#focused = -1
+    }
+    this.redraw()
+  }
+
+  /** Runs once the node is in a graph: copying makes nodes that never are, and would leave listeners in the page. */
+  whenAdded(action) {
+    let done = false
+    this.after(this.node, "onAdded", () => {
+      if (!done) action()
+      done = true
+    })
+  }
+
+  /** Hands the wheel and the middle button to the graph, where the page itself does not; not from `scrolled`. */
+  passToGraph(element, scrolled) {
+    const pass = (event) => {
+      if (scrolled.contains(event.target)) return
+      event.preventDefault()
+      event.stopPropagation()
+      app.canvas.canvas.dispatchEvent(new event.constructor(event.type, event))
+    }
+    const middle = { pointerdown: (event) => event.button === 1, pointerup: (event) => event.button === 1 }
+    middle.pointermove = (event) => event.buttons & 4
+    for (const [name, isMiddle] of Object.entries(middle)) this.on(element, name, (event) => isMiddle(event) && pass(event))
+    this.on(element, "wheel", pass, { passive: false })
   }
 
   /** Listens to events ("name name ...") until the node is removed. */
@@ -58,6 +120,9 @@ export class NodeCanvas {
   }
 
   destroy() {
+    const { node, root } = this
+    const focused = Math.max(controls(root).indexOf(document.activeElement), this.#blurred)
+    leftBehind.push({ root, id: String(node.id), graph: node.graph?.id ?? this.#graph, name: this.#name, focused })
     this.#removal.abort()
     this.#resizes.disconnect()
     cancelAnimationFrame(this.#frame)

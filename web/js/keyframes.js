@@ -1,9 +1,11 @@
 // The editors' mathematics, free of the DOM: a port of imtalker/motion/keyframes.py; tests compare the two.
-// Curves are {channel: [[seconds, value], ...]}, sorted by time; functions return new curves and modify none.
+// Curves are {channel: [[seconds, value, easing?], ...]}, sorted by time; a keyframe without easing is smooth. Functions
+// return new curves and modify none.
 
-export const VERSION = 1
+export const VERSION = 2
 export const FPS = 25
-const MAX_SECONDS = 3600
+export const EASINGS = ["smooth", "linear", "hold"]
+export const MAX_SECONDS = 3600
 const MAX_KEYFRAMES = 10000
 const MAX_TEXT = 2_000_000
 
@@ -23,9 +25,11 @@ export function parse(text, channels) {
   }
   const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value)
   if (!isTable(content) || !isTable(content.channels ?? {}) || content.channels === null) {
-    throw new Error('The keyframes must be JSON like {"version": 1, "channels": {"yaw": [[0, 10]]}}.')
+    throw new Error('The keyframes must be JSON like {"version": 2, "channels": {"yaw": [[0, 10]]}}.')
   }
-  if (content.version !== VERSION) throw new Error(`The keyframes have version ${content.version}, not ${VERSION}.`)
+  if (![1, VERSION].includes(content.version)) {
+    throw new Error(`The keyframes have version ${content.version}, not 1 or ${VERSION}.`)
+  }
   const unknown = [
     ...Object.keys(content).filter((name) => name !== "version" && name !== "channels"),
     ...Object.keys(content.channels ?? {}).filter((name) => !channels.includes(name)),
@@ -34,45 +38,55 @@ export function parse(text, channels) {
   const curves = {}
   for (const name of channels) {
     if (!Object.hasOwn(content.channels ?? {}, name)) continue
-    const curve = readCurve(name, content.channels[name])
+    const curve = readCurve(name, content.channels[name], content.version === VERSION ? EASINGS : [])
     if (curve.length) curves[name] = curve
   }
   return curves
 }
 
-function readCurve(name, values) {
+function readCurve(name, values, easings) {
   if (!Array.isArray(values)) throw new Error(`Channel "${name}" must be a list of keyframes [seconds, value].`)
   if (values.length > MAX_KEYFRAMES) throw new Error(`Channel "${name}" has more than ${MAX_KEYFRAMES} keyframes.`)
   const found = new Map()
   values.forEach((keyframe, index) => {
     const where = `Keyframe ${index + 1} of channel "${name}"`
-    if (!Array.isArray(keyframe) || keyframe.length !== 2 || !keyframe.every(Number.isFinite)) {
-      throw new Error(`${where} must be two numbers, [seconds, value].`)
-    }
-    const [time, value] = keyframe
+    if (!isKeyframe(keyframe, easings)) throw new Error(`${where} must be [seconds, value] or [seconds, value, easing].`)
+    const [time, value, easing] = keyframe
     if (time < 0 || time > MAX_SECONDS) throw new Error(`${where} must be between 0 and ${MAX_SECONDS} s.`)
-    found.set(round(time, 1000), value)
+    found.set(round(time, 1000), eased([round(time, 1000), value], easing))
   })
-  return sorted(found)
+  return sorted([...found.values()])
 }
 
-const sorted = (found) => [...found].sort((a, b) => a[0] - b[0])
+const isKeyframe = (keyframe, easings) =>
+  Array.isArray(keyframe) &&
+  (keyframe.length === 2 || (keyframe.length === 3 && easings.includes(keyframe[2]))) &&
+  keyframe.slice(0, 2).every(Number.isFinite)
+
+const sorted = (keyframes) => keyframes.sort((a, b) => a[0] - b[0])
+
+export const easingOf = (keyframe) => keyframe[2] ?? "smooth"
+
+/** A keyframe's time and value with this easing. */
+export const eased = ([time, value], easing = "smooth") => (easing === "smooth" ? [time, value] : [time, value, easing])
 
 export function serialise(curves) {
   const lines = Object.entries(curves)
     .filter(([, curve]) => curve.length)
-    .map(([name, curve]) => `\n  ${JSON.stringify(name)}: [${curve.map(([t, v]) => `[${t}, ${v}]`).join(", ")}]`)
+    .map(([name, curve]) => `\n  ${JSON.stringify(name)}: [${curve.map(written).join(", ")}]`)
   return `{"version": ${VERSION}, "channels": {${lines.join(",")}}}`
 }
 
-/** The slopes at the keyframes after Fritsch and Carlson, as in scipy's PchipInterpolator. */
+const written = ([time, value, easing]) => (easing ? `[${time}, ${value}, "${easing}"]` : `[${time}, ${value}]`)
+
+/** The slopes at the keyframes after Fritsch and Carlson; what is held counts as flat. */
 export function slopes(curve) {
   const count = curve.length
   if (count < 2) return [0]
   const h = [], m = []
   for (let i = 0; i < count - 1; i++) {
     h.push(curve[i + 1][0] - curve[i][0])
-    m.push((curve[i + 1][1] - curve[i][1]) / h[i])
+    m.push(easingOf(curve[i]) === "hold" ? 0 : (curve[i + 1][1] - curve[i][1]) / h[i])
   }
   if (count === 2) return [m[0], m[0]]
   const found = [endSlope(h[0], h[1], m[0], m[1])]
@@ -102,8 +116,10 @@ export function valueAt(curve, time, d = slopes(curve)) {
     if (curve[middle][0] <= time) low = middle
     else high = middle
   }
-  const [t0, v0] = curve[low], [t1, v1] = curve[high]
+  const [t0, v0, easing] = curve[low], [t1, v1] = curve[high]
+  if (easing === "hold") return v0
   const h = t1 - t0, s = time - t0, m = (v1 - v0) / h
+  if (easing === "linear") return v0 + m * s
   const c2 = (3 * m - 2 * d[low] - d[high]) / h, c3 = (d[low] + d[high] - 2 * m) / (h * h)
   return v0 + s * (d[low] + s * (c2 + s * c3))
 }
@@ -116,10 +132,49 @@ export const formatted = (channel, value) => value.toFixed(channel.step < 1 ? 2 
 
 export const lastTime = (curves) => Math.max(0, ...Object.values(curves).map((curve) => curve.at(-1)?.[0] ?? 0))
 
-/** The curves with a keyframe at this time; it replaces those within half a frame. */
+/** The curves with a keyframe at this time; it replaces those within half a frame, and eases as the last before it. */
 export function withKeyframe(curves, name, time, value) {
   const kept = (curves[name] ?? []).filter(([t]) => Math.abs(t - time) >= 0.5 / FPS)
-  return { ...curves, [name]: sorted([...kept, [round(time, 1000), value]]) }
+  const before = (curves[name] ?? []).filter(([t]) => t < time + 0.5 / FPS).at(-1)
+  return { ...curves, [name]: sorted([...kept, eased([round(time, 1000), value], before?.[2])]) }
+}
+
+/** Replaces each selected keyframe (of a Set) by `change(keyframe, name)`; returns {curves, selected}. */
+function replaced(curves, selected, change) {
+  const found = {}, chosen = new Set()
+  for (const [name, curve] of Object.entries(curves)) {
+    // one that lands on another replaces it
+    const moving = curve.filter((keyframe) => selected.has(keyframe)).map((keyframe) => change(keyframe, name))
+    const taken = new Map(moving.map((keyframe) => [keyframe[0], keyframe]))
+    const kept = curve.filter((keyframe) => !selected.has(keyframe) && !taken.has(keyframe[0]))
+    found[name] = sorted([...kept, ...taken.values()])
+    for (const keyframe of taken.values()) chosen.add(keyframe)
+  }
+  return { curves: found, selected: chosen }
+}
+
+/** Gives the selected keyframes an easing; returns {curves, selected}. */
+export const withEasing = (curves, selected, easing) => replaced(curves, selected, (keyframe) => eased(keyframe, easing))
+
+/** The first and last time of keyframes. */
+export function span(keyframes) {
+  const times = [...keyframes].map(([time]) => time)
+  return [Math.min(...times), Math.max(...times)]
+}
+
+/** Stretches the selected keyframes in time around `centre` by a factor; returns {curves, selected}. */
+export function stretched(curves, selected, centre, factor) {
+  const at = (time) => clamp(round(centre + (time - centre) * factor, 1000), 0, MAX_SECONDS)
+  return replaced(curves, selected, ([time, value, easing]) => eased([at(time), value], easing))
+}
+
+/** Multiplies the selected keyframes' distances from rest, within the limits; returns {curves, selected}. */
+export function amplified(curves, selected, factor, channels, more) {
+  return replaced(curves, selected, ([time, value, easing], name) => {
+    const { rest } = channels[name]
+    const target = clamp(rest + (value - rest) * factor, ...range(channels[name], more))
+    return eased([time, tidy(channels[name], target)], easing)
+  })
 }
 
 export function without(curves, selected) {
@@ -136,33 +191,21 @@ export function without(curves, selected) {
  * As a group they stop at time 0; each of them stops at its channel's limits. Returns {curves, selected}.
  */
 export function moved(curves, selected, seconds, changes, channels, more) {
-  const first = Math.min(...[...selected].map(([time]) => time))
-  const shift = Math.max(seconds, -first)
-  const found = {}, chosen = new Set()
-  for (const [name, curve] of Object.entries(curves)) {
-    const [low, high] = range(channels[name], more)
-    const moving = curve
-      .filter((keyframe) => selected.has(keyframe))
-      .map(([time, value]) => {
-        const change = changes[name] ?? 0
-        const target = change ? tidy(channels[name], clamp(value + change, low, high)) : value
-        return [Math.min(round(time + shift, 1000), MAX_SECONDS), target]
-      })
-    const taken = new Map(moving.map((keyframe) => [keyframe[0], keyframe]))
-    const kept = curve.filter((keyframe) => !selected.has(keyframe) && !taken.has(keyframe[0]))
-    found[name] = sorted([...kept, ...taken.values()])
-    for (const keyframe of taken.values()) chosen.add(keyframe)
-  }
-  return { curves: found, selected: chosen }
+  const shift = Math.max(seconds, -span(selected)[0])
+  return replaced(curves, selected, ([time, value, easing], name) => {
+    const change = changes[name] ?? 0
+    const target = change ? tidy(channels[name], clamp(value + change, ...range(channels[name], more))) : value
+    return eased([Math.min(round(time + shift, 1000), MAX_SECONDS), target], easing)
+  })
 }
 
 /** The selected keyframes as a text of their own that starts at time 0. */
 export function copied(curves, selected) {
-  const first = Math.min(...[...selected].map(([time]) => time))
+  const [first] = span(selected)
   const found = {}
   for (const [name, curve] of Object.entries(curves)) {
     const part = curve.filter((keyframe) => selected.has(keyframe))
-    if (part.length) found[name] = part.map(([time, value]) => [round(time - first, 1000), value])
+    if (part.length) found[name] = part.map(([time, ...rest]) => [round(time - first, 1000), ...rest])
   }
   return serialise(found)
 }
@@ -171,7 +214,7 @@ export function copied(curves, selected) {
 export function pasted(curves, part, time) {
   const found = { ...curves }, selected = new Set()
   for (const [name, curve] of Object.entries(part)) {
-    const moved = curve.map(([t, v]) => [Math.min(round(t + time, 1000), MAX_SECONDS), v])
+    const moved = curve.map(([t, ...rest]) => [Math.min(round(t + time, 1000), MAX_SECONDS), ...rest])
     const added = new Map(moved.map((keyframe) => [keyframe[0], keyframe]))
     found[name] = sorted([...(found[name] ?? []).filter(([t]) => !added.has(t)), ...added.values()])
     for (const keyframe of added.values()) selected.add(keyframe)
@@ -179,26 +222,44 @@ export function pasted(curves, part, time) {
   return { curves: found, selected }
 }
 
-/** Fills these seconds with a preset, like `expand` in keyframes.py. */
+/** A preset's keyframes from 0 to `seconds`, like `expand` in presets.py. */
 export function expand(preset, seconds, amount, channels) {
-  const times = preset.period ? Math.max(1, Math.floor(seconds / preset.period + 0.5)) : 1
-  const period = seconds / times
+  const times = preset.repeats ? Math.max(1, Math.floor(seconds / preset.length + 0.5)) : 1
+  const length = seconds / times
   const curves = {}
   for (const [name, pattern] of Object.entries(preset.channels)) {
     const found = new Map()
     for (let repeat = 0; repeat < times; repeat++) {
       for (const [share, value] of pattern) {
-        found.set(round((repeat + share) * period, 1000), round(channels[name].rest + value * amount, 100))
+        found.set(round((repeat + share) * length, 1000), round(channels[name].rest + value * amount, 100))
       }
     }
-    curves[name] = sorted(found)
+    curves[name] = sorted([...found])
   }
   return curves
 }
 
+/**
+ * The curves with a preset from `start` on; in its channels it replaces what lies in its time. It ends within `end`:
+ * where too little time is left it starts earlier, and it is never longer than that.
+ */
+export function inserted(curves, preset, { start, seconds, end, amount }, channels, more) {
+  const length = Math.min(seconds, end)
+  const from = round(Math.max(0, Math.min(start, end - length)), 1000), to = round(from + length, 1000)
+  const found = { ...curves }, selected = new Set()
+  const part = clamped(expand(preset, to - from, amount, channels), channels, more)
+  for (const [name, curve] of Object.entries(part)) {
+    const kept = (curves[name] ?? []).filter(([time]) => time < from || time > to)
+    const added = new Map(curve.map(([time, value]) => [Math.min(round(time + from, 1000), to), value]))
+    found[name] = sorted([...kept, ...added])
+    for (const keyframe of found[name]) if (keyframe[0] >= from && keyframe[0] <= to) selected.add(keyframe)
+  }
+  return { curves: found, selected, from, to }
+}
+
 /** The curves with every value clamped to its channel's limits. */
 export function clamped(curves, channels, more) {
-  const inside = (name) => ([time, value]) => [time, clamp(value, ...range(channels[name], more))]
+  const inside = (name) => ([time, value, ...rest]) => [time, clamp(value, ...range(channels[name], more)), ...rest]
   return Object.fromEntries(Object.entries(curves).map(([name, curve]) => [name, curve.map(inside(name))]))
 }
 
@@ -210,11 +271,6 @@ export function nearest(points, x, y, radius) {
     if (distance <= least) [best, least] = [point, distance]
   }
   return best
-}
-
-/** Seconds between the ticks of a ruler with this many pixels per second. */
-export function tickStep(pixels) {
-  return [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600].find((step) => step * pixels >= 44) ?? 1200
 }
 
 /** Turns a point of the head (x right, y up, z to the camera) by degrees, like `head_pose` in keyframes.py. */

@@ -3,6 +3,7 @@
 import { app } from "../../../scripts/app.js"
 import { addStyle, NodeCanvas } from "./canvas.js"
 import { Memory } from "./memory.js"
+import { text } from "./texts.js"
 
 const NODES = ["IMTalkerEditMotion", "IMTalkerJoinMotion"]
 const HEIGHT = 84
@@ -40,8 +41,8 @@ class MotionPreview extends NodeCanvas {
   /** motion: {frames, seconds, curves}, each curve a list of values from -100 to 100; null before the first run. */
   show(motion) {
     this.motion = motion
-    this.caption = "Run the graph to see the motion"
-    if (motion) this.caption = `${motion.frames} frames, ${+motion.seconds.toFixed(2)} s`
+    this.caption = text("Run the graph to see the motion")
+    if (motion) this.caption = `${motion.frames} ${text("frames")}, ${+motion.seconds.toFixed(2)} ${text("s")}`
     this.canvas.setAttribute("aria-label", this.caption)
     this.redraw()
   }

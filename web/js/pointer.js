@@ -1,17 +1,23 @@
-// Mouse, pen and touch on an editor's canvas. A drag is a gesture, {move(point, event), end(point), box()}, with `end`
-// and `box` optional. It changes the editor's state; the text is written when the pointer goes up.
+// Mouse, pen and touch on an editor's canvas. A drag is a gesture, {move(point, event), end(point), box(), edits}, all but
+// `move` optional. It changes the editor's state; the text is written when the pointer goes up. edits: false for one that
+// changes no keyframes, which is allowed for a text that is not ours.
 
+import { timeActionAt, timeGesture } from "./gestures.js"
 import { clamp, nearest, snap } from "./keyframes.js"
-import { GAP, LANE_PADDING, RULER } from "./timeline.js"
+import { GAP } from "./ruler.js"
+import { LANE_PADDING } from "./timeline.js"
+import { scrolled, zoomed } from "./view.js"
 
 const HIT_RADIUS = 9 // pixels around a keyframe
 const CLICK_RADIUS = 3 // pixels that the pointer may move in a click
 const FINE = 0.2 // speed of a drag while Shift is held
+const ZOOM = 1.0025 // per pixel of the wheel
+const CURSORS = { playhead: "ew-resize", loop: "col-resize", first: "w-resize", last: "e-resize", shift: "grab" }
 
 const distance = (a, b) => Math.hypot(b.x - a.x, b.y - a.y)
 
 /** The pointer's position in pixels of the canvas, at any zoom of the graph. */
-function positionOf(event, canvas) {
+export function positionOf(event, canvas) {
   const box = canvas.getBoundingClientRect()
   const zoom = box.width / canvas.clientWidth || 1
   return { x: (event.clientX - box.left) / zoom, y: (event.clientY - box.top) / zoom }
@@ -23,10 +29,11 @@ export function onPointerDown(editor, event) {
   const { canvas, state } = editor
   if (event.button !== 0) return
   canvas.focus({ preventScroll: true })
-  if (!state.canEdit()) return
+  const canEdit = state.canEdit()
+  if (state.drag || state.error) return
   const start = positionOf(event, canvas)
   const gesture = gestureAt(editor, editor.layout(), start, event)
-  if (!gesture) return editor.redraw()
+  if (!gesture || (!canEdit && gesture.edits !== false)) return editor.redraw()
   editor.setPlaying(false)
   canvas.setPointerCapture(event.pointerId)
   state.startDrag()
@@ -43,8 +50,21 @@ export function onPointerMove(editor, event) {
     gesture.move(point, event)
     editor.redraw()
   } else if (!editor.state.error) {
-    editor.canvas.style.cursor = cursorAt(editor, point)
+    editor.canvas.style.cursor = cursorAt(editor, point, event)
   }
+}
+
+/** Alt zooms in time and, with Shift, scrolls; over the ruler without Alt. True if the wheel was ours, not the graph's. */
+export function onWheel(editor, event) {
+  const { state } = editor
+  const layout = editor.layout(), point = positionOf(event, editor.canvas)
+  const overRuler = timeActionAt(editor, layout, point) && point.x >= layout.left
+  if (state.error || state.drag || event.ctrlKey || event.metaKey || !(event.altKey || overRuler)) return false
+  const delta = event.deltaY || event.deltaX // some systems turn the wheel sideways while Shift is held
+  if (event.shiftKey) state.view = scrolled(state.view, layout.whole, delta * layout.secondsPerPixel)
+  else state.view = zoomed(state.view, layout.whole, editor.timeAt(layout, point.x), ZOOM ** delta)
+  editor.redraw()
+  return true
 }
 
 export function onPointerUp(editor, event) {
@@ -68,13 +88,14 @@ export function onDoubleClick(editor, event) {
   state.setValue(name, editor.valueAtY(layout, name, point.y))
 }
 
-const keyframeAt = (editor, layout, { x, y }) => nearest(editor.points(layout), x, y, HIT_RADIUS)
+export const keyframeAt = (editor, layout, { x, y }) => nearest(editor.points(layout), x, y, HIT_RADIUS)
 
-function cursorAt(editor, point) {
+function cursorAt(editor, point, event) {
   const layout = editor.layout()
   if (point.x < layout.side + GAP / 2) return editor.gizmoCursor(layout, point)
   if (point.x < layout.left) return "pointer"
-  if (point.y < RULER) return "ew-resize"
+  const action = timeActionAt(editor, layout, point, event)
+  if (action) return CURSORS[action] ?? "default"
   return keyframeAt(editor, layout, point) ? "grab" : "crosshair"
 }
 
@@ -82,10 +103,11 @@ function cursorAt(editor, point) {
 function gestureAt(editor, layout, start, event) {
   const { state } = editor
   if (start.x < layout.side + GAP / 2) return editor.grabGizmo(layout, start)
+  const time = start.x < layout.left ? null : timeGesture(editor, layout, start, event)
+  if (time) return time
   const name = editor.laneAt(layout, start.y)
   if (name) state.active = name
-  if (start.x < layout.left) return null
-  if (!name) return { move: (point) => state.setPlayhead(editor.timeAt(layout, point.x)) }
+  if (start.x < layout.left || !name) return null
   const hit = keyframeAt(editor, layout, start)
   return hit ? dragKeyframes(state, layout, start, hit, event) : dragBox(editor, layout, start, event)
 }
@@ -104,7 +126,7 @@ function dragKeyframes(state, layout, start, { name, keyframe }, event) {
       dragging ||= distance(start, point) > CLICK_RADIUS
       if (!dragging) return
       const time = keyframe[0] + (point.x - start.x) * speed(event) * layout.secondsPerPixel
-      const target = clamp(event.altKey ? time : snap(time), 0, layout.seconds)
+      const target = clamp(event.altKey ? time : snap(time), 0, layout.whole)
       const share = ((start.y - point.y) * speed(event)) / (layout.lane - 2 * LANE_PADDING)
       const changes = {}
       for (const other of state.names) {
@@ -112,7 +134,7 @@ function dragKeyframes(state, layout, start, { name, keyframe }, event) {
         changes[other] = share * (high - low)
       }
       Object.assign(state, state.moved(target - keyframe[0], changes, { curves, selected }))
-      state.playhead = clamp(target, 0, layout.seconds)
+      state.playhead = target
     },
   }
 }
@@ -123,6 +145,7 @@ function dragBox(editor, layout, start, event) {
   const selectedBefore = event.shiftKey ? [...state.selected] : []
   let box = null
   return {
+    edits: false,
     box: () => box,
     move: (point) => {
       if (!box && distance(start, point) <= CLICK_RADIUS) return

@@ -1,47 +1,51 @@
-// What a keyframe editor holds (curves, selection, playhead) and the edits it can make. Only the node's text input is
-// saved, so a graph also runs without the editor.
+// What a keyframe editor holds (curves, selection, playhead, view) and the edits it can make. Only the keyframes' text
+// is saved, so a graph also runs without the editor.
 
 import { app } from "../../../scripts/app.js"
+import { NodeInputs } from "./inputs.js"
 import { Memory } from "./memory.js"
 import {
-  clamp, clamped, expand, lastTime, moved, parse, pasted, range, serialise, snap, tidy, valueAt, withKeyframe, without,
+  amplified, clamp, clamped, copied, easingOf, EASINGS, inserted, lastTime, MAX_SECONDS, moved, parse, pasted,
+  range, serialise, snap, span, stretched, tidy, valueAt, withEasing, withKeyframe, without,
 } from "./keyframes.js"
+import { fitted, revealing } from "./view.js"
 
 const DEFAULT_SECONDS = 4
 const waveforms = new Memory()
-const views = new Memory() // playhead and active channel
+const views = new Memory() // what is kept of the view, see saveView
 
 export class State {
-  /** spec: the channels and presets of imtalker/motion/keyframes.py. `onChange()` is called when a redraw is due. */
+  /** spec: the channels and presets of imtalker/motion. `onChange()` is called when a redraw is due. */
   constructor(node, spec, onChange) {
     Object.assign(this, { node, onChange, channels: spec.channels, presets: spec.presets })
     this.names = Object.keys(spec.channels)
-    this.source = this.widget("keyframes")
-    this.text = null // of the source, as last read or written
+    this.inputs = new NodeInputs(node)
+    this.text = null // the keyframes as last read or written
     this.error = "" // why the text cannot be read
     this.curves = {}
     this.selected = new Set() // keyframes of the curves
     this.playhead = 0 // seconds
     this.active = this.names[0]
-    this.lastPreset = null // the preset whose curves are unchanged since, if any
-    this.waveform = null // {peaks, seconds}, from the last run
+    this.view = null // see view.js
+    this.loop = null // [first, last] seconds that are played again and again
+    this.frames = false // whether the ruler counts frames rather than seconds
+    this.preset = null // {name, start, curves}: the last one and what was there before it, until something else changes
+    this.heard = null // {seconds, peaks}, from the sound's file; see sound.js
+    this.ran = null // the same from the last run
     this.drag = null // {seconds, curves} when the drag in progress started
-  }
-
-  widget(name) {
-    return this.node.widgets.find((widget) => widget.name === name)
   }
 
   // The text
 
   /** Reads the text if something else wrote it: a loaded graph, an undo, a script. */
   sync() {
-    if (this.drag || this.source.value === this.text) return
-    this.text = this.source.value
+    const text = this.inputs.text()
+    if (this.drag || text === this.text) return
+    this.text = text
     this.selected = new Set()
-    this.lastPreset = null
+    this.preset = null
     try {
-      this.curves = parse(String(this.text), this.names)
+      this.curves = parse(text, this.names)
       this.error = ""
     } catch (error) {
       this.curves = {}
@@ -51,27 +55,32 @@ export class State {
 
   /** Writes the text, as one step of the graph's undo. */
   commit() {
-    const text = serialise(this.curves)
+    const text = serialise(this.curves), widget = this.inputs.textWidget()
     this.onChange()
-    if (text === this.source.value) return
+    if (!widget || text === widget.value) return
     app.canvas?.emitBeforeChange?.()
     this.text = text
-    this.source.value = text
-    this.source.callback?.(text)
+    widget.value = text
+    widget.callback?.(text)
     app.canvas?.emitAfterChange?.()
     this.node.setDirtyCanvas?.(true, true)
   }
 
-  change(curves, selected = new Set(), lastPreset = null) {
-    Object.assign(this, { curves, selected, lastPreset })
+  change({ curves, selected = new Set() }, preset = null) {
+    Object.assign(this, { curves, selected, preset })
     this.commit()
   }
 
-  /** False during a drag, and while the text cannot be read: it stays as it is until it is cleared. */
+  /** Whether another node, or several uses of a subgraph, hold the text: it can be looked at, but not changed here. */
+  isForeign() {
+    return !this.inputs.textWidget()
+  }
+
+  /** False during a drag, for another's text, and while the text cannot be read: it stays until it is cleared. */
   canEdit() {
     if (this.drag) return false
     this.sync()
-    return !this.error
+    return !this.error && !this.isForeign()
   }
 
   /** Until `endDrag`, changes from elsewhere are ignored and the timeline keeps its length. */
@@ -82,30 +91,35 @@ export class State {
   endDrag() {
     const { curves } = this.drag
     this.drag = null
-    if (this.curves !== curves) this.change(this.curves, this.selected)
+    if (this.curves !== curves) this.change(this)
   }
 
   // Times and values
 
   allowsMore() {
-    return Boolean(this.widget("allow_more")?.value)
+    return Boolean(this.inputs.value("allow_more"))
   }
 
-  hasAudio() {
-    return this.node.inputs?.some((input) => input.name === "audio" && input.link != null)
+  waveform() {
+    return this.inputs.hasAudio() ? (this.heard ?? this.ran) : null
   }
 
-  /** Seconds of the control, as far as known before a run. */
+  /** Seconds of the control as far as known before a run, or null: then the last keyframe decides. */
+  givenSeconds() {
+    const seconds = Number(this.inputs.value("seconds")) || 0
+    return seconds > 0 ? Math.min(seconds, MAX_SECONDS) : (this.waveform()?.seconds ?? null)
+  }
+
+  /** Seconds of the clip: what is played, and what a preset stays within. */
   duration() {
-    const seconds = Number(this.widget("seconds")?.value) || 0
-    if (seconds > 0) return seconds
-    if (this.hasAudio() && this.waveform) return this.waveform.seconds
-    return Math.max(DEFAULT_SECONDS, Math.ceil(lastTime(this.curves) + 0.2))
+    return this.givenSeconds() ?? Math.max(DEFAULT_SECONDS, lastTime(this.curves))
   }
 
-  /** Seconds that the timeline shows. */
+  /** Seconds that the timeline can show: without a given length, there is room to add something after the end. */
   shownSeconds() {
-    return this.drag?.seconds ?? Math.max(this.duration(), lastTime(this.curves))
+    if (this.drag) return this.drag.seconds
+    const last = lastTime(this.curves), given = this.givenSeconds()
+    return given === null ? Math.max(DEFAULT_SECONDS, Math.ceil(last + 0.2)) : Math.max(given, last)
   }
 
   range(name) {
@@ -123,16 +137,33 @@ export class State {
     return withKeyframe(curves, name, snap(this.playhead), tidy(this.channels[name], clamp(value, ...this.range(name))))
   }
 
+  /** The keyframes that an edit without a place changes: the selected ones, or the last one before the playhead. */
+  chosen() {
+    if (this.selected.size) return this.selected
+    const before = this.curves[this.active]?.filter(([time]) => time <= this.playhead + 1e-6) ?? []
+    return new Set(before.slice(-1))
+  }
+
+  /** The easing of the chosen keyframes: that of the first. */
+  easing() {
+    const [first] = this.chosen()
+    return first ? easingOf(first) : EASINGS[0]
+  }
+
   // Edits
 
   setPlayhead(time) {
     this.playhead = clamp(snap(time), 0, this.shownSeconds())
+    this.view = revealing(this.view, this.shownSeconds(), this.playhead)
     this.onChange()
   }
 
-  /** Keeps the playhead inside the timeline, which becomes shorter with the seconds, the audio or the text. */
-  limitPlayhead() {
-    this.playhead = Math.min(this.playhead, this.shownSeconds())
+  /** Keeps playhead, view and loop inside the timeline, which becomes shorter with the seconds, the audio or the text. */
+  limit() {
+    const whole = this.shownSeconds()
+    this.playhead = Math.min(this.playhead, whole)
+    this.view = fitted(this.view, whole)
+    if (this.loop && this.loop[0] >= whole) this.loop = null
   }
 
   /** Sets a keyframe at the playhead. */
@@ -140,7 +171,7 @@ export class State {
     if (!this.canEdit()) return
     const curves = this.withValue(this.curves, name, value)
     const now = snap(this.playhead)
-    this.change(curves, new Set(curves[name].filter(([time]) => time === now)))
+    this.change({ curves, selected: new Set(curves[name].filter(([time]) => time === now)) })
   }
 
   select(keyframes) {
@@ -152,41 +183,62 @@ export class State {
   remove(all = false) {
     if (this.canEdit()) {
       const selected = this.selected.size || !all ? this.selected : new Set(this.curves[this.active])
-      if (selected.size) this.change(without(this.curves, selected))
-    } else if (this.error) {
+      if (selected.size) this.change({ curves: without(this.curves, selected) })
+    } else if (this.error && !this.isForeign()) {
       this.error = ""
-      this.change({})
+      this.change({ curves: {} })
     }
   }
 
-  /** Without a name: the last preset again, at another size. */
-  applyPreset(amount, name) {
-    if (!this.canEdit()) return
-    name ||= this.lastPreset
+  /** Without a name: the last preset again, in the same place. seconds: its length. */
+  applyPreset({ amount, seconds, name, start }) {
+    if (!this.canEdit()) return // which also forgets the last preset if someone else has written
+    name ??= this.preset?.name
     if (!name) return
-    const curves = expand(this.presets[name], this.duration(), amount, this.channels)
-    this.change({ ...this.curves, ...clamped(curves, this.channels, this.allowsMore()) }, new Set(), name)
+    const again = this.preset?.name === name && start === undefined ? this.preset : null
+    const curves = again?.curves ?? this.curves
+    const where = { start: again?.start ?? start ?? snap(this.playhead), seconds, end: this.duration(), amount }
+    const found = inserted(curves, this.presets[name], where, this.channels, this.allowsMore())
+    this.change(found, { name, start: where.start, curves })
   }
 
   /** Moves the selected keyframes, or else the playhead. */
   moveInTime(seconds) {
     if (!this.selected.size) return this.setPlayhead(this.playhead + seconds)
-    const { curves, selected } = this.moved(seconds, {})
-    this.playhead = Math.min(...[...selected].map(([time]) => time))
-    this.change(curves, selected)
+    const found = this.moved(seconds, {})
+    this.playhead = span(found.selected)[0]
+    this.view = revealing(this.view, this.shownSeconds(), this.playhead)
+    this.change(found)
   }
 
   /** Changes the selected keyframes, or else the value at the playhead, by this many of each channel's steps. */
   changeValue(steps) {
     const change = (name) => steps * this.channels[name].step
     if (!this.selected.size) return this.setValue(this.active, this.value(this.active) + change(this.active))
-    const { curves, selected } = this.moved(0, Object.fromEntries(this.names.map((name) => [name, change(name)])))
-    this.change(curves, selected)
+    this.change(this.moved(0, Object.fromEntries(this.names.map((name) => [name, change(name)]))))
   }
 
   /** The selected keyframes moved in time and, by channel, in value: the new {curves, selected}. */
   moved(seconds, changes, { curves, selected } = this) {
     return moved(curves, selected, seconds, changes, this.channels, this.allowsMore())
+  }
+
+  setEasing(easing) {
+    const chosen = this.chosen()
+    if (chosen.size) this.change(withEasing(this.curves, chosen, easing))
+  }
+
+  /** Stretches the selection in time from its start, never past the end of the timeline. */
+  stretch(factor) {
+    if (this.selected.size < 2) return
+    const [first, last] = span(this.selected)
+    const most = (this.shownSeconds() - first) / (last - first || 1)
+    this.change(stretched(this.curves, this.selected, first, Math.min(factor, most)))
+  }
+
+  /** Multiplies the selected keyframes' distances from rest. */
+  amplify(factor) {
+    if (this.selected.size) this.change(amplified(this.curves, this.selected, factor, this.channels, this.allowsMore()))
   }
 
   /** Activates the channel this many lanes below. */
@@ -195,11 +247,35 @@ export class State {
     this.select([])
   }
 
+  /** Moves the playhead to the keyframe before (-1) or after (1) it, of any channel, and selects those there. */
+  jump(direction) {
+    const all = Object.values(this.curves).flat()
+    const times = all.map(([time]) => time).filter((time) => (time - this.playhead) * direction > 0.5 / 1000)
+    if (!times.length) return
+    const time = direction > 0 ? Math.min(...times) : Math.max(...times)
+    this.select(all.filter((keyframe) => keyframe[0] === time))
+    this.playhead = time
+    this.view = revealing(this.view, this.shownSeconds(), time)
+  }
+
+  /** Starts (side 0) or ends (side 1) the loop at the playhead. */
+  setLoop(side) {
+    const loop = this.loop ? [...this.loop] : [0, this.duration()]
+    loop[side] = this.playhead
+    this.loop = loop[1] > loop[0] ? loop : null
+    this.onChange()
+  }
+
+  /** The selected keyframes as a text. */
+  copy() {
+    return copied(this.curves, this.selected)
+  }
+
   /** Inserts keyframes from a text at the playhead; throws an Error if it holds none. */
   paste(text) {
-    const copied = clamped(parse(text, this.names), this.channels, this.allowsMore())
-    const { curves, selected } = pasted(this.curves, copied, snap(this.playhead))
-    if (selected.size) this.change(curves, selected)
+    const part = clamped(parse(text, this.names), this.channels, this.allowsMore())
+    const found = pasted(this.curves, part, snap(this.playhead))
+    if (found.selected.size) this.change(found)
   }
 
   // Kept when an undo recreates the node
@@ -209,11 +285,12 @@ export class State {
   }
 
   saveView() {
-    views.set(this.node, { playhead: this.playhead, active: this.active })
+    const { playhead, active, view, loop, frames } = this
+    views.set(this.node, { playhead, active, view, loop, frames })
   }
 
   restore() {
-    this.waveform = waveforms.get(this.node)
+    this.ran = waveforms.get(this.node)
     const view = views.get(this.node)
     if (view && this.names.includes(view.active)) Object.assign(this, view)
     this.onChange()

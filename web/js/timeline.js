@@ -1,35 +1,42 @@
-// The timeline of a keyframe editor: where everything is on the canvas, and how the lanes and curves are drawn.
+// The timeline of a keyframe editor: where everything is on the canvas, and how the lanes and curves are drawn. What is
+// about time alone (ruler, loop, playhead) is drawn by ruler.js.
 
 import { NodeCanvas } from "./canvas.js"
-import { clamp, formatted, round, slopes, tickStep, valueAt } from "./keyframes.js"
+import { clamp, easingOf, formatted, slopes, valueAt } from "./keyframes.js"
+import { drawLoop, drawNavigator, drawPlayhead, drawRuler, drawSelectionBar, GAP, RULER } from "./ruler.js"
+import { text } from "./texts.js"
 
 // in pixels
-export const RULER = 20 // height
-export const GAP = 8 // between the gizmo and the lanes
 export const LANE_PADDING = 6 // above and below the range of values
 const LABELS = 96 // width
 const CURVE_PADDING = 6 // left of time 0
-const LINE_HEIGHT = 18 // of an error message
+const LINE_HEIGHT = 18 // of a message
+const KEYFRAME = 6 // half the size of a selected one
+const AXIS_FONT = "9px"
 
 /** Needs a `state` (see state.js) and a `gesture` (see pointer.js). */
 export class Timeline extends NodeCanvas {
-  /** The gizmo is a square of width `side` at the left; the lanes' curves run from `left` to `right`. */
+  /**
+   * The gizmo is a square of width `side` at the left; the lanes' curves run from `left` to `right` and show `seconds`
+   * from `start` on, of `whole`.
+   */
   layout() {
     const width = this.canvas.clientWidth, height = this.canvas.clientHeight
     const side = Math.max(60, Math.min(height, width * 0.34))
     const left = side + GAP + LABELS, right = width - 10
     const lane = (height - RULER) / this.state.names.length
-    const seconds = this.state.shownSeconds()
+    const whole = this.state.shownSeconds()
+    const { start, seconds } = this.state.view ?? { start: 0, seconds: whole }
     const secondsPerPixel = seconds / (right - left - CURVE_PADDING)
-    return { width, height, side, left, right, lane, seconds, secondsPerPixel }
+    return { width, height, side, left, right, lane, start, seconds, whole, secondsPerPixel }
   }
 
   x(layout, time) {
-    return layout.left + CURVE_PADDING + time / layout.secondsPerPixel
+    return layout.left + CURVE_PADDING + (time - layout.start) / layout.secondsPerPixel
   }
 
   timeAt(layout, x) {
-    return (x - layout.left - CURVE_PADDING) * layout.secondsPerPixel
+    return layout.start + (x - layout.left - CURVE_PADDING) * layout.secondsPerPixel
   }
 
   /** The top of a channel's range of values, its height and its limits. */
@@ -53,14 +60,20 @@ export class Timeline extends NodeCanvas {
     return y < RULER ? null : (this.state.names[Math.floor((y - RULER) / layout.lane)] ?? null)
   }
 
-  /** Every keyframe with its position on the canvas: {x, y, name, keyframe}. */
+  /** Every visible keyframe with its position on the canvas: {x, y, name, keyframe}. */
   points(layout) {
     return Object.entries(this.state.curves).flatMap(([name, curve]) =>
-      curve.map((keyframe) => {
+      this.visible(layout, curve).map((keyframe) => {
         const [time, value] = keyframe
         return { x: this.x(layout, time), y: this.y(layout, name, value), name, keyframe }
       }),
     )
+  }
+
+  visible(layout, curve) {
+    const margin = KEYFRAME * layout.secondsPerPixel
+    const first = layout.start - margin, last = layout.start + layout.seconds + margin
+    return curve.filter(([time]) => time >= first && time <= last)
   }
 
   colours() {
@@ -68,16 +81,16 @@ export class Timeline extends NodeCanvas {
     return { ...colours, channel: (name) => colours.curve(this.state.names.indexOf(name)) }
   }
 
-  drawError(context, colours) {
+  drawMessage(context, colours, message, top) {
     context.fillStyle = colours.text
-    const words = `${this.state.error} Click the bin to clear them.`.split(" ")
-    let line = "", y = 30
-    for (const word of words) {
-      if (context.measureText(`${line} ${word}`).width > this.canvas.clientWidth - 24) {
+    let line = "", y = top
+    // Chinese has no spaces to break at
+    for (const word of message.match(/[\u3000-\u9fff\uff00-\uffef]|[^\s\u3000-\u9fff\uff00-\uffef]+\s*|\s+/g) ?? []) {
+      if (context.measureText(line + word).width > this.canvas.clientWidth - 24) {
         context.fillText(line, 12, y)
         ;[line, y] = ["", y + LINE_HEIGHT]
       }
-      line += (line && " ") + word
+      line += word
     }
     context.fillText(line, 12, y)
   }
@@ -86,7 +99,8 @@ export class Timeline extends NodeCanvas {
     const { left, height, width } = layout
     this.state.names.forEach((name, index) => this.drawLane(context, colours, layout, name, index))
     this.drawWaveform(context, colours, layout)
-    this.drawRuler(context, colours, layout)
+    drawRuler(this, context, colours, layout)
+    drawLoop(this, context, colours, layout)
     context.save()
     context.beginPath()
     context.rect(left, RULER, width - left, height - RULER)
@@ -95,7 +109,28 @@ export class Timeline extends NodeCanvas {
     this.dimAfterEnd(context, colours, layout)
     context.restore()
     this.drawSelectionBox(context, colours)
-    this.drawPlayhead(context, colours, layout)
+    drawSelectionBar(this, context, colours, layout)
+    drawPlayhead(this, context, colours, layout)
+    drawNavigator(this, context, colours, layout)
+    if (this.state.isForeign()) this.drawNote(context, colours, layout)
+  }
+
+  /** Says why nothing can be changed. */
+  drawNote(context, colours, layout) {
+    const note = text("Linked: the keyframes come from elsewhere. Remove the link to draw here.")
+    context.font = `12px ${colours.font}`
+    context.textAlign = "left"
+    context.textBaseline = "middle"
+    const width = context.measureText(note).width + 20
+    const x = Math.max(4, layout.width - width - 4), y = layout.height / 2
+    context.fillStyle = colours.back
+    context.strokeStyle = colours.text
+    context.beginPath()
+    context.roundRect(x, y - 13, width, 26, 6)
+    context.fill()
+    context.stroke()
+    context.fillStyle = colours.text
+    context.fillText(note, x + 10, y)
   }
 
   drawLane(context, colours, layout, name, index) {
@@ -118,40 +153,44 @@ export class Timeline extends NodeCanvas {
     context.textAlign = "left"
     context.fillStyle = hasKeyframes ? colours.channel(name) : colours.text
     context.globalAlpha = hasKeyframes || active ? 1 : 0.6
-    context.fillText(channel.label, side + GAP + 9, middle)
+    context.fillText(text(channel.label), side + GAP + 9, middle)
     context.textAlign = "right"
     context.fillStyle = colours.text
     context.fillText(hasKeyframes ? formatted(channel, this.state.value(name)) : "–", left - 6, middle)
     context.globalAlpha = 1
+    this.drawAxis(context, colours, layout, name)
   }
 
-  drawWaveform(context, colours, layout) {
-    const { waveform } = this.state
-    if (!waveform || !this.state.hasAudio()) return
-    const { peaks, seconds } = waveform
-    const middle = (RULER + layout.height) / 2, half = (layout.height - RULER) / 2 - 4
-    const at = (index) => this.x(layout, ((index + 0.5) / peaks.length) * seconds)
-    context.beginPath()
-    peaks.forEach((peak, index) => context.lineTo(at(index), middle - 0.5 - (peak / 100) * half))
-    for (let i = peaks.length - 1; i >= 0; i--) context.lineTo(at(i), middle + 0.5 + (peaks[i] / 100) * half)
-    context.globalAlpha = 0.13
+  /** The limits of a channel at the right end of its lane. */
+  drawAxis(context, colours, layout, name) {
+    const { low, high, top, height } = this.valueRange(layout, name)
+    context.font = `${AXIS_FONT} ${colours.font}`
     context.fillStyle = colours.text
-    context.fill()
+    context.globalAlpha = name === this.state.active ? 0.75 : 0.4
+    context.fillText(`${high}`, layout.width - 2, top + 1)
+    context.fillText(`${low}`, layout.width - 2, top + height)
+    context.globalAlpha = 0.08
+    context.fillRect(layout.left, Math.round(top), layout.width - layout.left, 1)
+    context.fillRect(layout.left, Math.round(top + height), layout.width - layout.left, 1)
+    context.font = `11px ${colours.font}`
     context.globalAlpha = 1
   }
 
-  drawRuler(context, colours, layout) {
-    const { left, right, seconds } = layout
-    const step = tickStep((right - left) / seconds)
+  /** The loudest of what falls into each pixel. */
+  drawWaveform(context, colours, layout) {
+    const waveform = this.state.waveform()
+    if (!waveform) return
+    const { peaks, seconds } = waveform
+    const { left, width, height } = layout
+    const middle = (RULER + height) / 2, half = (height - RULER) / 2 - 4
+    const indexAt = (x) => (this.timeAt(layout, x) / seconds) * peaks.length
+    context.globalAlpha = 0.13
     context.fillStyle = colours.text
-    context.textBaseline = "middle"
-    context.textAlign = "center"
-    for (let index = 0; index * step <= seconds + 1e-6; index++) {
-      const x = Math.round(this.x(layout, index * step))
-      context.globalAlpha = 0.12
-      context.fillRect(x, RULER, 1, layout.height - RULER)
-      context.globalAlpha = 0.7
-      context.fillText(`${round(index * step, 10)}`, Math.min(x, layout.width - 8), 10)
+    for (let x = left; x < width; x++) {
+      const first = Math.max(0, Math.floor(indexAt(x))), last = Math.min(peaks.length, Math.ceil(indexAt(x + 1)))
+      let loudest = -1
+      for (let index = first; index < last; index++) loudest = Math.max(loudest, peaks[index])
+      if (loudest >= 0) context.fillRect(x, middle - 0.5 - (loudest / 100) * half, 1, 1 + (loudest / 50) * half)
     }
     context.globalAlpha = 1
   }
@@ -170,17 +209,22 @@ export class Timeline extends NodeCanvas {
       context.lineTo(x, this.y(layout, name, valueAt(curve, this.timeAt(layout, x), curveSlopes)))
     }
     context.stroke()
-    for (const keyframe of curve) this.drawKeyframe(context, colours, layout, name, keyframe, selected.has(keyframe))
+    for (const keyframe of this.visible(layout, curve)) {
+      this.drawKeyframe(context, colours, layout, name, keyframe, selected.has(keyframe))
+    }
   }
 
-  drawKeyframe(context, colours, layout, name, [time, value], selected) {
-    const x = this.x(layout, time), y = this.y(layout, name, value)
-    const size = selected ? 6 : 4.5
+  /** A diamond where the curve is smooth, a triangle where it is straight, a square where it is held. */
+  drawKeyframe(context, colours, layout, name, keyframe, selected) {
+    const x = this.x(layout, keyframe[0]), y = this.y(layout, name, keyframe[1])
+    const size = selected ? KEYFRAME : 4.5, flat = size * 0.8
+    const shape = {
+      smooth: [[0, -size], [size, 0], [0, size], [-size, 0]],
+      linear: [[-flat, flat], [0, -size], [flat, flat]],
+      hold: [[-flat, -flat], [flat, -flat], [flat, flat], [-flat, flat]],
+    }[easingOf(keyframe)]
     context.beginPath()
-    context.moveTo(x, y - size)
-    context.lineTo(x + size, y)
-    context.lineTo(x, y + size)
-    context.lineTo(x - size, y)
+    for (const [dx, dy] of shape) context.lineTo(x + dx, y + dy)
     context.closePath()
     context.fillStyle = selected ? colours.text : colours.channel(name)
     context.fill()
@@ -208,23 +252,6 @@ export class Timeline extends NodeCanvas {
     context.globalAlpha = 0.6
     context.strokeRect(...box)
     context.globalAlpha = 1
-  }
-
-  drawPlayhead(context, colours, layout) {
-    const x = this.x(layout, this.state.playhead)
-    context.strokeStyle = context.fillStyle = colours.text
-    context.lineWidth = 1
-    context.beginPath()
-    context.moveTo(x, 8)
-    context.lineTo(x, layout.height)
-    context.stroke()
-    context.beginPath()
-    context.moveTo(x - 5, 2)
-    context.lineTo(x + 5, 2)
-    context.lineTo(x + 5, 8)
-    context.lineTo(x, 14)
-    context.lineTo(x - 5, 8)
-    context.fill()
   }
 
   /** Draws the background of a gizmo, a square of width `layout.side`; returns its centre and half its width. */

@@ -2,7 +2,7 @@
 
 A program takes one window of one image. Heads of 4 or 8 channels are too narrow for matrix units, so queries, keys and
 values are made 16 channels at a time, and a head's logits come from queries in which the other heads' channels are 0.
-Registers are the limit: loops that are not unrolled, queries computed after keys and values, and places read twice keep
+Registers are the limit: loops that are not unrolled, queries computed after keys and values, and rows read twice keep
 every size and precision from spilling (tests/models/test_ahead_of_time.py).
 """
 
@@ -53,13 +53,6 @@ def _linear(x, weight, bias, row, column, WIDTH: tl.constexpr, PRODUCTS: tl.cons
 
 
 @triton.jit
-def _places(order, window, CELLS: tl.constexpr, WIDTH: tl.constexpr):
-    """Where a window's rows are in an image. Volatile, or the compiler would keep them in registers all the while."""
-    rows = tl.load(order + window * CELLS + tl.arange(0, CELLS), volatile=True).to(tl.int32)
-    return rows[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
-
-
-@triton.jit
 def _swin_block(
     x, y, order, group, logit_bias, qkv, qkv_bias, proj, proj_bias, up, up_bias, down, down_bias, tokens,
     WIDTH: tl.constexpr, HEADS: tl.constexpr, DEPTH: tl.constexpr, PART: tl.constexpr, CELLS: tl.constexpr,
@@ -74,7 +67,8 @@ def _swin_block(
     entry = cell[:, None] * CELLS + cell[None, :]
     table = logit_bias + tl.load(group + window) * HEADS * CELLS * CELLS
 
-    result = tl.load(x + image + _places(order, window, CELLS, WIDTH)).to(tl.float32)
+    rows = tl.load(order + window * CELLS + cell).to(tl.int32)
+    result = tl.load(x + image + rows[:, None] * WIDTH + channel[None, :]).to(tl.float32)
     normal = _normal(result, WIDTH).to(precision)
     for first in range(0, WIDTH, PART):
         own = first + part
@@ -101,4 +95,6 @@ def _swin_block(
         back = tl.load(down + channel[None, :] * 2 * WIDTH + own[:, None])
         result = tl.dot(hidden.to(precision), back, result, input_precision=PRODUCTS)
     result += tl.load(down_bias + channel)[None, :].to(tl.float32)
-    tl.store(y + image + _places(order, window, CELLS, WIDTH), result.to(precision))
+    # volatile, or the compiler would keep the rows in registers all the while
+    rows = tl.load(order + window * CELLS + cell, volatile=True).to(tl.int32)
+    tl.store(y + image + rows[:, None] * WIDTH + channel[None, :], result.to(precision))

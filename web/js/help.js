@@ -1,0 +1,25 @@
+// The mouse and the keys of an editor, as its help sheet shows them; web/docs has the same list.
+
+export const HELP = [
+  ["Drag a keyframe", "move it (Shift: fine, Alt: no snapping)"],
+  ["Double click", "add a keyframe"],
+  ["Drag over empty space", "select keyframes (Shift: add to the selection)"],
+  ["Drag the bar over a selection", "move it in time; its ends stretch it"],
+  ["Right click", "menu: easing, size, loop, presets and more"],
+  ["Wheel over the ruler, Alt + wheel", "zoom in time (Shift: scroll)"],
+  ["Shift + drag in the ruler", "loop this part"],
+  ["← →", "move the selected keyframes or the playhead by 1 frame (Shift: 10)"],
+  ["↑ ↓ + −", "change the value by 1 step (Shift + arrow: 5)"],
+  ["Page ↑ ↓, Home, End", "previous or next channel, go to the start or end"],
+  [", .", "go to the previous or next keyframe"],
+  ["Enter, Delete", "add a keyframe, remove the selected ones"],
+  ["1 2 3", "smooth, linear, hold"],
+  ["< >", "make the selection shorter or longer by 1 frame"],
+  ["Ctrl ↑ ↓, Ctrl ← →", "zoom, scroll"],
+  ["F, Shift F", "show all, show the selection"],
+  ["[ ] L", "loop starts here, ends here, no loop"],
+  ["T, S", "seconds or frames, sound on or off"],
+  ["Ctrl C X V A", "copy, cut, paste at the playhead (as JSON text), select all"],
+  ["Space, Esc", "play or pause, clear the selection"],
+  ["Ctrl Z, Ctrl Y", "undo, redo (ComfyUI's own)"],
+]
