@@ -254,7 +254,7 @@ def estimated(tmp_path_factory):
 
 
 def test_the_budget_covers_the_whole_way(estimated):
-    assert list(estimated) == ["render", "to the CPU", "motion encoder", "source", "motion", "audio"]
+    assert list(estimated) == ["render", "to a file", "motion encoder", "source", "motion", "audio"]
     assert {row["stage"] for row in estimated["render"]["stages"]} >= {budget.CONVOLUTIONS, "transfer", "head, output"}
     for part in estimated.values():
         *stages, total = part["stages"]
@@ -262,10 +262,11 @@ def test_the_budget_covers_the_whole_way(estimated):
             assert sum(row[number] for row in stages) == pytest.approx(total[number])
         assert total["launches"] == sum(not operation["replayed"] for operation in part["operations"])
         assert total["us"]["H200"] <= total["us"]["RTX 3060"]
-    frame = 3 * 4 * 64**2
-    assert estimated["to the CPU"]["copied_bytes"] - estimated["render"]["copied_bytes"] == 2 * frame
+    planes = 64**2 * 3 / 2  # a byte of brightness for each pixel, two of colour for four
+    assert estimated["to a file"]["copied_bytes"] - estimated["render"]["copied_bytes"] == 2 * planes
     assert estimated["render"]["waits"] == 0, "rendering never waits for the device"
-    assert estimated["motion"]["stages"][-1]["launches"] < 100, "steps are replayed"
+    replayed = sum(operation["replayed"] for operation in estimated["motion"]["operations"])
+    assert replayed > 10 * estimated["motion"]["stages"][-1]["launches"], "steps are replayed"
 
 
 def test_every_triton_kernel_declares_its_work():
