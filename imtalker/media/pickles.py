@@ -118,8 +118,11 @@ def _zipped(file: BinaryIO, size: int) -> set[str]:
 
 
 def _legacy(file: BinaryIO) -> set[str]:
-    if file.read(16)[2 : 2 + len(MAGIC)] != MAGIC:
-        raise _Refused("is not a weights file that torch saved")
+    start = file.read(16)
+    if start[:1] != b"\x80":
+        raise ValueError("no pickle")
+    if start[2 : 2 + len(MAGIC)] != MAGIC:
+        raise _Refused("is a pickle of something else than weights")
     with closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as content:
         return set().union(*(_calls(content, len(content)) for _ in range(LEGACY_PICKLES)))
 

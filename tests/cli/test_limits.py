@@ -33,13 +33,13 @@ def options(command=None, found=None, path=()):
     return found
 
 
-NUMBERS = [each for each in options() if each[2].choices is None and each[1] != "--models"]
+NUMBERS = [each for each in options() if each[2].nargs is None and not each[2].choices and each[1] != "--models"]
 
 
 def test_the_options_with_numbers_are_found():
     assert {name for _, name, _ in NUMBERS} == {
         *("--batch-size", "--seed", "--cfg", "--nfe", "--fps", "--frames", "--steps", "--minutes", "--lr", "--lr-end"),
-        *("--warmup", "--workers", "--devices", "--adversarial", "--lora"),
+        *("--warmup", "--workers", "--devices", "--adversarial", "--lora", "--strength"),
     }
 
 

@@ -125,7 +125,7 @@ def test_archives_that_hold_a_part_twice_are_refused(tmp_path):
         (b"<!DOCTYPE html><html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"a".ljust(257, b"\0") + b"ustar" + bytes(300), "tar archive"),
-        (pickle.dumps({"a": 1}), "not a weights file that torch saved"),
+        (pickle.dumps({"a": 1}), "a pickle of something else than weights"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
