@@ -1,13 +1,15 @@
 """Running ComfyUI servers with this pack, tiny models and small media; tests skip where ComfyUI is not installed."""
 
 import io
+import uuid
 import wave
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from browser import open_browser
+from browser import open_browser, open_page
+from drawing import POSE, Drawing, look_at, two_editors
 from PIL import Image
 from server import NEWEST_FRONTEND, VERSIONS, Server, comfyui, is_installed, newest_frontend
 from tiny import tiny_generator, tiny_renderer
@@ -92,6 +94,34 @@ def newest(tmp_path_factory):
 def browser():
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def newest_page(newest, browser):
+    with open_page(browser, newest, 1500, 1100) as page:
+        page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        yield page
+
+
+@pytest.fixture(scope="session")
+def both_editors_newest(newest_page) -> dict:
+    return two_editors(newest_page)
+
+
+@pytest.fixture(params=["litegraph", "vue"])
+def pose(newest_page, both_editors_newest, request):
+    """The pose editor of a graph that has both, in each of the page's ways to draw nodes."""
+    page = newest_page
+    page.load(both_editors_newest | {"id": str(uuid.uuid4())}, request.param == "vue")
+    look_at(page, 1, 40, 40)
+    pose = Drawing(page, POSE)
+    pose.settle()
+    page.errors.clear()
+    page.warnings.clear()
+    yield pose
+    assert page.errors == []
+    assert [text for text in page.warnings if "deprecated" in text.lower() and "IMTalker" in text] == []
+    assert not any("input.link" in text for text in page.warnings)
 
 
 def _fill_models(folder: Path) -> None:

@@ -18,6 +18,8 @@ CONNECT = """([pose, gaze]) => {
 FIND = "const node = app.graph.nodes.find(node => node.type === kind)"
 CANVAS = f"""{FIND}
     const canvas = node.widgets.find(widget => widget.name === 'editor').element.querySelector('canvas')"""
+ROOT = "node.widgets.find(widget => widget.name === 'editor').element"
+FOCUSED = f"kind => {{ {FIND}; return document.activeElement === {ROOT}.querySelector('canvas') }}"
 BOX = f"""kind => {{
     {CANVAS}
     const {{ left, top, width, height }} = canvas.getBoundingClientRect()

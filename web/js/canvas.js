@@ -122,7 +122,7 @@ export class NodeCanvas {
   destroy() {
     const { node, root } = this
     const focused = Math.max(controls(root).indexOf(document.activeElement), this.#blurred)
-    leftBehind.push({ root, id: String(node.id), graph: node.graph?.id ?? this.#graph, name: this.#name, focused })
+    leftBehind.push({ root, id: String(node.id), graph: this.#graph ?? node.graph?.id, name: this.#name, focused })
     this.#removal.abort()
     this.#resizes.disconnect()
     cancelAnimationFrame(this.#frame)
