@@ -27,7 +27,7 @@ from imtalker.motion.keyframes import (
 )
 from imtalker.motion.presets import GAZE_PRESETS, POSE_PRESETS, expand
 
-SCRIPT = Path(__file__).parents[2] / "web/js/keyframes.js"
+SCRIPTS = Path(__file__).parents[2] / "web/js"
 
 
 def document(**channels) -> dict:
@@ -290,16 +290,19 @@ def random_curve(random: np.random.Generator, count: int, easings: tuple[str, ..
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Runs a JavaScript expression on `given`, with the editors' module as `k`."""
+    """Runs a JavaScript expression on `given`, with the editors' modules as `k` and `v`."""
     program = shutil.which("node")
     if program is None:
         pytest.skip("node is not installed, so web/js/keyframes.js is not tested")
-    module = tmp_path_factory.mktemp("page") / "keyframes.mjs"
-    module.write_text(SCRIPT.read_text())
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "package.json").write_text('{"type": "module"}')
+    for name in ("keyframes.js", "view.js"):
+        shutil.copy(SCRIPTS / name, folder / name)
 
     def run(expression: str, given: object) -> object:
         code = f"""(async () => {{
-            const k = await import({json.dumps(module.as_uri())})
+            const k = await import({json.dumps((folder / "keyframes.js").as_uri())})
+            const v = await import({json.dumps((folder / "view.js").as_uri())})
             const given = JSON.parse(require("fs").readFileSync(0, "utf8"))
             console.log(JSON.stringify({expression}))
         }})()"""
@@ -414,6 +417,19 @@ class TestInThePage:
         part = {"yaw": [[0, 1], [1, 2], [2, 3]]}
         found = page("k.pasted({}, given, 3599.5).curves", part)
         assert parse(written(found)) == {"yaw": [(3599.5, 1), (3600, 3)]}
+
+    def test_views_stay_inside_and_zoom_around_a_point(self, page):
+        def view(expression: str) -> object:
+            return page(expression, None)
+
+        assert view("v.zoomed(null, 100, 25, 0.5)") == {"start": 12.5, "seconds": 50}
+        assert view("v.zoomed({ start: 12.5, seconds: 50 }, 100, 25, 2)") is None  # all of it again
+        assert view("v.zoomed(null, 3600, 1800, 1e-9)") == {"start": pytest.approx(1799.95), "seconds": 0.1}
+        assert view("v.scrolled({ start: 90, seconds: 5 }, 100, 50)") == {"start": 95, "seconds": 5}
+        assert view("v.fitted({ start: 90, seconds: 5 }, 50)") == {"start": 45, "seconds": 5}
+        assert view("v.revealing({ start: 0, seconds: 10 }, 100, 50)") == {"start": 41, "seconds": 10}
+        labels = "[[1.04, false], [75, false], [3600.04, false], [1.04, true]].map(given => v.timeLabel(...given))"
+        assert view(labels) == ["1.04", "1:15", "60:00.04", "26"]
 
 
 class Still:

@@ -1,7 +1,7 @@
 // What a timeline shows of time: ruler, loop, playhead, the bar of the selection, and which part of the whole is seen.
 
-import { span } from "./keyframes.js"
-import { FPS, tickStep, timeLabel } from "./view.js"
+import { FPS, span } from "./keyframes.js"
+import { tickStep, timeLabel } from "./view.js"
 
 // in pixels
 export const RULER = 20 // height

@@ -1,11 +1,10 @@
 // The part of the time that a timeline shows, {start, seconds}, or null for all of it. Free of the DOM.
 
-export const FPS = 25
+import { clamp, FPS } from "./keyframes.js"
+
 const MIN_SECONDS = 0.1
 // seconds between two ticks, each a whole number of frames
 const STEPS = [0.04, 0.08, 0.2, 0.4, 1, 2, 5, 10, 30, 60, 120, 300, 600]
-
-const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
 
 /** A view inside `whole` seconds; null if it shows them all. */
 export function fitted(view, whole) {
