@@ -409,7 +409,7 @@ class TestSchema:
             "IMTalkerSaveMotion": "motion filename_prefix",
             "IMTalkerLoadMotion": "motion_file",
             "IMTalkerEditMotion": "motion strength smoothing start end speed reverse loop fps source",
-            "IMTalkerJoinMotion": "motion_a motion_b mode crossfade share motion_c motion_d mask",
+            "IMTalkerJoinMotion": "motion_a motion_b mode crossfade share motion_c motion_d mask transition",
         }
         for name, order in orders.items():
             assert info[name]["python_module"] == OURS

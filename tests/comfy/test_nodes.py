@@ -297,7 +297,7 @@ class TestBadInput:
         local = server.base / "models/imtalker/renderer.ckpt"
         local.write_bytes(b"not weights")
         try:
-            assert "not a weights file" in refusal(server, rendered(composed(renderer=PUBLISHED)))
+            assert "not a file that torch saved" in refusal(server, rendered(composed(renderer=PUBLISHED)))
         finally:
             local.unlink()
 

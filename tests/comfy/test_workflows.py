@@ -30,7 +30,7 @@ FILES = {
 EXPECTED = {
     "first_try": (101, (64, 64), 25, 4.03),
     "gaze_keyframes": (10, (64, 64), 25, 0.4),
-    "idle_then_talk": (115, (64, 64), 25, 4.6),
+    "idle_then_talk": (110, (64, 64), 25, 4.4),
     "long_video": (10, (160, 120), 25, 0.4),
     "pose_from_video": (10, (64, 64), 25, 0.4),
     "pose_keyframes": (10, (64, 64), 25, 0.4),
