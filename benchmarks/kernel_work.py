@@ -50,6 +50,15 @@ def blur(named: dict, grid: tuple) -> dict:
     return {"flops": 32 * named["output"].numel()}
 
 
+def style_and_scale(named: dict, grid: tuple) -> dict:
+    """Each program makes the whole style of its image."""
+    batch = len(named["latent"])
+    made, scaled = grid[0] * named["weight"].numel(), named["energy"].numel()
+    read = read_bytes(named["latent"], named["weight"], named["bias"], named["energy"])
+    written = read_bytes(named["style"], named["scale"])
+    return {"flops": 2 * batch * (made + scaled), "bytes_read": read, "bytes_written": written}
+
+
 KERNEL_WORK: dict[str, Work] = {
     "_attend": attend,
     "_match": match,
@@ -57,4 +66,5 @@ KERNEL_WORK: dict[str, Work] = {
     "_finish": finish,
     "_interleave": interleave,
     "_blur": blur,
+    "_style_and_scale": style_and_scale,
 }

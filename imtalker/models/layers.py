@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .folding import Folded
 from .passes import blur, convolve, convolve_and_blur
+from .styles import style_and_scale
 
 GAIN = math.sqrt(2)  # of the equalised convolutions' activation
 SLOPE = 0.2  # of the same
@@ -211,7 +212,7 @@ class StyledConv(Folded):
     input is unused in the method.
     """
 
-    only_derived = ("conv.weight", "activate")
+    only_derived = ("conv", "activate")
 
     def __init__(self, inputs: int, outputs: int, latent: int, upsample: bool = False):
         super().__init__()
@@ -219,21 +220,30 @@ class StyledConv(Folded):
         self.activate = ChannelBias(outputs)
         self.upsample = upsample
 
-    def derive(self) -> tuple[Tensor, Tensor, Tensor]:
+    def derive(self) -> tuple[Tensor, ...]:
+        """Weight and bias of the convolution and its weight's energy, then weight and bias of the styles."""
         weight = self.conv.weight[0] / math.sqrt(self.conv.weight[0, 0].numel())
         energy = weight.float().square().sum((2, 3)) / GAIN**2
-        return weight.transpose(0, 1) if self.upsample else weight, energy, GAIN * self.activate.bias.flatten()
+        bias, modulation = GAIN * self.activate.bias.flatten(), self.conv.modulation
+        weight = weight.transpose(0, 1) if self.upsample else weight
+        return weight, bias, energy, *modulation.derive(), modulation.bias
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        weight, energy, bias = self.derived()
-        style = self.conv.modulation(latent).float()
-        # divided by the largest, or input times style overflows half precision; the normalisation cancels it
-        largest = torch.linalg.vector_norm(style, math.inf, dim=1, keepdim=True).clamp(min=1e-18)
-        style = style / largest
-        # in float32: small squares and their inverse are outside half precision
-        squares = F.linear(style.square(), energy.float()).add(largest.pow(-2), alpha=1e-8 / GAIN**2)
-        scale = torch.rsqrt(squares).clamp(max=torch.finfo(x.dtype).max).to(x.dtype)
-        x = x * style.to(x.dtype)[:, :, None, None]
+        style, scale = self.styles(latent)
+        return self.styled(styled(x, style), scale)
+
+    def styles(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors of the input's channels (B,inputs) and of the output's (B,outputs)."""
+        _, _, energy, weight, bias = self.derived()
+        return style_and_scale(latent, weight, bias, energy, 1e-8 / GAIN**2)
+
+    def styled(self, x: Tensor, scale: Tensor, then: Tensor | None = None) -> Tensor:
+        """From a map that has its style already; the result gets the style `then` (B,outputs), if given."""
+        weight, bias, *_ = self.derived()
         if self.upsample:
-            return blur(F.conv_transpose2d(x, weight, stride=2), 1, 4.0, scale, bias, SLOPE)
-        return convolve(x, weight, bias, SLOPE, padding=1, scale=scale)
+            return blur(F.conv_transpose2d(x, weight, stride=2), 1, 4.0, scale, bias, SLOPE, then)
+        return convolve(x, weight, bias, SLOPE, padding=1, scale=scale, then=then)
+
+
+def styled(x: Tensor, style: Tensor) -> Tensor:
+    return x * style[:, :, None, None]

@@ -20,27 +20,28 @@ def convolve(
     scale: Tensor | None = None,
     before: Tensor | None = None,
     after: Tensor | None = None,
+    then: Tensor | None = None,
 ) -> Tensor:
-    """leaky(conv(x) * scale + bias + before) + after.
+    """(leaky(conv(x) * scale + bias + before) + after) * then.
 
-    slope: of the leaky ReLU, 1 for none; scale (B,C); bias: C numbers; before, after: maps of the result's shape.
+    slope: of the leaky ReLU, 1 for none; scale, then (B,C); bias: C numbers; before, after: maps of the result's shape.
     """
 
     def kernel() -> Tensor:
         from .kernels.passes import finish
 
-        return finish(F.conv2d(x, weight, None, stride, padding), bias, slope, scale, before, after)
+        return finish(F.conv2d(x, weight, None, stride, padding), bias, slope, scale, before, after, then)
 
     def plain() -> Tensor:
         y = F.conv2d(x, weight, bias if scale is None else None, stride, padding)
         y = y if scale is None else _scaled(y, scale, bias)
         y = y if before is None else y.add_(before)
         y = _leaky_(y, slope)
-        if after is None:
-            return y
-        return y + after if torch.is_grad_enabled() else y.add_(after)
+        if after is not None:
+            y = y + after if torch.is_grad_enabled() else y.add_(after)
+        return _times(y, then)
 
-    given = tuple(part is not None for part in (bias, scale, before, after))
+    given = tuple(part is not None for part in (bias, scale, before, after, then))
     return with_kernel(NAME, ("finish", len(weight), given), x, kernel, plain)
 
 
@@ -50,7 +51,7 @@ def convolve_and_blur(x: Tensor, weight: Tensor, bias: Tensor, slope: float, pad
     def kernel() -> Tensor:
         from .kernels.passes import blur as smooth
 
-        return smooth(F.conv2d(x, weight, None, padding=padding), blur_padding, 1.0, (bias, slope), None, None)
+        return smooth(F.conv2d(x, weight, None, padding=padding), blur_padding, 1.0, (bias, slope), None, None, None)
 
     def plain() -> Tensor:
         return blur(convolve(x, weight, bias, slope, padding=padding), blur_padding)
@@ -65,8 +66,10 @@ def blur(
     scale: Tensor | None = None,
     bias: Tensor | None = None,
     slope: float = 1.0,
+    then: Tensor | None = None,
 ) -> Tensor:
-    """Depthwise smoothing with the outer product of [1,3,3,1]/8, times gain; with a bias, leaky(that * scale + bias).
+    """Depthwise smoothing with the outer product of [1,3,3,1]/8, times gain; with a bias, leaky(that * scale + bias)
+    * then.
 
     Maps (B,C,H,W) -> (B,C,H+2*padding-3,W+2*padding-3).
     """
@@ -74,16 +77,17 @@ def blur(
     def kernel() -> Tensor:
         from .kernels.passes import blur as smooth
 
-        return smooth(x, padding, gain, None, scale, None if bias is None else (bias, slope))
+        return smooth(x, padding, gain, None, scale, None if bias is None else (bias, slope), then)
 
     def plain() -> Tensor:
         taps = x.new_full((4,), 3 / 8)  # made there: numbers from the CPU would be waited for, and cannot be recorded
         taps[::3] = 1 / 8
         weight = (gain * torch.outer(taps, taps)).expand(x.shape[1], 1, 4, 4)
         y = F.conv2d(x, weight, padding=padding, groups=x.shape[1])
-        return y if bias is None else _leaky_(_scaled(y, scale, bias), slope)
+        return _times(y if bias is None else _leaky_(_scaled(y, scale, bias), slope), then)
 
-    return with_kernel(NAME, ("blur", x.shape[1], scale is None, bias is None), x, kernel, plain)
+    given = tuple(part is not None for part in (scale, bias, then))
+    return with_kernel(NAME, ("blur", x.shape[1], given), x, kernel, plain)
 
 
 def convolve_doubled(x: Tensor, weight: Tensor, bias: Tensor, slope: float, add_to: Tensor | None = None) -> Tensor:
@@ -128,6 +132,13 @@ def interleave(x: Tensor, add_to: Tensor | None = None) -> Tensor:
 def _scaled(x: Tensor, scale: Tensor | None, bias: Tensor) -> Tensor:
     bias = bias[:, None, None]
     return x + bias if scale is None else torch.addcmul(bias, x, scale[:, :, None, None])
+
+
+def _times(x: Tensor, factors: Tensor | None) -> Tensor:
+    if factors is None:
+        return x
+    factors = factors[:, :, None, None]
+    return x * factors if torch.is_grad_enabled() else x.mul_(factors)
 
 
 def _leaky_(x: Tensor, slope: float) -> Tensor:

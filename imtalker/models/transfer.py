@@ -10,7 +10,7 @@ from .attention import Attention, join_heads, to_map, to_tokens
 from .backend import attend_and_match
 from .config import RendererConfig
 from .folding import channels_last
-from .layers import EqualLinear, EqualMLP, StyledConv
+from .layers import EqualLinear, EqualMLP, StyledConv, styled
 
 
 class IdentityAdapter(nn.Module):
@@ -41,12 +41,15 @@ class MotionDecoder(nn.Module):
             self.layers.append(StyledConv(outputs, outputs, latent))
 
     def forward(self, latent: Tensor) -> list[Tensor]:
+        styles, scales = zip(*(layer.styles(latent) for layer in self.layers))
         maps = []
-        x = channels_last(self.const).expand(len(latent), -1, -1, -1)
-        for number, layer in enumerate(self.layers):
-            x = layer(x, latent)
-            if number and number % 3 == 0:
-                maps.append(x)
+        x = styled(channels_last(self.const).expand(len(latent), -1, -1, -1), styles[0])
+        for number, (layer, scale, then) in enumerate(zip(self.layers, scales, (*styles[1:], None))):
+            if number % 3 or not number:
+                x = layer.styled(x, scale, then)
+                continue
+            maps.append(layer.styled(x, scale))
+            x = maps[-1] if then is None else styled(maps[-1], then)
         return maps
 
 

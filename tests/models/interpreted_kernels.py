@@ -10,6 +10,7 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from imtalker.models import backend
 from imtalker.models.folding import fold
+from imtalker.models.styles import style_and_scale
 from imtalker.models.windows import SwinBlock
 
 PRECISIONS = [torch.float32, torch.float16, torch.bfloat16]
@@ -155,3 +156,44 @@ def test_attention(count, keys, width, precision):
     assert off(kernel, truth) <= (1e-6 if precision == torch.float32 else torch.finfo(precision).eps)
     joined = kernel.transpose(1, 2).flatten(2)
     assert joined.data_ptr() == kernel.data_ptr(), "joining the heads must copy nothing"
+
+
+def style_inputs(outputs, channels, size, precision):
+    random = torch.Generator().manual_seed(channels)
+    latent, weight, bias = (
+        torch.randn(shape, generator=random).to(precision) for shape in ((3, size), (channels, size), (channels,))
+    )
+    return latent, weight, bias, torch.randn(outputs, channels, generator=random).square()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("outputs", "channels", "size"), [(32, 64, 32), (21, 40, 13)], ids=["whole tiles", "parts of some"]
+)
+def test_styles(outputs, channels, size, precision):
+    inputs = style_inputs(outputs, channels, size, precision)
+    latent, weight, bias, energy = (x.double() for x in inputs)
+    style = latent @ weight.T + bias
+    largest = style.abs().amax(1, keepdim=True)
+    scale = (((style / largest).square() @ energy.T) + 0.5 / largest.square()).rsqrt()
+    for number, truth in enumerate((style / largest, scale)):
+        check(lambda number=number: style_and_scale(*inputs, 0.5)[number], truth, precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_styles_at_the_ends_of_the_range(precision):
+    """No style at all, outputs without energy, whose scale does not fit half precision, and what is not a number."""
+    latent, weight, bias, energy = style_inputs(20, 40, 8, precision)
+    latent[0], latent[1], bias[:], energy[3] = 0, float("nan"), 0, 0
+    style, scale = style_and_scale(latent, weight, bias, energy, 1e-12)
+    assert not style[0].any()
+    assert not scale[0].isinf().any()
+    assert style[1].isnan().all()
+    assert scale[1].isnan().all()
+    largest = (latent[2].double() @ weight.T.double()).abs().max()
+    fits = min(1e6 * largest.item(), torch.finfo(precision).max)
+    assert scale[2, 3].item() == pytest.approx(fits, rel=4 * torch.finfo(precision).eps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "with_kernel", lambda name, shape, x, kernel, plain: plain())
+        for found, plain in zip((style, scale), style_and_scale(latent, weight, bias, energy, 1e-12)):
+            torch.testing.assert_close(found, plain, rtol=4 * torch.finfo(precision).eps, atol=1e-2, equal_nan=True)

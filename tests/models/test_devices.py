@@ -1,5 +1,6 @@
 """The whole engine on fake GPUs: nothing mixes devices, waits, reads too early or leaves half precision unseen."""
 
+import importlib.util
 import logging
 import math
 import threading
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tiny import tiny_generator, tiny_renderer
 
-from benchmarks import fake_cuda, fake_device
+from benchmarks import cards, fake_cuda, fake_device
 from benchmarks.fake_device import FakeDevice
 from imtalker import Control, InputError, Motion, Session
 from imtalker.models import backend
@@ -44,7 +45,7 @@ WAITS = {
 }
 # Where half precision may become float32 on the device, with the most values that may.
 PROMOTIONS = {
-    "layers.py": 2 * 32 * 32,  # styles and their sums, per sample and channel; not maps
+    "styles.py": 2 * 32 * 32,  # styles and their sums, per sample and channel; not maps
     "flow.py": 2 * 128 * 2,  # the angles of times
     "sampling.py": 16,  # times
     "matching.py": 1 << 20,  # logits and attended values where Triton does not run
@@ -133,7 +134,7 @@ def test_half_precision_stays_half(run):
 
 def test_a_whole_model_of_full_size():
     """Made on the device, as loading makes it there; a batch that fits, in half precision, on the device that is not
-    current."""
+    current. A batch of 8 takes few launches."""
     with FakeDevice() as gpu:
         with torch.device("cuda:1"):
             renderer = fold(Renderer(PUBLISHED["renderer"]["v2"]).eval().requires_grad_(False), final=True)
@@ -145,6 +146,10 @@ def test_a_whole_model_of_full_size():
         assert frames.shape == (3, 512, 512, 3)
         assert (gpu.faults, len(gpu.syncs)) == ([], waited)
         assert {operation.device.index for operation in gpu.operations} == {1}
+        gpu.clear()
+        list(renderer.stream(source, Motion(torch.rand(8, 32)), 8))
+        if importlib.util.find_spec("triton"):
+            assert cards.launches(gpu.operations) <= 300
 
 
 @pytest.mark.parametrize("devices", [("cuda:0", "cuda:1"), ("cuda:1", "cuda:1")])

@@ -27,16 +27,17 @@ def last(x):
 def test_the_definition():
     """With a batch, an odd side and every part given."""
     x, weight, bias, scale = random(2, 5, 7, 9), random(6, 5, 3, 3), random(6), random(2, 6).abs()
-    before, after = random(2, 6, 7, 9, seed=1), random(2, 6, 7, 9, seed=2)
-    kept = [part.clone() for part in (x, weight, bias, scale, after)]
+    before, after, then = random(2, 6, 7, 9, seed=1), random(2, 6, 7, 9, seed=2), random(2, 6, seed=3)
+    kept = [part.clone() for part in (x, weight, bias, scale, after, then)]
     y = F.conv2d(x, weight, padding=1)
     shifted = y * scale[:, :, None, None] + bias[:, None, None] + before
-    expected = torch.where(shifted > 0, shifted, 0.2 * shifted) + after
+    expected = (torch.where(shifted > 0, shifted, 0.2 * shifted) + after) * then[:, :, None, None]
     for context in (torch.enable_grad(), torch.no_grad()):
         with context:
-            found = passes.convolve(x, weight, bias, 0.2, padding=1, scale=scale, before=before, after=after)
+            parts = {"scale": scale, "before": before, "after": after, "then": then}
+            found = passes.convolve(x, weight, bias, 0.2, padding=1, **parts)
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert all(map(torch.equal, kept, (x, weight, bias, scale, after)))
+    assert all(map(torch.equal, kept, (x, weight, bias, scale, after, then)))
 
 
 def test_the_blur():
@@ -78,6 +79,7 @@ def calls(dtype):
         return last(x) if x.ndim == 4 else x
 
     x, weight, bias, scale = some(2, 4, 13, 11), some(12, 4, 3, 3) / 6, some(12), some(2, 12).abs()
+    then = some(2, 12, seed=3)
     before, after = some(2, 12, 13, 11, seed=1), some(2, 12, 13, 11, seed=2)
     square, doubled = some(2, 4, 7, 7), some(2, 16, 14, 14)
     kernels = last(phases(some(16, 4, 3, 3).float() / 6).to(dtype))
@@ -86,6 +88,7 @@ def calls(dtype):
         "activation": lambda: passes.convolve(x, weight, bias, 0.2, padding=1),
         "no bias": lambda: passes.convolve(x, weight, None, 0.0, padding=1),
         "scale": lambda: passes.convolve(x, weight, bias, 0.2, padding=1, scale=scale),
+        "scale, then factors": lambda: passes.convolve(x, weight, bias, 0.2, padding=1, scale=scale, then=then),
         "before": lambda: passes.convolve(x, weight, bias, 0.01, padding=1, before=before),
         "before, not channels last": lambda: passes.convolve(
             x, weight, bias, 0.01, padding=1, before=before.contiguous()
@@ -94,6 +97,7 @@ def calls(dtype):
         "stride": lambda: passes.convolve(x, weight, bias, 0.2, stride=2),
         "blur": lambda: passes.blur(x, 2),
         "blur, then activation": lambda: passes.blur(x, 1, 4.0, scale[:, :4], bias[:4], 0.2),
+        "blur, activation, factors": lambda: passes.blur(x, 1, 4.0, scale[:, :4], bias[:4], 0.2, then[:, :4]),
         "activation, then blur": lambda: passes.convolve_and_blur(x, weight, bias, 0.2, padding=1, blur_padding=2),
         "doubled": lambda: passes.convolve_doubled(square, kernels, some(16), 0.01),
         "doubled and added": lambda: passes.convolve_doubled(square, kernels, some(16), 0.01, add_to=doubled.clone()),

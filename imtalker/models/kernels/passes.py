@@ -13,18 +13,24 @@ BLOCK, WARPS = 1024, 4
 
 
 def finish(
-    x: Tensor, bias: Tensor | None, slope: float, scale: Tensor | None, before: Tensor | None, after: Tensor | None
+    x: Tensor,
+    bias: Tensor | None,
+    slope: float,
+    scale: Tensor | None,
+    before: Tensor | None,
+    after: Tensor | None,
+    then: Tensor | None,
 ) -> Tensor:
-    """leaky(x * scale + bias + before) + after, (B,C,H,W), written over x.
+    """(leaky(x * scale + bias + before) + after) * then, (B,C,H,W), written over x.
 
-    bias: C numbers; slope: of the leaky ReLU, 1 for none; scale (B,C); before, after: maps of x's shape.
+    bias: C numbers; slope: of the leaky ReLU, 1 for none; scale, then (B,C); before, after: maps of x's shape.
     """
     x, before, after = _last(x), _last(before), _last(after)
     batch, channels, height, width = x.shape
     size = channels * height * width
-    scale = None if scale is None else scale.contiguous()
+    scale, then = (part if part is None else part.contiguous() for part in (scale, then))
     _finish[_grid(batch, size)](
-        x, bias, scale, before, after, slope, size, CHANNELS=channels, BLOCK=BLOCK, num_warps=WARPS
+        x, bias, scale, before, after, then, slope, size, CHANNELS=channels, BLOCK=BLOCK, num_warps=WARPS
     )
     return x
 
@@ -50,10 +56,12 @@ def blur(
     first: tuple[Tensor, float] | None,
     scale: Tensor | None,
     last: tuple[Tensor, float] | None,
+    then: Tensor | None,
 ) -> Tensor:
     """Depthwise smoothing with the outer product of [1,3,3,1]/8, times gain: (B,C,H,W) -> (B,C,H+2*padding-3, ...).
 
-    first: bias and slope of leaky(x + bias), applied to x before; scale (B,C) and last: applied to the smoothed map.
+    first: bias and slope of leaky(x + bias), applied to x before; scale (B,C), last and the factors `then` (B,C):
+    applied to the smoothed map.
     """
     x = _last(x)
     batch, channels, height, width = x.shape
@@ -63,9 +71,9 @@ def blur(
     size = channels * rows * columns
     bias, slope = first or (None, 1.0)
     last_bias, last_slope = last or (None, 1.0)
-    scale = None if scale is None else scale.contiguous()
+    scale, then = (part if part is None else part.contiguous() for part in (scale, then))
     _blur[_grid(batch, size)](
-        x, output, bias, slope, scale, last_bias, last_slope, gain / 64, height, width, rows, columns, size,
+        x, output, bias, slope, scale, last_bias, last_slope, then, gain / 64, height, width, rows, columns, size,
         PADDING=padding, CHANNELS=channels, BLOCK=BLOCK, num_warps=WARPS,
     )  # fmt: skip
     return output
@@ -86,7 +94,7 @@ def _leaky(x, slope):
 
 @triton.jit
 def _finish(
-    x, bias, scale, before, after, slope, size, CHANNELS: tl.constexpr, BLOCK: tl.constexpr
+    x, bias, scale, before, after, then, slope, size, CHANNELS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < size
@@ -103,6 +111,8 @@ def _finish(
     value = _leaky(value, slope)
     if after is not None:
         value += tl.load(after + base + place, mask=inside).to(tl.float32)
+    if then is not None:
+        value *= tl.load(then + image * CHANNELS + channel).to(tl.float32)
     tl.store(x + base + place, value.to(x.dtype.element_ty), mask=inside)
 
 
@@ -132,7 +142,7 @@ def _interleave(
 
 @triton.jit
 def _blur(
-    x, output, bias, slope, scale, last_bias, last_slope, gain, height, width, rows, columns, size,
+    x, output, bias, slope, scale, last_bias, last_slope, then, gain, height, width, rows, columns, size,
     PADDING: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -160,4 +170,6 @@ def _blur(
         total *= tl.load(scale + image * CHANNELS + channel).to(tl.float32)
     if last_bias is not None:
         total = _leaky(total + tl.load(last_bias + channel).to(tl.float32), last_slope)
+    if then is not None:
+        total *= tl.load(then + image * CHANNELS + channel).to(tl.float32)
     tl.store(output + image * size + place, total.to(output.dtype.element_ty), mask=inside)
