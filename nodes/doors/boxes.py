@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from ...imtalker.errors import InputError
@@ -82,12 +83,16 @@ def boxes_of_input(name: str, value: object, frame: Frame, order: str = AUTO) ->
 
 def _plain(value: object) -> object:
     """Arrays, tensors and tuples as nested lists of numbers."""
-    shape = tuple(getattr(value, "shape", ()))
+    shape = tuple(value.shape) if isinstance(value, Tensor) or _is_numbers(value) else ()
     # pictures would become lists of many millions of numbers
-    if shape and 0 not in shape and getattr(value, "dtype", None) != object and (len(shape) > 3 or shape[-1] != 4):
+    if shape and 0 not in shape and (len(shape) > 3 or shape[-1] != 4):
         raise InputError(f"A box must be x, y, width and height in pixels, not numbers of shape {shape!s:.80}.")
     value = value.tolist() if hasattr(value, "tolist") else value
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
 
 
 def _is_box(value: object) -> bool:

@@ -53,8 +53,9 @@ def video(name: str, value: object, new_file: Callable[[str], str]) -> Clip:
     """A VIDEO of any class of ComfyUI's.
 
     A whole, unedited file is streamed, and so is a part of one. What the file does not show, such as a crop or a list,
-    is decoded by ComfyUI, which takes memory for every frame; alpha is composited over white either way. new_file: makes a path for a video that is in memory; the
-    file lives as long as the path object. InputError: not a video, no frames.
+    is decoded by ComfyUI, which takes memory for every frame. Alpha is composited over white either way. new_file:
+    makes a path for a video that is in memory; the file lives as long as the path object. InputError: not a video, no
+    frames.
     """
     if not callable(getattr(value, "get_components", None)):
         raise InputError(f"The input {name} got {kind_of(value)} instead of a video: connect a VIDEO output.")

@@ -294,6 +294,7 @@ class TestOurs:
     def test_crops(self, enter):
         assert enter("ours.crops", self.CROP) == self.CROP
         assert enter("ours.crops", (self.CROP, self.CROP)) == [self.CROP] * 2
+        assert type(enter("ours.crops", Crop(True, 2, 40, 60, 80)).x) is float  # tensors cannot subtract a bool
         nan, inf = float("nan"), float("inf")
         wrong = [Crop(nan, 0, 9, 60, 80), Crop(0, 0, inf, 60, 80), Crop(0, 0, 0, 60, 80), Crop(0, 0, 1e-9, 60, 80)]
         wrong += [Crop(0, 0, 1e9, 60, 80), Crop(90, 0, 9, 60, 80), Crop(0, -20, 9, 60, 80), Crop("0", 0, 9, 60, 80)]
@@ -320,6 +321,15 @@ class TestOurs:
             enter("ours.motion", Motion(torch.zeros(2, 4), 1e-9))
         with pytest.raises(InputError, match="frame rate of thing"):
             enter("ours.control", Control(gaze=torch.zeros(2, 2), fps=1e9))
+
+    @pytest.mark.parametrize("fps", [np.float32(25), torch.tensor(25.0), Fraction(25), 25])
+    def test_frame_rates_of_any_kind_are_floats(self, enter, fps):
+        for door, value in (
+            ("motion", Motion(torch.zeros(2, 4), fps)),
+            ("control", Control(gaze=torch.zeros(2, 2), fps=fps)),
+        ):
+            found = enter(f"ours.{door}", value)
+            assert (found.fps, type(found.fps)) == (25, float)
 
     def test_landmarks(self, enter):
         face = {
