@@ -121,6 +121,10 @@ class VideoReader:
         return self._matrices[frame.rotation]
 
     def __iter__(self) -> Iterator[Tensor]:
+        return self.part(0, None)
+
+    def part(self, first: int, stop: int | None) -> Iterator[Tensor]:
+        """The frames first..stop (None: to the last). Earlier ones are decoded, but not converted."""
         self.close()
         self._open()
         index, shown, image = 0, None, None
@@ -135,8 +139,11 @@ class VideoReader:
                     start -= origin
                 end = start + min(self._period, MAX_GAP)
             while shown is not None and index / self.fps < start - ROUNDING:
-                image = self._image(shown) if image is None else image
-                yield image
+                if index == stop:
+                    return
+                if index >= first:
+                    image = self._image(shown) if image is None else image
+                    yield image
                 index += 1
             shown, image = frame, None
 

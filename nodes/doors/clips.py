@@ -1,7 +1,6 @@
 """The door of VIDEO: driving frames and sound, streamed from the file wherever the file is the whole video."""
 
 import io
-import itertools
 import logging
 import math
 import os
@@ -91,10 +90,16 @@ def _path_of(source: object, new_file: Callable[[str], str]) -> str | None:
     if not isinstance(source, io.BufferedIOBase):
         return None
     # on disk it is streamed by the reader of all files
-    path = new_file(".video")
     source.seek(0)
-    with open(path, "wb") as file:
-        shutil.copyfileobj(source, file)
+    try:
+        path = new_file(".video")
+        with open(path, "wb") as file:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise InputError(
+            f"The video is in memory and cannot be written to ComfyUI's temp folder ({error.strerror or error}): check "
+            "that folder and that the disk is not full."
+        ) from error
     return path
 
 
@@ -131,7 +136,7 @@ class _Frames:
     end: int | None
 
     def __iter__(self) -> Iterator[Tensor]:
-        return itertools.islice(iter(self.reader), self.first, self.end)
+        return self.reader.part(self.first, self.end)
 
 
 def _streamed(reader: VideoReader, start: float, length: float) -> Clip:

@@ -112,6 +112,20 @@ def test_a_part_of_a_file_is_streamed(new, streamed, enter, file, window, where)
     check_part(enter(video), file, first, end)
 
 
+def test_frames_before_and_after_a_part_are_not_converted(new, enter, file, monkeypatch):
+    converted = []
+    convert = VideoReader._image
+    monkeypatch.setattr(VideoReader, "_image", lambda self, frame: converted.append(frame) or convert(self, frame))
+    clip = enter(new.VideoFromFile(file, start_time=0.2, duration=0.3))
+    assert len(list(clip.frames)) == len(converted) == 9
+
+
+def test_a_video_in_memory_needs_room_on_disk(comfy, pack, file, tmp_path):
+    video = comfy.VideoFromFile(io.BytesIO(Path(file).read_bytes()))
+    with pytest.raises(InputError, match="temp folder"):
+        pack("nodes.doors.clips").video("video", video, lambda end: str(tmp_path / "none" / "x"))
+
+
 @pytest.mark.parametrize("window", PARTS)
 def test_versions_that_do_not_tell_the_part_are_understood(new, streamed, enter, file, window, monkeypatch):
     for kind in new.VideoFromFile.__mro__[:2]:
