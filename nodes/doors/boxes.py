@@ -65,7 +65,7 @@ def boxes_of_input(name: str, value: object, frame: Frame, order: str = AUTO) ->
     A flat list of as many boxes of four numbers as there are pictures is one box per picture.
 
     order: AUTO takes the one in which all boxes lie in the picture, or at least have their centres in it; if both do,
-    SIZES, with a warning. Corners may be any two opposite ones if CORNERS or the names say that they are corners.
+    SIZES, with a warning. Corners with names may be any two opposite ones.
     InputError: anything else, or a box that is not in the picture.
     """
     value = _plain(value)
@@ -127,8 +127,6 @@ def _settle(order: str, boxes: list[_Numbers], frame: Frame) -> str:
     unnamed = [box for box in boxes if box.order is None]
     if order != AUTO or not unnamed:
         return order
-    if any(x >= a or y >= b for x, y, a, b in (box.values for box in unnamed)):
-        return SIZES
     for fits in (_is_inside, _is_usable):
         orders = [kind for kind in (SIZES, CORNERS) if all(fits(_box(box, kind), frame) for box in unnamed)]
         if orders:
@@ -145,9 +143,9 @@ def _settle(order: str, boxes: list[_Numbers], frame: Frame) -> str:
 
 def _box(box: _Numbers, order: str) -> Box:
     x, y, a, b = box.values
-    if (box.order or order) == CORNERS:  # drawn from any corner to the opposite one
+    if box.order == CORNERS:  # drawn from any corner to the opposite one
         return Box(min(x, a), min(y, b), max(x, a), max(y, b), box.score)
-    return Box(x, y, x + a, y + b, box.score)
+    return Box(x, y, a, b, box.score) if (box.order or order) == CORNERS else Box(x, y, x + a, y + b, box.score)
 
 
 def _is_inside(box: Box, frame: Frame) -> bool:

@@ -63,7 +63,8 @@ def test_the_order_of_four_numbers_is_set_or_seen(boxes, caplog):
     assert not caplog.records
     # one box that can only be corners says it for all
     assert read(boxes, [[CORNERS_A, wide]]) == [[A, (120, 20, 60, 70)]] * 3
-    assert read(boxes, (40, 60, 10, 20), order=boxes.CORNERS) == [[A]] * 3
+    with pytest.raises(InputError, match="set box_order"):
+        read(boxes, B, order=boxes.CORNERS)
     assert not caplog.records
 
 
