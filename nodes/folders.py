@@ -159,6 +159,9 @@ def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
     InputError: the prefix leads out of it, or cannot be a name. OSError: the folder cannot be made.
     """
     output = folder_paths.get_output_directory()
+    parts = os.path.normpath(prefix).split(os.sep)
+    if any(part.startswith(".") and part != ".." for part in parts):  # Load Motion's list leaves them out
+        raise InputError(f"{prefix[:200]!r} cannot be the start of a name: choose one that does not begin with a dot.")
     _inside(output, prefix)
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
     name = f"{name}_{counter:05}_{suffix}"

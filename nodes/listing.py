@@ -1,7 +1,9 @@
 """Listings of folders with tens of thousands of files: only folders that changed are read again."""
 
+import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,10 +17,13 @@ class _Folder(NamedTuple):
     settled: bool
     files: list[str]
     folders: list[str]
+    links: list[str]  # to folders
 
 
 class Listing:
-    """The files below folders, by suffix. Links are followed; names that start with a dot are left out.
+    """The files below folders, by suffix. Names that start with a dot are left out.
+
+    Links are followed, but no folder is listed twice: links among folders make endless or countless paths.
 
     suffixes: in lower case, of all files that anybody may ask for; others are not remembered.
     """
@@ -41,31 +46,35 @@ class Listing:
 
     def _walk(self, root: str) -> Iterator[tuple[str, _Folder]]:
         """Every folder with the start of its files' names."""
-        waiting = [(root, "", frozenset())]
-        while waiting:
-            path, start, above = waiting.pop()
+        waiting, links, seen = [(root, "")], deque(), set()
+        while waiting or links:
+            path, start = waiting.pop() if waiting else links.popleft()  # a file's own path rather than a link's
             try:
                 state = os.stat(path)
                 here = state.st_dev, state.st_ino
-                if here in above:  # a link back up
+                if here in seen:
                     continue
                 folder = self._read(path, state.st_mtime)
             except OSError:  # removed meanwhile, or not ours to read
                 continue
+            seen.add(here)
             yield start, folder
-            waiting += [(os.path.join(path, name), f"{start}{name}/", above | {here}) for name in folder.folders]
+            for names, queue in ((folder.folders, waiting), (folder.links, links)):
+                queue += [(os.path.join(path, name), f"{start}{name}/") for name in names]
 
     def _read(self, path: str, changed: float) -> _Folder:
         folder = self._folders.get(path)
         if folder is None or not folder.settled or folder.changed != changed:
-            files, folders, now = [], [], time.time()
+            files, folders, links, now = [], [], [], time.time()
             with os.scandir(path) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if entry.name.lower().endswith(self.suffixes) and entry.is_file():
-                        files.append(entry.name)
-                    elif entry.is_dir():
-                        folders.append(entry.name)
-            folder = self._folders[path] = _Folder(changed, not now - RACE < changed <= now, files, sorted(folders))
+                    with contextlib.suppress(OSError):  # a link to itself
+                        if entry.name.lower().endswith(self.suffixes) and entry.is_file():
+                            files.append(entry.name)
+                        elif entry.is_dir():
+                            (links if entry.is_symlink() else folders).append(entry.name)
+            settled = not now - RACE < changed <= now
+            folder = self._folders[path] = _Folder(changed, settled, files, sorted(folders), sorted(links))
         return folder

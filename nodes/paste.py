@@ -89,7 +89,9 @@ class PasteBack(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         count = len(images) if len(images) > 1 else len(background)
-        height, width = (side - side % 2 if even_size else side for side in (background.height, background.width))
+        height, width = (
+            side - side % 2 if even_size and side > 1 else side for side in (background.height, background.width)
+        )
         host.check_room(
             count * height * width * 4 * 4,
             f"{count} frames of {width}x{height}",

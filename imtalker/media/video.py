@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BT709", "FULL", "LIMITED", "VideoReader", "frame_rate"]  # the colours are the writer's, too
 
+SLOWEST, FASTEST = Fraction(1, 60), 1000  # frames a second
 MAX_SECONDS = 100 * 3600  # a header that claims more is wrong
 
 
 def frame_rate(fps: float | Fraction) -> Fraction:
-    """Turns frames per second into the exact rate: 25.0 -> 25, 29.97 -> 30000/1001. InputError: not in 0..1000."""
-    if not 0 < fps <= 1000:
+    """Turns frames per second into the exact rate: 25.0 -> 25, 29.97 -> 30000/1001. InputError: not in 1/60..1000."""
+    if not SLOWEST <= fps <= FASTEST:
         raise InputError(f"A frame rate of {fps} is not possible: give frames per second, such as 25.")
     broadcast = Fraction(round(fps) * 1000, 1001)
     if isinstance(fps, float) and abs(fps - broadcast) < 0.003:
@@ -120,6 +121,10 @@ class VideoReader:
         return self._matrices[frame.rotation]
 
     def __iter__(self) -> Iterator[Tensor]:
+        return self.part(0, None)
+
+    def part(self, first: int, stop: int | None) -> Iterator[Tensor]:
+        """The frames first..stop (None: to the last). Earlier ones are decoded, but not converted."""
         self.close()
         self._open()
         index, shown, image = 0, None, None
@@ -134,8 +139,11 @@ class VideoReader:
                     start -= origin
                 end = start + min(self._period, MAX_GAP)
             while shown is not None and index / self.fps < start - ROUNDING:
-                image = self._image(shown) if image is None else image
-                yield image
+                if index == stop:
+                    return
+                if index >= first:
+                    image = self._image(shown) if image is None else image
+                    yield image
                 index += 1
             shown, image = frame, None
 

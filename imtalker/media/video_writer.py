@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 # Tags that mp4 has fixed fields for; any other key switches all of them to the newer mdta metadata.
+MAX_SIDE = 16384  # pixels, of libx264
 COMMON_TAGS = {"title", "artist", "album", "comment", "description", "copyright", "date", "genre"}
 
 
@@ -43,7 +44,8 @@ def write_video(
     frames: tensors (H,W,3) or (n,H,W,3), float in 0..1 or uint8, or Planes, all of one size; an odd side is padded to
     even by repeating the edge. The audio is cut or padded with silence to exactly frames / fps seconds. The file is
     written whole or not at all: on any error an existing file stays as it was.
-    InputError: no frames, frames of different sizes, unusable audio, unknown suffix, no such folder, disk full.
+    InputError: no frames, frames of different sizes or too large, unusable audio, unknown suffix, no such folder, disk
+    full.
     """
     path = check_output(path, *VIDEO_SUFFIXES)
     rate = frame_rate(fps)
@@ -86,6 +88,11 @@ def _encode(
         for index, pixels in enumerate(frames):
             frame = _as_stored(pixels)
             if index == 0:
+                if max(frame.height, frame.width) > MAX_SIDE:
+                    raise InputError(
+                        f"Frames of {frame.width}x{frame.height} are too large for H.264: scale them to {MAX_SIDE} or "
+                        "less first."
+                    )
                 video.height, video.width = frame.height, frame.width
             elif (frame.height, frame.width) != (video.height, video.width):
                 raise InputError(

@@ -27,6 +27,8 @@ class Motion:
             )
         if not self.fps > 0:
             raise InputError(f"Motion needs a frame rate above 0, not {self.fps}.")
+        if not self.latents.is_floating_point():
+            raise InputError(f"Motion latents must be floats, not {self.latents.dtype}: convert them first.")
         if not torch.isfinite(self.latents).all():
             raise InputError("The motion contains NaN or infinite values: make it again.")
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from ...imtalker.errors import InputError
@@ -63,7 +64,8 @@ def boxes_of_input(name: str, value: object, frame: Frame, order: str = AUTO) ->
     - a list with one entry per picture, each a list of boxes, one box or None.
     A flat list of as many boxes of four numbers as there are pictures is one box per picture.
 
-    order: AUTO takes corners only if the numbers cannot be a size; if they could be both, a warning says so.
+    order: AUTO takes the one in which all boxes lie in the picture, or at least have their centres in it; if both do,
+    SIZES, with a warning. Corners with names may be any two opposite ones.
     InputError: anything else, or a box that is not in the picture.
     """
     value = _plain(value)
@@ -81,8 +83,16 @@ def boxes_of_input(name: str, value: object, frame: Frame, order: str = AUTO) ->
 
 def _plain(value: object) -> object:
     """Arrays, tensors and tuples as nested lists of numbers."""
+    shape = tuple(value.shape) if isinstance(value, Tensor) or _is_numbers(value) else ()
+    # pictures would become lists of many millions of numbers
+    if shape and 0 not in shape and (len(shape) > 3 or shape[-1] != 4):
+        raise InputError(f"A box must be x, y, width and height in pixels, not numbers of shape {shape!s:.80}.")
     value = value.tolist() if hasattr(value, "tolist") else value
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
 
 
 def _is_box(value: object) -> bool:
@@ -102,10 +112,9 @@ class _Numbers(NamedTuple):
 def _numbers(box: object) -> _Numbers:
     try:
         if not isinstance(box, Mapping):
-            values = tuple(map(float, box))
-            if len(values) != 4:
+            if not isinstance(box, list) or len(box) != 4:
                 raise ValueError
-            return _Numbers(values, None, 1.0)
+            return _Numbers(tuple(map(float, box)), None, 1.0)
         keys = next(keys for keys in NAMES if all(key in box for key in keys))
         score = box.get("score")
         return _Numbers(tuple(float(box[key]) for key in keys), NAMES[keys], 1.0 if score is None else float(score))
@@ -118,34 +127,44 @@ def _settle(order: str, boxes: list[_Numbers], frame: Frame) -> str:
     unnamed = [box for box in boxes if box.order is None]
     if order != AUTO or not unnamed:
         return order
-    sizes, corners = (all(_fits(_box(box, kind), frame) for box in unnamed) for kind in (SIZES, CORNERS))
-    if sizes and corners:
+    for fits in (_is_inside, _is_usable):
+        orders = [kind for kind in (SIZES, CORNERS) if all(fits(_box(box, kind), frame) for box in unnamed)]
+        if orders:
+            break
+    if len(orders) > 1:
         log.warning(
             "The four numbers of a box could be %s or %s; they are read as %s. Set box_order if that is wrong.",
             SIZES,
             CORNERS,
             SIZES,
         )
-    return CORNERS if corners and not sizes else SIZES
+    return orders[0] if orders else SIZES
 
 
 def _box(box: _Numbers, order: str) -> Box:
     x, y, a, b = box.values
+    if box.order == CORNERS:  # drawn from any corner to the opposite one
+        return Box(min(x, a), min(y, b), max(x, a), max(y, b), box.score)
     return Box(x, y, a, b, box.score) if (box.order or order) == CORNERS else Box(x, y, x + a, y + b, box.score)
 
 
-def _fits(box: Box, frame: Frame) -> bool:
+def _is_inside(box: Box, frame: Frame) -> bool:
     """Whether a box lies in the picture, give or take a rounded pixel."""
     return box.x1 > box.x0 >= -1 and box.y1 > box.y0 >= -1 and box.x1 <= frame.width + 1 and box.y1 <= frame.height + 1
 
 
-def _read(numbers: _Numbers, order: str, frame: Frame) -> Box:
-    """InputError unless the box has a size and its centre lies in the picture."""
-    box = _box(numbers, order)
+def _is_usable(box: Box, frame: Frame) -> bool:
+    """Whether a box has a size and its centre lies in the picture."""
     inside = 0 <= box.center[0] <= frame.width and 0 <= box.center[1] <= frame.height
-    sides = box.x1 - box.x0, box.y1 - box.y0
     largest = FURTHEST / 4 * max(frame.height, frame.width)  # Face Crop's scale makes up to 4 times as much of it
-    if not (inside and min(sides) > 0 and MIN_SIDE <= box.side <= largest and math.isfinite(box.score)):
+    return inside and box.x1 > box.x0 and box.y1 > box.y0 and MIN_SIDE <= box.side <= largest
+
+
+def _read(numbers: _Numbers, order: str, frame: Frame) -> Box:
+    """InputError unless the box is usable."""
+    box = _box(numbers, order)
+    if not (_is_usable(box, frame) and math.isfinite(box.score)):
+        sides = box.x1 - box.x0, box.y1 - box.y0
         raise InputError(
             f"The box x {box.x0:g}, y {box.y0:g}, width {sides[0]:g}, height {sides[1]:g} is not in the picture of "
             f"{frame.width}x{frame.height}: connect a box in pixels of this picture, and set box_order to the order of "

@@ -1,7 +1,6 @@
 """The door of VIDEO: driving frames and sound, streamed from the file wherever the file is the whole video."""
 
 import io
-import itertools
 import logging
 import math
 import os
@@ -16,8 +15,8 @@ from ...imtalker.errors import InputError
 from ...imtalker.media.audio import Audio, AudioFile, open_media
 from ...imtalker.media.video import VideoReader
 from . import numbers
-from .opening import enter, kind_of
-from .pictures import pictures
+from .opening import enter, kind_of, must_pass
+from .pictures import Pictures, masks, pictures
 from .sound import NoSound, sound
 
 log = logging.getLogger("imtalker")
@@ -53,17 +52,18 @@ def video(name: str, value: object, new_file: Callable[[str], str]) -> Clip:
     """A VIDEO of any class of ComfyUI's.
 
     A whole, unedited file is streamed, and so is a part of one. What the file does not show, such as a crop or a list,
-    is decoded by ComfyUI, which takes memory for every frame. new_file: makes a path for a video that is in memory; the
-    file lives as long as the path object. InputError: not a video, no frames.
+    is decoded by ComfyUI, which takes memory for every frame. Alpha is composited over white either way. new_file:
+    makes a path for a video that is in memory; the file lives as long as the path object. InputError: not a video, no
+    frames.
     """
     if not callable(getattr(value, "get_components", None)):
         raise InputError(f"The input {name} got {kind_of(value)} instead of a video: connect a VIDEO output.")
     # of other classes even asking for a source may encode all frames
     if any(kind.__name__ == "VideoFromFile" for kind in type(value).__mro__):
-        path = _path_of(value.get_stream_source(), new_file)
+        path = _path_of(_ask(value.get_stream_source), new_file)
         if path is not None:
             reader = VideoReader(path)  # says what is wrong with the file
-            part = _part_of(value, path)
+            part = _ask(lambda: _part_of(value, path))
             if part is not None:
                 return _streamed(reader, *part)
     return _decoded(name, value)
@@ -74,22 +74,39 @@ def clip_of_pictures(images: Iterable[Tensor], fps: float) -> Clip:
     return Clip(images, fps, len(images), no_sound)
 
 
+def _ask(question: Callable[[], object]) -> object:
+    """What a VIDEO says about itself; None if its version of ComfyUI cannot say."""
+    try:
+        return question()
+    except Exception as error:
+        if must_pass(error):
+            raise
+        return None
+
+
 def _path_of(source: object, new_file: Callable[[str], str]) -> str | None:
     if isinstance(source, (str, os.PathLike)):
         return source
     if not isinstance(source, io.BufferedIOBase):
         return None
     # on disk it is streamed by the reader of all files
-    path = new_file(".video")
     source.seek(0)
-    with open(path, "wb") as file:
-        shutil.copyfileobj(source, file)
+    try:
+        path = new_file(".video")
+        with open(path, "wb") as file:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise InputError(
+            f"The video is in memory and cannot be written to ComfyUI's temp folder ({error.strerror or error}): check "
+            "that folder and that the disk is not full."
+        ) from error
     return path
 
 
 def _part_of(value: object, path: str) -> tuple[float, float] | None:
     """Start and length (0: to the end), in seconds, if the video is this part of its file; None if it is not."""
-    if getattr(value, "has_pending_frame_edits", bool)():
+    edited = getattr(value, "has_pending_frame_edits", False)
+    if edited() if callable(edited) else edited:
         return None
     if hasattr(value, "get_active_trim_window"):
         start, length = value.get_active_trim_window()
@@ -119,7 +136,7 @@ class _Frames:
     end: int | None
 
     def __iter__(self) -> Iterator[Tensor]:
-        return itertools.islice(iter(self.reader), self.first, self.end)
+        return self.reader.part(self.first, self.end)
 
 
 def _streamed(reader: VideoReader, start: float, length: float) -> Clip:
@@ -129,7 +146,9 @@ def _streamed(reader: VideoReader, start: float, length: float) -> Clip:
     known = [last for last in (reader.frames, end) if last is not None]
     count = max(0, min(known) - first) if known else None
     if count == 0:
-        raise InputError(f"The video starts at {start:g} s, after its last frame: choose an earlier part.")
+        raise InputError(
+            f"No frame of the video lies in the part that starts at {start:g} s: choose an earlier or longer part."
+        )
     frames = reader if (first, end) == (0, None) else _Frames(reader, first, end)
 
     def read() -> Audio | None:
@@ -164,4 +183,25 @@ def _decoded(name: str, value: object) -> Clip:
         raise InputError(f"The video in {name} has no frames: choose another, or another part of it.")
     frames = enter(name, pictures, parts.images)
     fps = enter(f"The frame rate of {name}", numbers.real, parts.frame_rate, low=1 / 60, high=1000)
-    return Clip(frames, fps, len(frames), lambda: enter("audio", sound, parts.audio))
+    audio, alpha = getattr(parts, "audio", None), getattr(parts, "alpha", None)
+    shown = frames if alpha is None else _over_white(name, frames, enter(f"{name}'s alpha", masks, alpha))
+    return Clip(shown, fps, len(frames), lambda: enter("audio", sound, audio))
+
+
+def _over_white(name: str, frames: Pictures, alpha: Tensor) -> Iterable[Tensor]:
+    if alpha.shape != (len(frames), frames.height, frames.width):
+        raise InputError(f"The alpha of {name} is not of its pictures' count and size: connect another node.")
+    return _OverWhite(frames, alpha)
+
+
+@dataclass(frozen=True)
+class _OverWhite:
+    """Frames composited over white, one at a time."""
+
+    frames: Pictures
+    alpha: Tensor  # (N,H,W), 0..1
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for frame, alpha in zip(self.frames, self.alpha, strict=True):
+            opacity = alpha[..., None].to(frame.device)
+            yield frame * opacity + (1 - opacity)

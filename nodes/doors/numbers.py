@@ -4,6 +4,7 @@ import contextlib
 import math
 import numbers
 from collections.abc import Sequence
+from decimal import Decimal
 
 from ...imtalker.errors import InputError
 from .opening import kind_of
@@ -13,12 +14,14 @@ def whole(name: str, value: object, low: int | None = None, high: int | None = N
     """An int from a number, a numpy or tensor scalar, or digits. InputError: not whole, or not in low..high."""
     value = _scalar(value)
     if isinstance(value, str):
-        with contextlib.suppress(ValueError):  # perhaps 3.0
-            value = int(value)
+        with contextlib.suppress(ArithmeticError):
+            value = Decimal(value)
     if not isinstance(value, numbers.Integral):
-        value = _finite(name, value)
-        if not value.is_integer():
-            raise InputError(f"{name} must be a whole number, not {value:g}: round it first.")
+        number = _finite(name, value)
+        # as floats, large seeds would lose digits
+        value = value if isinstance(value, (numbers.Rational, Decimal)) else number
+        if int(value) != value:
+            raise InputError(f"{name} must be a whole number, not {number:g}: round it first.")
     return _within(name, int(value), low, high)
 
 
@@ -67,6 +70,9 @@ def _finite(name: str, value: object) -> float:
 
 def _within(name: str, number: float, low: float | None, high: float | None) -> float:
     if (low is not None and number < low) or (high is not None and number > high):
-        shown = f"{number:g}" if isinstance(number, float) else f"{str(number)[:40]}"
-        raise InputError(f"{name} must be between {low} and {high}, not {shown}.")
+        raise InputError(f"{name} must be between {_shown(low)} and {_shown(high)}, not {_shown(number)}.")
     return number
+
+
+def _shown(number: float | None) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)[:40]

@@ -7,25 +7,31 @@ import torch
 from torch import Tensor
 
 from ...imtalker.errors import InputError
+from ...imtalker.models.backend import is_out_of_memory
 
 
 def enter(name: str, door: Callable[..., object], value: object, **settings: object) -> object:
     """Takes `value` through a door: door(name, value, **settings).
 
     InputError: the door refused it, or the value, which comes from other packs, raised something while it was read.
+    Errors that `must_pass` come through.
     """
     try:
         return door(name, value, **settings)
-    except (InputError, MemoryError):
-        raise
     except Exception as error:
-        # an Exception in ComfyUI 0.3.64, which must reach ComfyUI
-        if type(error).__name__ == "InterruptProcessingException":
+        if must_pass(error):
             raise
         raise InputError(
             f"The input {name} got {kind_of(value)} that cannot be read ({type(error).__name__}: {str(error)[:200]}): "
             "connect another node."
         ) from error
+
+
+def must_pass(error: Exception) -> bool:
+    """Whether an error says nothing about the value that was read: a sentence, no memory left, the stop button."""
+    # the stop button's is an Exception in ComfyUI 0.3.64
+    stopped = type(error).__name__ == "InterruptProcessingException"
+    return stopped or isinstance(error, InputError) or is_out_of_memory(error)
 
 
 def kind_of(value: object) -> str:

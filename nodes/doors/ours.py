@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from ...imtalker import AudioFeatures, Control, Generator, InputError, Motion, Renderer, Source
 from ...imtalker.face.crop import Crop
-from .opening import kind_of, tensor_of
+from . import numbers
+from .opening import enter, kind_of, tensor_of
 
 SLOWEST, FASTEST = 1 / 60, 1000.0  # frames a second, as in files of motion
 FURTHEST = 64  # sides of a crop or face box: at most this many sides of the picture
@@ -32,15 +34,11 @@ def features(name: str, value: object) -> AudioFeatures:
 
 
 def motion(name: str, value: object) -> Motion:
-    found = _ours(name, value, Motion, "Sample Motion, Encode Motion or Load Motion")
-    _check_rate(name, found.fps)
-    return found
+    return _with_rate(name, _ours(name, value, Motion, "Sample Motion, Encode Motion or Load Motion"))
 
 
 def control(name: str, value: object) -> Control:
-    found = _ours(name, value, Control, "a node that outputs a control")
-    _check_rate(name, found.fps)
-    return found
+    return _with_rate(name, _ours(name, value, Control, "a node that outputs a control"))
 
 
 def crops(name: str, value: object) -> Crop | list[Crop]:
@@ -56,8 +54,8 @@ def crops(name: str, value: object) -> Crop | list[Crop]:
 
 def _checked(name: str, crop: Crop) -> Crop:
     square, sides = (crop.x, crop.y, crop.size), (crop.height, crop.width)
-    numbers = all(isinstance(value, (int, float)) and math.isfinite(value) for value in square)
-    if not numbers or not all(isinstance(side, int) for side in sides):
+    finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in square)
+    if not finite or not all(isinstance(side, int) for side in sides):
         raise InputError(f"The crop in {name} is not made of finite numbers: connect crop of Face Crop.")
     inside = crop.x < crop.width and crop.y < crop.height and min(crop.x, crop.y) + crop.size > 0
     if not inside or min(crop.height, crop.width) < 1 or not 1 <= crop.size <= FURTHEST * max(crop.height, crop.width):
@@ -65,7 +63,7 @@ def _checked(name: str, crop: Crop) -> Crop:
             f"The crop in {name}, {crop.size:g} pixels from {crop.x:g}, {crop.y:g}, is not in its picture of "
             f"{crop.width:g}x{crop.height:g}: connect crop of Face Crop."
         )
-    return crop
+    return replace(crop, x=float(crop.x), y=float(crop.y), size=float(crop.size))
 
 
 def landmarks(name: str, value: object) -> dict:
@@ -124,6 +122,9 @@ def _ours(name: str, value: object, kind: type, giver: str) -> object:
     return value
 
 
-def _check_rate(name: str, fps: float) -> None:
+def _with_rate(name: str, value: Motion | Control) -> Motion | Control:
+    """With a plain float as frame rate."""
+    fps = enter(f"The frame rate of {name}", numbers.real, value.fps)
     if not SLOWEST <= fps <= FASTEST:
         raise InputError(f"The frame rate of {name} is {fps:g}: it must be between 1/60 and 1000 frames a second.")
+    return value if type(value.fps) is float else replace(value, fps=fps)

@@ -66,7 +66,9 @@ def pictures(name: str, value: object) -> Pictures:
 
 
 def masks(name: str, value: object) -> Tensor:
-    """A MASK (H,W), (N,H,W), (N,1,H,W) or (N,H,W,1) of any type as (N,H,W) float32 in 0..1, on its own device.
+    """A MASK (H,W), (H,W,1), (N,H,W), (N,1,H,W) or (N,H,W,1) of any type as (N,H,W) float32 in 0..1.
+
+    It stays on its device. Only (N,1,1) is N masks of one pixel.
 
     Whole numbers above 1 count to 255. InputError: empty, another shape, NaN.
     """
@@ -76,6 +78,8 @@ def masks(name: str, value: object) -> Tensor:
         mask = mask[:, 0]
     elif mask.ndim == 4 and shape[3] == 1:
         mask = mask[..., 0]
+    elif mask.ndim == 3 and shape[2] == 1 < shape[1]:
+        mask = mask[None, ..., 0]
     elif mask.ndim == 2:
         mask = mask[None]
     if mask.ndim != 3 or mask.is_complex():

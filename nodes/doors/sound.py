@@ -8,7 +8,7 @@ from torch import Tensor
 from ...imtalker.errors import InputError
 from ...imtalker.media.audio import Audio
 from . import numbers
-from .opening import enter, kind_of, tensor_of
+from .opening import enter, kind_of, must_pass, tensor_of
 
 MAX_CHANNELS = 64  # more of them are samples on the wrong axis
 
@@ -34,7 +34,7 @@ def sound(name: str, value: object) -> Audio:
             f"The input {name} has no {str(error)[:40]} in it: connect an AUDIO output, such as Load Audio's."
         ) from error
     except Exception as error:
-        if type(error).__name__ == "InterruptProcessingException":
+        if must_pass(error):
             raise
         raise NoSound(
             f"The input connected to {name} has no sound ({str(error)[:200]}): load a file with speech in it."

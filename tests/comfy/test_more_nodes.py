@@ -331,6 +331,11 @@ class TestMotion:
         graph["joined"] = node("IMTalkerJoinMotion", **join)
         assert "made with the same models" in refusal(server, kept(graph, "joined"))
 
+    @on_one_version
+    def test_names_that_no_list_would_show(self, server):
+        for prefix in ("", ".", "a/..", ".hidden", ".folder/x"):
+            assert "does not begin with a dot" in refusal(server, kept(composed(), prefix=prefix))
+
     @pytest.mark.parametrize("prefix", ["../escaped", "/tmp/escaped", "a/../../escaped"])
     def test_saving_stays_in_output(self, server, prefix):
         assert "leads out of ComfyUI's folders" in refusal(server, kept(composed(), prefix=prefix))

@@ -75,9 +75,17 @@ def test_frame_rates_become_exact_fractions():
     assert frame_rate(25.0) == 25
     assert frame_rate(12.5) == Fraction(25, 2)
     assert frame_rate(30) == 30
-    for fps in (0, -25, math.nan, math.inf):
+    assert frame_rate(0.02) == Fraction(1, 50)
+    for fps in (0, -25, math.nan, math.inf, 1e-9, 0.001):
         with pytest.raises(InputError, match="frame rate"):
             frame_rate(fps)
+
+
+@pytest.mark.parametrize("sides", [(2, 16386), (16386, 2)])
+def test_frames_too_large_for_the_codec_are_a_sentence(tmp_path, sides):
+    with pytest.raises(InputError, match="too large for H"):
+        write_video(tmp_path / "a.mp4", torch.zeros(1, *sides, 3), 25)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("fps", "rate"), [(25, 16000), (29.97, 44100), (60, 48000), (24, 22050)])

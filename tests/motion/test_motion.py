@@ -72,3 +72,9 @@ def test_invalid_motions_and_files_are_refused(tmp_path):
         Motion.load(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="folder"):
         wave(2).save(tmp_path / "no" / "m.safetensors")
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.bool, torch.complex64])
+def test_latents_that_are_no_floats_are_refused(kind):
+    with pytest.raises(InputError, match="must be floats"):
+        Motion(torch.zeros(2, 3, dtype=kind))

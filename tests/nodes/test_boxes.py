@@ -42,6 +42,7 @@ def read(boxes, value, count=3, order="auto"):
         "none": ([], [[], [], []]),
         "corners by name": ({"x0": 10, "y0": 20, "x1": 40, "y1": 60}, [[A], [A], [A]]),
         "as an editor stores them": ({"startX": 10, "startY": 20, "endX": 40, "endY": 60}, [[A]] * 3),
+        "drawn from the lower right": ({"startX": 40, "startY": 60, "endX": 10, "endY": 20}, [[A]] * 3),
         "numpy scalars": ({"x": np.int64(10), "y": np.float32(20), "width": 30, "height": torch.tensor(40)}, [[A]] * 3),
     }.values(),
 )
@@ -62,6 +63,17 @@ def test_the_order_of_four_numbers_is_set_or_seen(boxes, caplog):
     assert not caplog.records
     # one box that can only be corners says it for all
     assert read(boxes, [[CORNERS_A, wide]]) == [[A, (120, 20, 60, 70)]] * 3
+    with pytest.raises(InputError, match="set box_order"):
+        read(boxes, B, order=boxes.CORNERS)
+    assert not caplog.records
+
+
+def test_the_order_of_a_box_that_leaves_the_picture(boxes, caplog):
+    assert read(boxes, (150, 20, 230, 90)) == [[(150, 20, 80, 70)]] * 3  # as sizes, its centre would be outside
+    assert read(boxes, (150, 60, 80, 70)) == [[(150, 60, 80, 70)]] * 3
+    assert not caplog.records
+    assert read(boxes, (-20, -10, 60, 60)) == [[(-20, -10, 60, 60)]] * 3
+    assert "Set box_order if that is wrong" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -82,6 +94,10 @@ def test_the_order_of_four_numbers_is_set_or_seen(boxes, caplog):
         (10, 20, 10**400, 40),
         named(10, 20, 30, None),
         {**named(*A), "score": float("nan")},
+        ["9999"],
+        [b"\x0a\x14\x1e\x28"],
+        torch.zeros(1).expand(500, 1080, 1920, 3),
+        [np.zeros((1, 64, 64))],
     ],
 )
 def test_anything_else_is_a_sentence(boxes, value):

@@ -112,6 +112,20 @@ def test_a_part_of_a_file_is_streamed(new, streamed, enter, file, window, where)
     check_part(enter(video), file, first, end)
 
 
+def test_frames_before_and_after_a_part_are_not_converted(new, enter, file, monkeypatch):
+    converted = []
+    convert = VideoReader._image
+    monkeypatch.setattr(VideoReader, "_image", lambda self, frame: converted.append(frame) or convert(self, frame))
+    clip = enter(new.VideoFromFile(file, start_time=0.2, duration=0.3))
+    assert len(list(clip.frames)) == len(converted) == 9
+
+
+def test_a_video_in_memory_needs_room_on_disk(comfy, pack, file, tmp_path):
+    video = comfy.VideoFromFile(io.BytesIO(Path(file).read_bytes()))
+    with pytest.raises(InputError, match="temp folder"):
+        pack("nodes.doors.clips").video("video", video, lambda end: str(tmp_path / "none" / "x"))
+
+
 @pytest.mark.parametrize("window", PARTS)
 def test_versions_that_do_not_tell_the_part_are_understood(new, streamed, enter, file, window, monkeypatch):
     for kind in new.VideoFromFile.__mro__[:2]:
@@ -153,6 +167,52 @@ def test_crops_and_resizes_are_left_to_comfyui(comfy, enter, file, tell):
     clip = enter(VideoFromFile(file))
     assert {tuple(frame.shape) for frame in clip.frames} == {(30, 40, 3)}
     assert clip.sound().seconds == pytest.approx(0.7, abs=0.05)
+
+
+@pytest.mark.parametrize("edited", [True, False])
+def test_a_version_that_says_that_it_is_edited_in_a_field(comfy, enter, file, edited):
+    class VideoFromFile(comfy.VideoFromFile):
+        has_pending_frame_edits = edited
+
+        def get_components(self):
+            return types.SimpleNamespace(images=torch.zeros(2, 8, 8, 3), frame_rate=25)
+
+    assert enter(VideoFromFile(file)).count == (2 if edited else 21)
+
+
+@pytest.mark.parametrize("part", ["get_stream_source", "get_dimensions", "get_duration", "has_pending_frame_edits"])
+def test_a_version_that_cannot_say_something_is_left_to_comfyui(comfy, enter, file, part):
+    class VideoFromFile(comfy.VideoFromFile):
+        def get_components(self):
+            return types.SimpleNamespace(images=torch.ones(2, 8, 8, 3), frame_rate=25)  # nor anything about sound
+
+    def never(self):
+        raise NotImplementedError
+
+    setattr(VideoFromFile, part, never)
+    clip = enter(VideoFromFile(file))
+    assert clip.count == len(list(clip.frames)) == 2
+    assert clip.sound() is None
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 8, 1), (3, 6, 8)])
+def test_alpha_is_composited_over_white(comfy, enter, shape):
+    images, alpha = torch.full((3, 6, 8, 3), 0.5).half(), torch.full(shape, 0.25)
+
+    def clip(alpha):
+        return enter(Video(types.SimpleNamespace(images=images, alpha=alpha, frame_rate=25, audio=None)))
+
+    class Video(comfy.VideoFromComponents):
+        def get_components(self):
+            return self._VideoFromComponents__components
+
+    for _ in range(2):
+        assert torch.stack(list(clip(alpha).frames)).unique().tolist() == [0.875]
+    assert clip(None).frames[0].unique().tolist() == [0.5]
+    with pytest.raises(InputError, match="alpha of video"):
+        clip(alpha[:2])
+    with pytest.raises(InputError, match="NaN"):
+        clip(alpha * float("nan"))
 
 
 def test_a_list_of_videos_is_not_encoded_to_be_thrown_away(comfy, streamed, enter, file):
@@ -221,5 +281,5 @@ def test_what_is_no_video_is_a_sentence(comfy, enter, file, tmp_path):
 
 
 def test_a_part_behind_the_end_is_a_sentence(new, enter, file):
-    with pytest.raises(InputError, match="after its last frame"):
+    with pytest.raises(InputError, match="No frame of the video lies"):
         enter(new.VideoFromFile(file, start_time=5))

@@ -1,6 +1,7 @@
 """Every odd value that a link may carry: brought to the engine's form, or refused in one sentence."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -120,6 +121,17 @@ class TestSound:
         with pytest.raises(pack("nodes.doors.sound").NoSound, match="no sound"):
             enter("sound.sound", Lazy())
 
+    @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+    def test_no_memory_left_is_not_silence(self, enter, error):
+        class Lazy(dict):
+            def __getitem__(self, key):
+                raise error
+
+        with pytest.raises(type(error)):
+            enter("sound.sound", Lazy())
+        with pytest.raises(type(error)):
+            enter("numbers.real", type("Number", (), {"__float__": lambda self: Lazy()[0]})())
+
 
 class TestNumbers:
     @pytest.mark.parametrize(
@@ -133,6 +145,9 @@ class TestNumbers:
     def test_large_seeds_keep_every_digit(self, enter):
         for seed in (2**64 - 1, np.uint64(2**64 - 1), str(2**64 - 1)):
             assert enter("numbers.whole", seed, low=0, high=2**64 - 1) == 2**64 - 1
+        # as floats, these would be 2**63
+        for seed in (Decimal(2**63 + 1), Fraction(2**63 + 1), str(2**63 + 1), f"{2**63 + 1}.0"):
+            assert enter("numbers.whole", seed, low=0, high=2**64 - 1) == 2**63 + 1
         assert enter("numbers.real", Fraction(1, 4)) == 0.25
 
     @pytest.mark.parametrize(
@@ -158,9 +173,15 @@ class TestNumbers:
             with pytest.raises(InputError, match="thing"):
                 enter(door, value, low=0, high=240)
 
-    def test_a_whole_number_is_not_rounded_silently(self, enter):
+    @pytest.mark.parametrize("value", [2.5, "2.5", np.float32(2.5), Fraction(5, 2), Decimal("2.5")])
+    def test_a_whole_number_is_not_rounded_silently(self, enter, value):
         with pytest.raises(InputError, match=r"whole number, not 2.5"):
-            enter("numbers.whole", 2.5)
+            enter("numbers.whole", value)
+
+    @pytest.mark.parametrize("value", ["1e999999999", Decimal("sNaN"), Fraction(1, 3) + 2**70, Decimal("1e-999999")])
+    def test_numbers_that_only_look_whole(self, enter, value):
+        with pytest.raises(InputError, match="thing"):
+            enter("numbers.whole", value, low=0)
 
     def test_switches_text_and_choices(self, enter):
         for value in (True, 1, 1.0, np.bool_(True), torch.tensor(True)):
@@ -239,7 +260,7 @@ class TestPictures:
 class TestMasks:
     MASK = torch.rand(5, 6, generator=torch.Generator().manual_seed(1))
 
-    @pytest.mark.parametrize("form", ["h w", "1 h w", "1 1 h w", "1 h w 1"])
+    @pytest.mark.parametrize("form", ["h w", "h w 1", "1 h w", "1 1 h w", "1 h w 1"])
     def test_forms(self, enter, form):
         shape = [{"h": 5, "w": 6}.get(side, 1) for side in form.split()]
         for value in (self.MASK.reshape(shape), self.MASK.reshape(shape).numpy(), self.MASK.reshape(shape).half()):
@@ -273,6 +294,7 @@ class TestOurs:
     def test_crops(self, enter):
         assert enter("ours.crops", self.CROP) == self.CROP
         assert enter("ours.crops", (self.CROP, self.CROP)) == [self.CROP] * 2
+        assert type(enter("ours.crops", Crop(True, 2, 40, 60, 80)).x) is float  # tensors cannot subtract a bool
         nan, inf = float("nan"), float("inf")
         wrong = [Crop(nan, 0, 9, 60, 80), Crop(0, 0, inf, 60, 80), Crop(0, 0, 0, 60, 80), Crop(0, 0, 1e-9, 60, 80)]
         wrong += [Crop(0, 0, 1e9, 60, 80), Crop(90, 0, 9, 60, 80), Crop(0, -20, 9, 60, 80), Crop("0", 0, 9, 60, 80)]
@@ -299,6 +321,15 @@ class TestOurs:
             enter("ours.motion", Motion(torch.zeros(2, 4), 1e-9))
         with pytest.raises(InputError, match="frame rate of thing"):
             enter("ours.control", Control(gaze=torch.zeros(2, 2), fps=1e9))
+
+    @pytest.mark.parametrize("fps", [np.float32(25), torch.tensor(25.0), Fraction(25), 25])
+    def test_frame_rates_of_any_kind_are_floats(self, enter, fps):
+        for door, value in (
+            ("motion", Motion(torch.zeros(2, 4), fps)),
+            ("control", Control(gaze=torch.zeros(2, 2), fps=fps)),
+        ):
+            found = enter(f"ours.{door}", value)
+            assert (found.fps, type(found.fps)) == (25, float)
 
     def test_landmarks(self, enter):
         face = {

@@ -60,6 +60,23 @@ class TestListing:
         names = listing.files(str(tmp_path / "here"), SUFFIX)
         assert names == ["link/x.safetensors", "y.safetensors"]
 
+    def test_a_folder_is_listed_once_by_its_own_path(self, listing, tmp_path):
+        names = "abcdefghijklmnop"
+        fill(tmp_path, *(f"{name}/{name}.safetensors" for name in names))
+        for name in names:  # every folder in every other: 16! paths
+            for other in names:
+                (tmp_path / name / f"a{other}").symlink_to(tmp_path / other, target_is_directory=True)
+        (tmp_path / "0").symlink_to(tmp_path / "a", target_is_directory=True)
+        assert listing.files(str(tmp_path), SUFFIX) == [f"{name}/{name}.safetensors" for name in names]
+
+    def test_a_link_to_itself_hides_no_file(self, listing, tmp_path):
+        fill(tmp_path, "x.safetensors", "folder.safetensors/y.npy")
+        for name in ("loop", "loop.safetensors"):
+            (tmp_path / name).symlink_to(tmp_path / name)
+        os.mkfifo(tmp_path / "pipe.safetensors")
+        assert listing.files(str(tmp_path), SUFFIX) == ["x.safetensors"]
+        assert listing.files(str(tmp_path), (".npy",)) == ["folder.safetensors/y.npy"]
+
     def test_any_bytes_and_no_permission(self, listing, tmp_path):
         raw = os.fsencode(tmp_path) + b"/\xc7\xfd\xb6\xaf.safetensors"
         os.close(os.open(raw, os.O_CREAT))
