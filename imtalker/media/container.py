@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .files import regular_file
-from .formats import FORMATS, TIMED, name_of
+from .formats import FORMATS, TIMED, kind_of
 from .timing import mended
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def open_media(path: str | os.PathLike) -> "InputContainer":
         except UnicodeDecodeError:  # older PyAV decodes tags strictly
             return av.open(name, metadata_errors="replace", container_options=OPTIONS)
     except av.FFmpegError as problem:
-        what, better = name_of(path) or (problem.strerror, "a media file such as MP4 or WAV")
+        kind = kind_of(path)
+        known = kind is not None and kind.better is not None
+        what, better = (kind.name, kind.better) if known else (problem.strerror, "a media file such as MP4 or WAV")
         raise InputError(
             f"{path} cannot be read as audio or video ({what}): convert it to {better} first."
         ) from problem
