@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .files import regular_file
-from .formats import FORMATS, TIMED, name_of
+from .formats import FORMATS, TIMED, kind_of
 from .timing import mended
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ MAX_PIXELS = 8192 * 4352
 # Beyond this many pixels each thread's own frames would cost too much memory.
 THREADED_PIXELS = 4096 * 2304
 MAX_DEMUX_ERRORS = 10
+MAX_HELD = 64  # frames that a decoder with threads may still hold at the end
 MEASURED = 600  # packets that tell the frame rate
 
 log = logging.getLogger("imtalker")
@@ -60,7 +61,9 @@ def open_media(path: str | os.PathLike) -> "InputContainer":
         except UnicodeDecodeError:  # older PyAV decodes tags strictly
             return av.open(name, metadata_errors="replace", container_options=OPTIONS)
     except av.FFmpegError as problem:
-        what, better = name_of(path) or (problem.strerror, "a media file such as MP4 or WAV")
+        kind = kind_of(path)
+        known = kind is not None and kind.better is not None
+        what, better = (kind.name, kind.better) if known else (problem.strerror, "a media file such as MP4 or WAV")
         raise InputError(
             f"{path} cannot be read as audio or video ({what}): convert it to {better} first."
         ) from problem
@@ -138,11 +141,14 @@ def decoded_frames(
     """
     import av
 
+    if stream.type == "audio":
+        _name_channels(stream.codec_context)
     decode = (decoder or stream).decode
-    broken = 0
+    broken = ends = 0
     packets = _packets(container, stream, note)
-    while True:
+    while ends < MAX_HELD:  # a decoder that cannot be opened fails at the end, too, however often it is asked
         packet = next(packets, None)
+        ends += packet is None
         try:
             frames = decode(packet)
         except EOFError:
@@ -161,6 +167,13 @@ def decoded_frames(
             break
     if broken:
         note(f"skipped {broken} broken {stream.type} frames")
+
+
+def _name_channels(decoder: "CodecContext") -> None:
+    """Replaces an unusual order of channels by their mere count: PyAV frees its memory twice, with every frame."""
+    layout = decoder.layout
+    if "(" in layout.name:
+        decoder.layout = f"{layout.nb_channels} channels"
 
 
 def _packets(

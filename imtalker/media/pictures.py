@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .files import regular_file, unusable
-from .foreign import kind_of
+from .formats import kind_of
 
 log = logging.getLogger("imtalker")
 
@@ -79,7 +79,7 @@ def read_picture(path: str | os.PathLike) -> Iterator[Tensor]:
         if isinstance(problem, OSError) and problem.errno:
             raise unusable(path, "read", problem) from problem
         kind = kind_of(path) if isinstance(problem, Image.UnidentifiedImageError) else None
-        reason = f"it is {kind}" if kind else "it is not a picture, damaged or of an unusual kind"
+        reason = f"it is {kind.name}" if kind else "it is not a picture, damaged or of an unusual kind"
         raise InputError(f"{path} cannot be read as an image ({reason}): convert it to PNG or JPEG first.") from problem
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from .atomic import whole_file
 from .files import regular_file, unusable
-from .foreign import kind_of
+from .formats import kind_of
 from .pickles import check_pickle, is_zip
 
 log = logging.getLogger("imtalker")
@@ -132,4 +132,4 @@ def _refuse_foreign(path: Path) -> None:
         start = file.read(9)
     # a .safetensors file starts with a length, which may look like anything; torch's are zip archives
     if start[8:] != b"{" and start[:2] != b"PK" and (kind := kind_of(path)):
-        raise InputError(f"{path} is {kind}: give a .safetensors file, or one that torch.save wrote.")
+        raise InputError(f"{path} is {kind.name}: give a .safetensors file, or one that torch.save wrote.")

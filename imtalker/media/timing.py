@@ -185,7 +185,9 @@ def constant_rate(stated: Fraction | None, times: list[Fraction]) -> Fraction | 
     regular = [step for step in steps if abs(step - usual) <= max(ROUNDING, usual / 50)]
     rate = len(regular) / sum(regular)
     if stated and abs(stated / rate - 1) < 0.005:
-        return stated
+        # a single odd step moves the average
+        exact = min(STANDARD_RATES, key=lambda standard: abs(standard - rate))
+        return exact if abs(exact / rate - 1) < 0.0005 and stated not in STANDARD_RATES else stated
     if len(regular) < 0.9 * len(steps) and stated and 0.8 < stated / rate < 1.25:
         return _standard(stated, 0.005)
     return _standard(rate, 0.01 if usual > 5 * ROUNDING else 0.05) if len(steps) > 1 else stated or rate

@@ -280,6 +280,8 @@ def test_an_unknown_colour_matrix_is_said_once(tmp_path, caplog):
         (b"#EXTM3U\n", "playlist"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\xff\xd8\xff\xe0" + bytes(60), "JPEG picture"),
+        (b"v/1\1" + bytes(60), "OpenEXR"),
+        (b"\n <svg xmlns='x'/>", "SVG"),
     ],
 )
 def test_a_format_that_is_not_read_is_named(tmp_path, content, words):

@@ -177,6 +177,8 @@ def test_what_a_png_asks_in_vain_is_said(tmp_path, caplog, added, said):
         (b" <svg xmlns='x'/>", "SVG"),
         (b"%PDF-1.4", "PDF"),
         (b"<!DOCTYPE html><html>", "web page"),
+        (b"MThd" + bytes(40), "MIDI"),
+        (b"#EXTM3U\n", "playlist"),
     ],
 )
 def test_other_kinds_of_files_are_named(tmp_path, content, kind):

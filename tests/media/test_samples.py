@@ -49,6 +49,40 @@ def test_any_number_of_channels_is_read(tmp_path):
         assert [value * 32768 for value in read] == pytest.approx([(i + 1) * 100 for i in range(channels)])
 
 
+def test_channels_in_an_unusual_order_are_read(tmp_path):
+    """Front, centre, low, sides, then backs, as in Apple's files; in 7.1 the backs come first."""
+    samples = ((torch.arange(8) + 1) * 100).short().expand(20000, -1)
+    data = samples.numpy().astype(">i2").tobytes()
+    # AIFF: the rate 8000 as an 80-bit float; 128 is the layout MPEG 7.1 C
+    common = struct.pack(">4sIhIh", b"COMM", 18, 8, 20000, 16) + b"\x40\x0b\xfa" + bytes(7)
+    layout = struct.pack(">4sIIII", b"CHAN", 12, 128 << 16 | 8, 0, 0)
+    sound = struct.pack(">4sIII", b"SSND", 8 + len(data), 0, 0) + data
+    body = b"AIFF" + layout + common + sound
+    (tmp_path / "a.aiff").write_bytes(struct.pack(">4sI", b"FORM", len(body)) + body)
+    code = (
+        "import sys; from imtalker.media.audio import read_audio\n"
+        "for _ in range(3): print(*(read_audio(sys.argv[1]).waveform[:, 450] * 32768).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.aiff")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert [float(word) for word in done.stdout.split()[-8:]] == [(i + 1) * 100 for i in range(8)]
+
+
+def test_a_decoder_that_cannot_start_is_refused(tmp_path):
+    """Vorbis without the headers that its decoder needs."""
+    write_audio(tmp_path / "a.mkv", "pcm_s16le")
+    content = (tmp_path / "a.mkv").read_bytes()
+    assert b"A_PCM/INT/LIT" in content
+    (tmp_path / "a.mkv").write_bytes(content.replace(b"A_PCM/INT/LIT", b"A_VORBIS".ljust(13, b"\0")))
+    code = "import sys; from imtalker.media.audio import read_audio; read_audio(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.mkv")], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert "InputError" in done.stderr
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac"), ("a.mka", "libopus")])
 def test_eight_channels_of_a_codec_are_read(tmp_path, name, codec):
     rate, tone = 48000, 0.5 * torch.sin(torch.arange(24000) * 0.05)

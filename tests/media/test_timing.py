@@ -153,6 +153,8 @@ def milliseconds(times):
         (Fraction(1, 1000), [Fraction(i * 1000) for i in range(3)], Fraction(1, 1000)),
         # the average of a clip whose last frame is long
         (Fraction(270, 11), [Fraction(i, 25) for i in range(27)], 25),
+        # a cut: the first frame is 48 ms long
+        (Fraction(1523200, 61031), [Fraction(0), *(Fraction(i, 25) + Fraction(8, 1000) for i in range(1, 119))], 25),
         (Fraction(1000), [Fraction(0)], None),
         (Fraction(25), [], 25),
     ],
