@@ -5,10 +5,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import get_args
 
 from torch import Tensor
@@ -34,6 +36,8 @@ DEFAULT_MODELS = Path.home() / ".cache" / "imtalker"
 SECONDS_BETWEEN_LINES = 5
 DONE, FAILED = 0, 1  # argparse exits with 2 for wrong usage
 
+_stopped = threading.Event()  # by a signal
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 done, 1 failed, with one sentence on stderr."""
@@ -42,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO if options.verbose else logging.WARNING)
-    # SIGTERM cleans up like Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _stopped.clear()
+    signal.signal(signal.SIGTERM, _stop)  # cleans up like Ctrl-C
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background it may be ignored
+        signal.signal(signal.SIGINT, _stop)
     try:
         options.run(options)
         sys.stdout.flush()  # or a full disk behind it would be noticed too late
@@ -66,6 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     print(f"imtalker: {message}", file=sys.stderr)
     return FAILED
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Python drops an exception raised inside a callback or a finaliser: the next block of frames asks again."""
+    _stopped.set()
+    raise KeyboardInterrupt
 
 
 class _Parser(argparse.ArgumentParser):
@@ -311,6 +323,8 @@ def _progress(blocks: Iterator[Tensor], count: int | None) -> Iterator[Tensor]:
     done = 0
     with tqdm(total=count, unit="frame", disable=not terminal) as bar:
         for block in blocks:
+            if _stopped.is_set():
+                raise KeyboardInterrupt
             yield block
             done += len(block)
             bar.update(len(block))
