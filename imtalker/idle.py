@@ -62,8 +62,7 @@ def idle(
 
 
 def idle_frames(seconds: float, looped: bool) -> int:
-    """Frames that `idle` samples; a loop needs some extra frames: the way from the portrait's pose, and
-    those crossfaded into its start."""
+    """Frames that `idle` samples; a loop needs more: the way from the portrait's pose, and those crossfaded into it."""
     return round(seconds * FPS) + (FRAMES + round(LOOP_SECONDS[1] * FPS) if looped else 0)
 
 

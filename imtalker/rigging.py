@@ -17,6 +17,7 @@ from .media.audio import FPS, SAMPLE_RATE, read_audio
 from .models.generator import Generator
 from .motion.keyframes import CHANNELS, to_control
 from .motion.rig import GOOD, Channel, Rig
+from .motion.rig_learning import correlations
 from .weights.checkpoints import AVATAR
 
 log = logging.getLogger("imtalker")
@@ -161,7 +162,5 @@ def _scores(asked: Tensor, reached: Tensor, noise: Tensor) -> Tensor:
     if not strong.any():
         return scores
     read = (reached[held] - solution[-1:]) @ _reading(solution[:-1][strong], noise)
-    wanted = asked[held][:, strong]
-    read, wanted = read - read.mean(dim=0), wanted - wanted.mean(dim=0)
-    scores[strong] = (read * wanted).sum(dim=0) / (read.norm(dim=0) * wanted.norm(dim=0)).clamp_min(1e-9)
+    scores[strong] = correlations(read, asked[held][:, strong])
     return scores

@@ -16,7 +16,7 @@ from ..imtalker.face.follow import (
     follow_face,
     smooth_boxes,
     steady_box,
-    steady_crop,
+    steady_view,
 )
 from . import folders, host, types
 from .doors.boxes import AUTO, CORNERS, ORDERS, SIZES, Frame, boxes_of_input, boxes_of_mask
@@ -216,7 +216,7 @@ def find_crops(
     if given is not None:
         track = follow_boxes(((faces, (height, width)) for faces in given), which, index)
     elif tracking == "steady":
-        return steady_crop(frames, count, scale, which, index, model_dirs)
+        return steady_view(frames, count, scale, which, index, model_dirs).crop
     else:
         track = follow_face(frames, which, index, model_dirs=model_dirs)
     if tracking == "steady" or count == 1:

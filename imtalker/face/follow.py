@@ -138,18 +138,6 @@ class View:
     hidden: tuple[range, ...] = ()
 
 
-def steady_crop(
-    frames: Iterable[Tensor],
-    count: int | None,
-    scale: float = CROP_SCALE,
-    which: str = "largest",
-    index: int = 0,
-    model_dirs: Sequence[str | Path] = (),
-) -> Crop:
-    """The crop of `steady_view`."""
-    return steady_view(frames, count, scale, which, index, model_dirs).crop
-
-
 def steady_view(
     frames: Iterable[Tensor],
     count: int | None,

@@ -17,7 +17,7 @@ from ..errors import InputError
 from .inertia import Inertia
 from .match import Side, check_match
 from .motion import Motion
-from .sequence import resample_rows, rows_at
+from .sequence import resample_rows, stretched
 
 log = logging.getLogger("imtalker")
 
@@ -171,8 +171,7 @@ def mix(first: Motion, second: Motion, share: float | Tensor = 0.5) -> Motion:
     """
     _check_match(first, second)
     other = second.at_fps(first.fps, len(first)).latents.to(first.latents)
-    curve = torch.as_tensor(share, dtype=torch.float32).reshape(-1, 1)
-    spread = rows_at(curve, torch.linspace(0, len(curve) - 1, len(first), dtype=torch.float64))
+    spread = stretched(share, len(first))
     return replace(first, latents=first.latents.lerp(other, spread.to(first.latents)))
 
 

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..media.tensors import is_plain, read_safetensors, save_safetensors
 from .match import Side, check_match
 from .motion import Motion
-from .sequence import rows_at
+from .sequence import stretched
 
 PARTS = ("head", "mouth", "eyes", "brows")
 MAX_CHANNELS = 200
@@ -78,8 +78,7 @@ class Rig:
         latents = motion.latents.float()
         for name, curve in changes.items():
             number = self._channel(name)
-            spread = rows_at(curve.float().reshape(-1, 1), torch.linspace(0, len(curve) - 1, len(motion)).double())
-            latents = latents + spread * self.write_in[number]
+            latents = latents + stretched(curve, len(motion)) * self.write_in[number]
         return replace(motion, latents=latents.to(motion.latents))
 
     def combine(self, base: Motion, other: Motion, parts: Iterable[str], share: float | Tensor = 1.0) -> Motion:
@@ -95,11 +94,9 @@ class Rig:
                 found = ", ".join(part for part in PARTS if self.usable([part])) or "none"
                 raise InputError(f"This rig cannot tell the {part} apart; it knows: {found}. Learn it from landmarks.")
         own = self.usable(parts)
-        curve = torch.as_tensor(share, dtype=torch.float32).reshape(-1, 1)
-        curve = rows_at(curve, torch.linspace(0, len(curve) - 1, len(base)).double())
         distance = other.at_fps(base.fps, len(base)).latents.float() - base.latents.float()
         moved = distance @ self.read_out[:, own] @ self.write_in[own]
-        return replace(base, latents=(base.latents.float() + curve * moved).to(base.latents))
+        return replace(base, latents=(base.latents.float() + stretched(share, len(base)) * moved).to(base.latents))
 
     def _channel(self, name: str) -> int:
         if name not in self.names:

@@ -87,6 +87,10 @@ def _held_out(latents: Tensor, values: Tensor, block: int) -> Tensor:
     for number in range(FOLDS):
         rest, held = fold != number, fold == number
         read[held] = latents[held] @ _regress(latents[rest], values[rest])
-    read, values = read - read.mean(dim=0), values - values.mean(dim=0)
-    norms = read.norm(dim=0) * values.norm(dim=0)
-    return (read * values).sum(dim=0) / norms.clamp_min(1e-9)
+    return correlations(read, values)
+
+
+def correlations(one: Tensor, other: Tensor) -> Tensor:
+    """Of each column of (T,n) with the same column of the other, (n,); 0 where one of them is constant."""
+    one, other = one - one.mean(dim=0), other - other.mean(dim=0)
+    return (one * other).sum(dim=0) / (one.norm(dim=0) * other.norm(dim=0)).clamp_min(1e-9)

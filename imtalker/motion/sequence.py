@@ -21,6 +21,12 @@ def rows_at(rows: Tensor, position: Tensor) -> Tensor:
     return rows[before].lerp(rows[after], (position - before).to(rows).unsqueeze(1))
 
 
+def stretched(curve: float | Tensor, count: int) -> Tensor:
+    """One number, or a curve (N,) stretched over the whole length -> (count,1), linear between its values."""
+    rows = torch.as_tensor(curve, dtype=torch.float32).reshape(-1, 1)
+    return rows_at(rows, torch.linspace(0, len(rows) - 1, count, dtype=torch.float64))
+
+
 def row_count(count: int, fps: float, new_fps: float) -> int:
     """Number of rows at `new_fps` that cover the duration of `count` rows at `fps`."""
     return max(1, math.ceil(count * new_fps / fps - 1e-6))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..face.crop import Crop, centre_crop, cropped_blocks
 from ..face.detectors import DetectorMissing, point_finder
-from ..face.follow import steady_crop
+from ..face.follow import steady_view
 from ..media.atomic import is_disk_full
 from ..media.audio import FPS, AudioFile
 from ..media.tensors import read_safetensors, save_safetensors
@@ -180,7 +180,7 @@ def _prepare_clip(file: Path, folder: Path, how: Preparation, points, metadata: 
 def _crop(reader: VideoReader, how: Preparation) -> Crop:
     if how.crop == "none":
         return centre_crop(reader.height, reader.width)
-    return steady_crop(reader, reader.frames, model_dirs=how.model_dirs)
+    return steady_view(reader, reader.frames, model_dirs=how.model_dirs).crop
 
 
 def _trackers(reader: VideoReader, how: Preparation, count: int) -> dict[str, Tensor]:

@@ -122,14 +122,14 @@ def test_a_steady_crop_sees_bytes_as_it_sees_floats_and_searches_about_sixty_fra
     searched = []
     monkeypatch.setattr(follow, "open_detector", lambda *args: lambda frame: searched.append(frame) or [PEOPLE[1]])
     frames = torch.full((180, 300, 400, 3), 128, dtype=torch.uint8)
-    crop = follow.steady_crop(iter(frames), 180, scale=2.0)
+    crop = follow.steady_view(iter(frames), 180, scale=2.0).crop
     assert crop == Crop(-40, -40, 200, 300, 400)
     assert len(searched) == 60
     assert searched[0].dtype == torch.float32
     assert searched[0].max() == pytest.approx(128 / 255)
-    assert follow.steady_crop(iter(frames[:2].float() / 255), None, scale=2.0) == crop
+    assert follow.steady_view(iter(frames[:2].float() / 255), None, scale=2.0).crop == crop
 
 
 def test_a_clip_without_frames_has_no_steady_crop():
     with pytest.raises(InputError, match="no frames"):
-        follow.steady_crop(iter([]), None)
+        follow.steady_view(iter([]), None)
