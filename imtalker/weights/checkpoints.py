@@ -44,7 +44,7 @@ def load_renderer(
 ) -> Renderer:
     """Loads a renderer from a .ckpt or .safetensors file, or a dictionary of tensors; the weights tell the generation.
 
-    dtype: None for float32. final: the model will only be used, not trained or saved, and takes less memory: a renderer 45 %.
+    dtype: None for float32. final: the model will only be used, not trained or saved; takes less memory.
     Raises InputError, before anything runs, for weights that do not fit exactly, or are NaN or infinite.
     """
     return _load(_expect(read_weights(file), "renderer"), device, dtype, final)
