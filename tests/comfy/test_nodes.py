@@ -203,7 +203,7 @@ def test_interrupted_render_leaves_nothing_and_the_next_one_works(server):
     run = server.run(graph, interrupt_at=10)
     assert run.of("execution_interrupted")
     assert not run.outputs
-    assert temporary_videos(server) == before
+    assert temporary_videos(server) <= before  # ComfyUI may drop an earlier result meanwhile, and its file goes
     run = server.run(rendered(composed(audio="long.wav", seed=3), fps=5.0))
     assert run.succeeded, run.error
 
