@@ -5,17 +5,21 @@ differs between them comes from speech; the directions in which that is large be
 Head and eyes: silence is sampled under random poses and gazes, and the mean latent is regressed on what was asked.
 """
 
-import hashlib
+import contextlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
+from .errors import InputError
 from .media.audio import FPS, SAMPLE_RATE, read_audio
 from .models.generator import Generator
+from .motion.fingerprint import differ, known
 from .motion.keyframes import CHANNELS, to_control
+from .motion.match import Side, check_match
 from .motion.rig import GOOD, Channel, Rig
 from .motion.rig_learning import correlations
 from .weights.checkpoints import AVATAR
@@ -76,17 +80,48 @@ def ask(generator: Generator, progress: Callable[[float], None] = lambda share: 
         part = PARTS.get(name, "head")
         channels.append(Channel(NAMES.get(name, name), part, limits.low, limits.high, score, "generator"))
     rig = Rig(
-        tuple(channels), read_out.float(), write_in.float(), rest.float(), generator.generation, fingerprint(generator)
+        tuple(channels), read_out.float(), write_in.float(), rest.float(), generator.generation, generator.fingerprint
     )
     log.info("The generator knows %d directions of the mouth and %d of head and eyes.", len(ratios), int(usable.sum()))
     return rig
 
 
-def fingerprint(generator: Generator) -> str:
-    """Sixteen digits that change with the motion space of a generator, whatever its device and precision."""
-    weights = generator.flow.head.linear.weight.detach().float().cpu()
-    # half precision must give the same
-    return hashlib.sha256(weights.to(torch.bfloat16).view(torch.int16).numpy().tobytes()).hexdigest()[:16]
+def rig_of(
+    generator: Generator, folder: str | Path, progress: Callable[[float], None] = lambda share: None
+) -> tuple[Rig, Path | None]:
+    """The rig of these weights, and its file: shipped with them, kept in `folder`, or from `ask` and kept there now.
+
+    The file is None if the folder cannot be written to; a warning says so. progress: as for `ask`.
+    """
+    for path in (AVATAR / "rig.safetensors", *sorted(Path(folder).glob("generator_*.safetensors"))):
+        with contextlib.suppress(InputError):  # a damaged one is made again
+            rig = Rig.load(path)
+            if _belongs(rig, generator):
+                return rig, path
+    rig = ask(generator, progress)
+    path = Path(folder) / f"{generator.fingerprint.replace(' ', '_')}.safetensors"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rig.save(path)
+    except (OSError, InputError) as error:
+        log.warning("The rig is made again next time: %s", error)
+        return rig, None
+    log.info("The rig of these weights is kept in %s.", path)
+    return rig, path
+
+
+def _belongs(rig: Rig, generator: Generator) -> bool:
+    same = (rig.generation, rig.rest.shape[1]) == (generator.generation, generator.config.motion_size)
+    return same and known(rig.weights, "generator") and not differ(rig.weights, generator.fingerprint)
+
+
+def check_rig(rig: Rig, generator: Generator) -> None:
+    """Raises InputError for a rig of another generation, size or other weights."""
+    check_match(
+        Side("the rig", rig.generation, rig.rest.shape[1], rig.weights),
+        Side("the generator", generator.generation, generator.config.motion_size, generator.fingerprint),
+        "choose a rig made for this generator.",
+    )
 
 
 def _spoken(generator: Generator, progress: Callable[[float], None]) -> Tensor:

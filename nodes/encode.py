@@ -165,7 +165,7 @@ def encode_motion(renderer: host.Handle, clip: Clip, view: View) -> Motion:
     latents = [motion.latents for motion in hold(encoded(), view.hidden)]
     if not latents:
         raise InputError("The driving clip has no frames: choose another.")
-    return Motion(torch.cat(latents), clip.fps, model.generation)
+    return Motion(torch.cat(latents), clip.fps, model.generation, model.fingerprint)
 
 
 NODES = [EncodeSource, EncodeAudio, EncodeMotion]

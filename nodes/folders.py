@@ -16,6 +16,7 @@ from .listing import Listing
 log = logging.getLogger("imtalker")
 
 FOLDER = "imtalker"
+RIGS = "rigs"  # its folder of rigs
 PUBLISHED = "published (downloaded on first use)"
 BUILT_IN = [PUBLISHED, AVATAR.name]  # choices of a loader besides the artist's own files
 MEDIA = Listing((".pt", ".pth", ".safetensors", ".npy"))  # in input/ and output/
@@ -45,8 +46,43 @@ def detector_folders() -> list[str]:
 
 
 def model_files() -> list[str]:
-    """Weight files in models/imtalker, without wav2vec2."""
-    return [name for name in folder_paths.get_filename_list(FOLDER) if not _is_wav2vec2(name)]
+    """Weight files in models/imtalker, without wav2vec2 and rigs."""
+    return [name for name in folder_paths.get_filename_list(FOLDER) if not _is_wav2vec2(name) and not _is_rig(name)]
+
+
+def rig_files() -> list[str]:
+    """Rigs in models/imtalker/rigs, by their names in there."""
+    return [os.path.relpath(name, RIGS) for name in folder_paths.get_filename_list(FOLDER) if _is_rig(name)]
+
+
+def _is_rig(name: str) -> bool:
+    return name.replace("\\", "/").startswith(f"{RIGS}/") and name.endswith(".safetensors")
+
+
+def rig_path(name: str) -> str:
+    """The file of a name from `rig_files`. InputError if it is gone."""
+    path = folder_paths.get_full_path(FOLDER, os.path.join(RIGS, name))
+    if path is None:
+        raise InputError(f"{name!r} is not in models/{FOLDER}/{RIGS}: put it there and press R, or choose another rig.")
+    return path
+
+
+def check_rig(name: str | None, built_in: list[str]) -> bool | str:
+    """For validate_inputs: True, or an error sentence; None (linked) is skipped."""
+    try:
+        return name is None or name in built_in or bool(rig_path(name))
+    except InputError as error:
+        return str(error)
+
+
+def rig_fingerprint(name: str) -> tuple:
+    """A value that changes when the file is replaced."""
+    return fingerprint(folder_paths.get_full_path(FOLDER, os.path.join(RIGS, str(name))))
+
+
+def rigs_folder() -> str:
+    """Where rigs are saved."""
+    return os.path.join(model_folders()[0], RIGS)
 
 
 def wav2vec2_files() -> list[str]:

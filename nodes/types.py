@@ -20,6 +20,7 @@ Source = io.Custom("IMTALKER_SOURCE")  # imtalker.Source
 AudioFeatures = io.Custom("IMTALKER_AUDIO")  # imtalker.AudioFeatures
 Motion = io.Custom("IMTALKER_MOTION")  # imtalker.Motion
 Control = io.Custom("IMTALKER_CONTROL")  # imtalker.Control
+Rig = io.Custom("IMTALKER_RIG")  # imtalker.Rig
 Crop = io.Custom("IMTALKER_CROP")  # imtalker.face.crop.Crop, or a list with one for each picture
 
 # ComfyUI's own type; versions before its face nodes have no node that outputs it
@@ -44,6 +45,7 @@ DOORS = {
     AudioFeatures.io_type: ours.features,
     Motion.io_type: ours.motion,
     Control.io_type: ours.control,
+    Rig.io_type: ours.rig,
     Crop.io_type: ours.crops,
     FaceLandmarks.io_type: ours.landmarks,
 }

@@ -10,7 +10,7 @@ from imtalker import Motion
 from imtalker.avatar.readback import correlation
 from imtalker.drawn.head import MOTION
 from imtalker.media.audio import Audio
-from imtalker.rigging import ask, fingerprint
+from imtalker.rigging import ask
 
 MATRIX = mixing()
 BACK = torch.linalg.inv(MATRIX)
@@ -88,8 +88,3 @@ def test_weights_that_know_nothing_say_so(caplog):
     assert "directions of the mouth" in caplog.text
     assert torch.isfinite(rig.write_in).all()
     assert torch.isfinite(rig.read_out).all()
-
-
-def test_the_fingerprint_names_the_weights(avatar):
-    generator = avatar.generator
-    assert fingerprint(generator) == fingerprint(generator) != fingerprint(mixed(generator, MATRIX))

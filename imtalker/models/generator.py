@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..media.audio import FPS, SAMPLE_RATE, Audio, AudioFile, mono_16k
 from ..media.resampling import BlockReader
 from ..motion.control import WIDTHS, Control
+from ..motion.fingerprint import fingerprint
 from ..motion.inertia import Inertia, Joins, check_joins
 from ..motion.match import Side, check_match
 from ..motion.motion import Motion
@@ -94,6 +95,11 @@ class Generator(nn.Module):
         """A parameter that shows the model's device and precision."""
         return self.flow.input.weight
 
+    @property
+    def fingerprint(self) -> str:
+        """Names the motion space that these weights sample in (motion/fingerprint.py)."""
+        return fingerprint("generator", self.flow.head.linear.weight)
+
     def encode_audio(
         self, waveform: Tensor, sample_rate: int, progress: Callable[[float], None] = lambda frames: None
     ) -> AudioFeatures:
@@ -148,7 +154,7 @@ class Generator(nn.Module):
         Raises InputError if source, audio and generator do not belong together, and for other settings.
         """
         blocks = self.stream(audio, source, control, cfg, nfe, seed, noise, padding, joins)
-        return Motion(torch.cat([block.latents for block in blocks]), float(FPS), self.generation)
+        return Motion(torch.cat([block.latents for block in blocks]), float(FPS), self.generation, self.fingerprint)
 
     def stream(
         self,
@@ -207,14 +213,14 @@ class Generator(nn.Module):
         _warn_of_lengths(control, len(audio), padding)
         conditions = self._conditions(audio, control, padding)
         noise = (rows.to(self.anchor) for rows in noise)
-        noise, inertia = iter(noise), None
+        noise, inertia, weights = iter(noise), None, self.fingerprint
         if joins == "smooth":
             first = next(noise)
             inertia = Inertia(self.displacement(source, control, first, cfg, nfe))
             noise = itertools.chain([first], noise)
         for latents in sample_windows(self.flow, conditions, source.motion.to(self.anchor), noise, cfg, nfe):
             latents = check_numbers(latents.float().cpu(), "The sampled motion", self.anchor.dtype)
-            yield Motion(inertia.join(latents) if inertia else latents, float(FPS), self.generation)
+            yield Motion(inertia.join(latents) if inertia else latents, float(FPS), self.generation, weights)
 
     def displacement(self, source: Source, control: Control, noise: Tensor, cfg: float, nfe: int) -> Tensor:
         """What a clip has to be moved by to begin in the source's own pose, (motion_size,), float32 on the CPU.

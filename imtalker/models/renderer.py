@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..media.image import check_image, resize
+from ..motion.fingerprint import fingerprint
 from ..motion.match import Side, check_match
 from ..motion.motion import Motion
 from . import backend
@@ -75,6 +76,11 @@ class Renderer(nn.Module):
     def generation(self) -> str:
         return self.config.generation
 
+    @property
+    def fingerprint(self) -> str:
+        """Names the motion space that these weights read (motion/fingerprint.py)."""
+        return fingerprint("renderer", self.motion_encoder.mlp.last.derived()[0])
+
     def forward(self, source: Source, latents: Tensor) -> Tensor:
         """Motion latents (B,motion_size), not adapted -> frames (B,3,output_size,output_size) in 0..1."""
         adapted = self.adapter(latents, source.identity)
@@ -127,9 +133,8 @@ class Renderer(nn.Module):
         images = check_image(images)
         blocks = images.split(batch_size or self.batch_size(self.bytes_per_image))
         latents = torch.cat([self.motion_encoder(self._encoder_input(block)).float().cpu() for block in blocks])
-        return Motion(
-            check_numbers(latents, "The encoded motion", self.motion_decoder.const.dtype), fps, self.generation
-        )
+        latents = check_numbers(latents, "The encoded motion", self.motion_decoder.const.dtype)
+        return Motion(latents, fps, self.generation, self.fingerprint)
 
     def render(self, source: Source, motion: Motion, batch_size: int | None = None) -> Tensor:
         """Frames (T,output_size,output_size,3), RGB in 0..1, float32 on the CPU, one per latent of the motion."""

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ..errors import InputError
+from .fingerprint import differ as other_weights
 
 
 class Side(NamedTuple):
@@ -11,10 +12,11 @@ class Side(NamedTuple):
     name: str  # in the middle of a sentence: "the renderer"
     generation: str | None = None
     size: int | None = None  # values per frame
+    weights: str = ""  # fingerprints of the weights it was made with (motion/fingerprint.py)
 
 
 def check_match(first: Side, second: Side, remedy: str | None = None) -> None:
-    """Raises InputError, which names both sides, if their generations or sizes differ.
+    """Raises InputError, which names both sides, if their generations, sizes or weights differ.
 
     remedy: what the user should do; None recommends a renderer and a generator that belong together.
     """
@@ -29,3 +31,6 @@ def check_match(first: Side, second: Side, remedy: str | None = None) -> None:
     if differ(first.size, second.size):
         remedy = remedy or "use a renderer and a generator that belong together."
         raise InputError(f"{name} has {first.size} values per frame but {second.name} has {second.size}: {remedy}")
+    if other_weights(first.weights, second.weights):
+        remedy = remedy or "use models and files that belong together."
+        raise InputError(f"{name} and {second.name} were made with different weights: {remedy}")

@@ -14,11 +14,15 @@ from .sequence import load_sequence, resample_rows, row_count, rows_at, save_seq
 
 @dataclass(frozen=True)
 class Motion:
-    """Latents (T,motion_size) at `fps` frames per second, in the motion space of one generation of weights."""
+    """Latents (T,motion_size) at `fps` frames per second, in the motion space of one generation of weights.
+
+    weights: fingerprint of the model that made them (motion/fingerprint.py), "" if unknown.
+    """
 
     latents: Tensor
     fps: float = 25.0
     generation: str = "v2"
+    weights: str = ""
 
     def __post_init__(self):
         if self.latents.ndim != 2 or not len(self.latents):
@@ -50,7 +54,8 @@ class Motion:
 
     def save(self, path: str | Path) -> None:
         """Writes a .safetensors file with the frame rate and generation in its metadata."""
-        save_sequence(path, "motion", {"latents": self.latents}, fps=self.fps, generation=self.generation)
+        details = {"fps": self.fps, "generation": self.generation, "weights": self.weights}
+        save_sequence(path, "motion", {"latents": self.latents}, **details)
 
     @classmethod
     def load(cls, path: str | Path) -> "Motion":
@@ -58,7 +63,7 @@ class Motion:
         tensors, fps, metadata = load_sequence(path, "motion", ["latents"])
         if "latents" not in tensors or metadata.get("generation") not in ("v1", "v2"):
             raise InputError(f"{path} lacks its latents or their generation: save the motion again.")
-        return cls(tensors["latents"], fps, metadata["generation"])
+        return cls(tensors["latents"], fps, metadata["generation"], metadata.get("weights", ""))
 
 
 def stream_at_fps(blocks: Iterable[Motion], fps: float, frames: int | None = None) -> Iterator[Motion]:

@@ -28,7 +28,7 @@ GOOD = 0.5  # a channel with a lower score is not used
 @dataclass(frozen=True)
 class Channel:
     """One named direction. `low`..`high`: the values seen while learning, in its own unit; score: -1..1, how well it is
-    read in frames that it was not learned from; origin: "generator" or "readings"."""
+    read in frames that it was not learned from; origin: "generator", "readings" or "names"."""
 
     name: str
     part: str
@@ -47,7 +47,7 @@ class Rig:
     write_in: Tensor  # (channels,size)
     rest: Tensor  # (1,size), the latent at which every channel is 0
     generation: str = "v2"
-    weights: str = ""  # fingerprint of the weights it was made for; "" if unknown
+    weights: str = ""  # fingerprints of the weights it was made for (motion/fingerprint.py); "" if unknown
 
     def __post_init__(self):
         size, count = self.rest.shape[1], len(self.channels)
@@ -62,6 +62,16 @@ class Rig:
         """The numbers of the channels of these parts that are read well enough."""
         parts = tuple(parts)
         return [i for i, c in enumerate(self.channels) if c.part in parts and c.score >= GOOD]
+
+    def describe(self) -> str:
+        """A line for each channel: name, part, range and score; those that are off say so."""
+        width = max(map(len, self.names), default=0)
+        lines = [
+            f"{c.name:<{width}}  {c.part:<5}  {c.low:8.3g} to {c.high:<8.3g}  score {c.score:.2f}"
+            + ("" if c.score >= GOOD else ", off: not in the clip, or not in the motion")
+            for c in self.channels
+        ]
+        return "\n".join(lines) or "no channels"
 
     def read(self, motion: Motion) -> dict[str, Tensor]:
         """The value of each channel over time, (T,) each, in its own unit."""
@@ -111,9 +121,9 @@ class Rig:
 
     def _check(self, motion: Motion) -> None:
         check_match(
-            Side("the rig", self.generation, self.rest.shape[1]),
-            Side("the motion", motion.generation, motion.latents.shape[1]),
-            "use a rig made for these weights.",
+            Side("the rig", self.generation, self.rest.shape[1], self.weights),
+            Side("the motion", motion.generation, motion.latents.shape[1], motion.weights),
+            "use a rig made for the weights that made the motion.",
         )
 
     def save(self, path: str | Path) -> None:

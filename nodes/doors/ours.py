@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from ...imtalker import AudioFeatures, Control, Generator, InputError, Motion, Renderer, Source
+from ...imtalker import AudioFeatures, Control, Generator, InputError, Motion, Renderer, Rig, Source
 from ...imtalker.face.crop import Crop
 from . import numbers
 from .opening import enter, kind_of, tensor_of
@@ -39,6 +39,10 @@ def motion(name: str, value: object) -> Motion:
 
 def control(name: str, value: object) -> Control:
     return _with_rate(name, _ours(name, value, Control, "a node that outputs a control"))
+
+
+def rig(name: str, value: object) -> Rig:
+    return _ours(name, value, Rig, "Load Rig or Learn Rig")
 
 
 def crops(name: str, value: object) -> Crop | list[Crop]:
