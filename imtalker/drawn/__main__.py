@@ -6,7 +6,8 @@ from pathlib import Path
 from .example import main
 
 parser = argparse.ArgumentParser(
-    prog="python -m imtalker.drawn", description="Writes a drawn portrait.png and a synthesised speech.wav into FOLDER."
+    prog="python -m imtalker.drawn",
+    description="Writes portrait.png, two_people.png, speech.wav and driving.mp4 into FOLDER: drawn, synthesised.",
 )
 parser.add_argument("folder", type=Path, metavar="FOLDER", help="an existing folder")
 folder = parser.parse_args().folder

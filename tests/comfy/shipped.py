@@ -1,58 +1,100 @@
-"""The shipped workflows, prepared for tests and converted to API format."""
+"""The shipped workflows, prepared for tests and converted to API format.
+
+A new one is a module in tests/comfy/templates (docs/CONTRIBUTING.md says how).
+"""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from building import INNER_INPUT
 from server import ROOT
 
 FOLDER = ROOT / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 NOTES = ("Note", "MarkdownNote")
+AFTER_RUN = ("fixed", "increment", "decrement", "randomize")  # of a widget that only the page has, below a seed
 
 
 def read(name: str) -> dict:
-    return json.loads((FOLDER / f"{name}.json").read_text())
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
 
 
-def tested(workflow: dict, files: dict[str, str]) -> dict:
-    """The workflow with the tests' models and files, the least possible work and no face detection.
-
-    files: the tests' file for each file that the workflow names.
-    """
-    changes = {
-        "IMTalkerLoadRenderer": {0: "renderer_v2.safetensors"},
-        "IMTalkerLoadGenerator": {0: "generator_v2.safetensors"},
-        "IMTalkerFaceCrop": {5: "whole picture", 6: 64},
-        "IMTalkerEncodeMotion": {0: "none"},
-        "IMTalkerSampleMotion": {2: 2},
-        "IMTalkerTalkingHead": {2: 2, 6: "whole picture"},
-    }
-    for node in workflow["nodes"]:
-        values = node["widgets_values"]
-        for place, value in changes.get(node["type"], {}).items():
-            values[place] = value
-        if node["type"] in ("LoadImage", "LoadAudio", "LoadVideo"):
-            values[0] = files[values[0]]
-    return workflow
+def all_nodes(workflow: dict) -> Iterator[dict]:
+    """Those in its subgraphs too, each once."""
+    yield from workflow["nodes"]
+    for one in workflow.get("definitions", {}).get("subgraphs", []):
+        yield from one["nodes"]
 
 
 def to_api(workflow: dict) -> dict:
-    """Converts a workflow as the page does on Run, for the nodes in our workflows."""
-    links = {number: [str(node), slot] for number, node, slot, *_ in workflow["links"]}
-    graph = {}
-    for node in workflow["nodes"]:
-        if node["type"] in NOTES:
-            continue
-        values, inputs = iter(node["widgets_values"]), {}
+    """Converts a workflow as the page does on Run: a node in a subgraph gets the id OUTER:INNER."""
+    subgraphs = {one["id"]: one for one in workflow.get("definitions", {}).get("subgraphs", [])}
+    links = {number: (source, slot) for number, source, slot, *_ in workflow["links"]}
+    return dict(Level(workflow["nodes"], links, "", [], subgraphs).prompt())
+
+
+@dataclass
+class Level:
+    """The nodes of a workflow, or of one use of a subgraph."""
+
+    nodes: list[dict]
+    links: dict[int, tuple[int, int]]  # number: source and its slot
+    prefix: str  # of the ids in it
+    given: list  # the values of its inputs
+    subgraphs: dict[str, dict]
+
+    def prompt(self) -> Iterator[tuple[str, dict]]:
+        for node in self.nodes:
+            if node["type"] in self.subgraphs:
+                yield from self.inner(node).prompt()
+            elif node["type"] not in NOTES:
+                yield f"{self.prefix}{node['id']}", {"class_type": node["type"], "inputs": self.inputs(node)}
+
+    def inputs(self, node: dict) -> dict:
+        """A link as [node, slot], or a widget's value; what is not connected is left out."""
+        values, found = list(node["widgets_values"]), {}
         for entry in node["inputs"]:
             if "widget" in entry:
-                inputs[entry["name"]] = next(values)
-                if entry["name"] == "seed":
-                    next(values)  # control_after_generate, a widget that only the page has
+                found[entry["name"]] = values.pop(0)
+                if isinstance(found[entry["name"]], int) and values and values[0] in AFTER_RUN:
+                    values.pop(0)
             if entry["link"] is not None:
-                inputs[entry["name"]] = links[entry["link"]]
-        graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
-    return graph
+                found[entry["name"]] = self.value(entry["link"])
+        return found
+
+    def value(self, link: int):
+        source, slot = self.links[link]
+        if source == INNER_INPUT:
+            return self.given[slot]
+        node = next(one for one in self.nodes if one["id"] == source)
+        if node["type"] not in self.subgraphs:
+            return [f"{self.prefix}{source}", slot]
+        last = self.subgraphs[node["type"]]["outputs"][slot]["linkIds"][0]
+        return self.inner(node).value(last)
+
+    def inner(self, node: dict) -> "Level":
+        definition, inputs = self.subgraphs[node["type"]], self.inputs(node)
+        links = {one["id"]: (one["origin_id"], one["origin_slot"]) for one in definition["links"]}
+        given = [inputs.get(entry["name"]) for entry in definition["inputs"]]
+        return Level(definition["nodes"], links, f"{self.prefix}{node['id']}:", given, self.subgraphs)
+
+
+def shortened(graph: dict, seconds: float = 0.4) -> dict:
+    """The graph in API format with Example's sounds and driving video this long, so that a run takes no time."""
+    (example,) = (number for number, one in graph.items() if one["class_type"] == "IMTalkerExample")
+    cut = {}
+    for number, one in graph.items():
+        inputs = dict(one["inputs"])
+        for name, value in inputs.items():
+            if value in ([example, 1], [example, 3]):
+                inputs[name] = [f"sound {value[1]}", 0]
+        cut[number] = one | {"inputs": inputs}
+    for slot in (1, 3):
+        values = {"audio": [example, slot], "start_index": 0.0, "duration": seconds}
+        cut[f"sound {slot}"] = {"class_type": "TrimAudioDuration", "inputs": values}
+    return cut
 
 
 def picture_of(name: str) -> Path:

@@ -11,9 +11,11 @@ def start(monkeypatch, *arguments):
     runpy.run_module("imtalker.drawn", run_name="__main__")
 
 
-def test_it_writes_a_portrait_and_speech(monkeypatch, tmp_path):
+def test_it_writes_pictures_sound_and_video(monkeypatch, tmp_path):
     start(monkeypatch, tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["portrait.png", "speech.wav"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        *("driving.mp4", "portrait.png", "speech.wav", "two_people.png")
+    ]
 
 
 @pytest.mark.parametrize("arguments", [(), ("missing/folder",)])

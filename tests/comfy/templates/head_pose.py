@@ -1,0 +1,46 @@
+"""The head pose follows keyframes while the portrait speaks."""
+
+from . import parts
+
+NAME = "05 Draw the head pose"
+KEYFRAMES = """{"version": 2, "channels": {
+  "yaw": [[0, 0], [0.6, 14], [1.6, 14], [2.3, -10], [3.4, 0]],
+  "pitch": [[0, 0], [0.6, 3], [1.6, -2], [2.3, 4], [3.4, 0]],
+  "roll": [[0, 0], [1.1, 5], [2.3, -4], [3.4, 0]]}}"""
+
+
+def draw(graph, editor="IMTalkerPoseControl", keyframes=KEYFRAMES, drawn="the head"):
+    example = parts.example(graph)
+    renderer, generator = parts.models(graph)
+    with graph.group("Control", 400, 0):
+        control = graph.add(editor, audio=example["audio"], keyframes=keyframes)["control"]
+    with graph.group("Encode", 400, 580):
+        crop = graph.add("IMTalkerFaceCrop", image=example["image"])
+    with graph.group("Encode", 760, 580):
+        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
+        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["audio"])
+    with graph.group("Motion", 1160, 0):
+        motion = graph.add(
+            "IMTalkerSampleMotion",
+            generator=generator,
+            source=source,
+            audio_features=features["audio_features"],
+            control=control,
+            cfg=parts.GUIDANCE,
+        )
+    with graph.group("Render", 1560, 0):
+        video = graph.add(
+            "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion["motion"], audio=example["audio"]
+        )
+    parts.result(graph, video["video"], 1960)
+    parts.note(
+        graph,
+        1180,
+        660,
+        640,
+        f"Drag {drawn} and the keyframes, then press **Run**: your drawing steers {drawn} while the portrait speaks. "
+        "The button with the question mark lists mouse and keys.",
+        "**Your own picture and voice:** connect **Load Image** to Face Crop, and **Load Audio** wherever Example's "
+        "audio goes.",
+        parts.PEOPLE,
+    )

@@ -1,0 +1,44 @@
+"""A portrait waits, then speaks."""
+
+from . import parts
+
+NAME = "08 Idle, then talk"
+WAIT = 2.0
+
+
+def draw(graph):
+    example = parts.example(graph)
+    renderer, generator = parts.models(graph)
+    with graph.group("Encode", 400, 0):
+        crop = graph.add("IMTalkerFaceCrop", image=example["image"])
+        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
+        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["audio"])
+    with graph.group("Motion", 800, 0):
+        waiting = graph.add("IMTalkerIdleMotion", generator=generator, source=source, seconds=WAIT)
+        speaking = graph.add(
+            "IMTalkerSampleMotion",
+            generator=generator,
+            source=source,
+            audio_features=features["audio_features"],
+            cfg=parts.GUIDANCE,
+        )
+    with graph.group("Join", 1200, 0):
+        joined = graph.add("IMTalkerJoinMotion", motion_a=waiting["motion"], motion_b=speaking["motion"], crossfade=0.4)
+        silence = graph.add("EmptyAudio", "Silence while it waits", duration=WAIT)
+        sound = graph.add("AudioConcat", "Silence, then speech", audio1=silence["AUDIO"], audio2=example["audio"])
+    with graph.group("Render", 1600, 0):
+        video = graph.add(
+            "IMTalkerRenderVideo", renderer=renderer, source=source, motion=joined["motion"], audio=sound["AUDIO"]
+        )
+    parts.result(graph, video["video"], 2000)
+    parts.note(
+        graph,
+        820,
+        780,
+        700,
+        "Press **Run**: the portrait looks about for two seconds, then speaks. For another wait change **seconds** of "
+        "Idle Motion and **duration** of the silence.",
+        "**Your own picture and voice:** connect **Load Image** to Face Crop, and **Load Audio** wherever Example's "
+        "audio goes.",
+        parts.PEOPLE,
+    )

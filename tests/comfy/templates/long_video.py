@@ -1,0 +1,44 @@
+"""A long speech: each frame is pasted back and written to disk while the next one renders."""
+
+from . import parts
+
+NAME = "09 Long video"
+
+
+def draw(graph):
+    example = parts.example(graph)
+    renderer, generator = parts.models(graph)
+    with graph.group("Encode", 400, 0):
+        crop = graph.add("IMTalkerFaceCrop", image=example["two_people"], face="left to right", index=1)
+        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
+        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["answer"])
+    with graph.group("Motion", 800, 0):
+        motion = graph.add(
+            "IMTalkerSampleMotion",
+            generator=generator,
+            source=source,
+            audio_features=features["audio_features"],
+            cfg=parts.GUIDANCE,
+        )
+    with graph.group("Render", 1200, 0):
+        video = graph.add(
+            "IMTalkerRenderVideo",
+            renderer=renderer,
+            source=source,
+            motion=motion["motion"],
+            audio=example["answer"],
+            crop=crop["crop"],
+            background=example["two_people"],
+        )
+    parts.result(graph, video["video"], 1600)
+    parts.note(
+        graph,
+        820,
+        660,
+        700,
+        "Press **Run**: the right of two people speaks. Render Video pastes each frame back and writes it to disk, so "
+        "an hour needs no more memory than a minute. Disconnect **crop** and **background** for the face alone.",
+        "**Your own:** connect **Load Image** in place of two_people and **Load Audio** in place of answer. In Face "
+        "Crop, **face** and **index** choose who speaks.",
+        parts.PEOPLE,
+    )

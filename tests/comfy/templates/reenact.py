@@ -1,0 +1,37 @@
+"""A portrait follows the face in a driving video."""
+
+from . import parts
+
+NAME = "04 Reenact a portrait"
+
+
+def draw(graph):
+    with graph.group("Example", 0, 0):
+        example = graph.add("IMTalkerExample")
+        parted = graph.add("GetVideoComponents", "Driving video", video=example["driving"])
+    with graph.group("Models", 0, 480):
+        renderer = graph.add("IMTalkerLoadRenderer", **parts.AVATAR)["renderer"]
+    with graph.group("Crop", 400, 0):
+        portrait = graph.add("IMTalkerFaceCrop", "Portrait: Face Crop", image=example["image"])
+        driving = graph.add("IMTalkerFaceCrop", "Driving video: Face Crop", image=parted["images"])
+    with graph.group("Encode", 800, 0):
+        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=portrait["image"])["source"]
+        motion = graph.add("IMTalkerEncodeMotion", renderer=renderer, images=driving["image"], fps=parted["fps"])
+    with graph.group("Render", 1200, 0):
+        video = graph.add(
+            "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion["motion"], audio=parted["audio"]
+        )
+    save = parts.result(graph, video["video"], 1600)
+    parts.note(
+        graph,
+        820,
+        640,
+        700,
+        "Press **Run**: the portrait moves and speaks as the person in the driving video does. Another **seed** in "
+        "Example draws another portrait.",
+        "**Your own:** connect **Load Image** to the portrait's Face Crop, and **Load Video** to the node called "
+        "Driving video, in place of Example.",
+        "**Real people:** choose **published** in Load IMTalker Renderer (downloads 2.1 GB once). The avatar only "
+        "knows drawn heads.",
+    )
+    graph.offer([(example, "seed")], save)

@@ -1,0 +1,37 @@
+"""What Talking Head does, in its steps."""
+
+from . import parts
+
+NAME = "02 Talk step by step"
+
+
+def draw(graph):
+    example = parts.example(graph)
+    renderer, generator = parts.models(graph)
+    with graph.group("Encode", 400, 0):
+        crop = graph.add("IMTalkerFaceCrop", image=example["image"])
+        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
+        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["audio"])
+    with graph.group("Motion", 800, 0):
+        motion = graph.add(
+            "IMTalkerSampleMotion",
+            generator=generator,
+            source=source,
+            audio_features=features["audio_features"],
+            cfg=parts.GUIDANCE,
+        )
+    with graph.group("Render", 1200, 0):
+        video = graph.add(
+            "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion["motion"], audio=example["audio"]
+        )
+    parts.result(graph, video["video"], 1600)
+    parts.note(
+        graph,
+        820,
+        660,
+        700,
+        "Press **Run**. Change a setting, and only that node and those after it run again.",
+        "**Your own picture and voice:** add **Load Image** and **Load Audio** and connect them to Face Crop, Encode "
+        "Audio and Render Video in place of Example.",
+        parts.PEOPLE,
+    )
