@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import shipped
 import torch
+from arranging import hidden_links, rectangles
 from build_workflows import built
 from graphs import node
 from PIL import Image
@@ -60,55 +61,6 @@ def test_the_files_are_what_their_descriptions_give(server):
     assert {path.stem for path in found if path.parent == shipped.FOLDER} == set(shipped.NAMES)
     for path, content in found.items():
         assert path.read_text("utf-8") == content, f"{path}: run python tests/comfy/build_workflows.py"
-
-
-def rectangles(workflow: dict) -> tuple[list[tuple], list[tuple]]:
-    """The rectangles of nodes with their titles, and of groups: left, top, right, bottom."""
-    title = 30
-    nodes = [(*node["pos"], *node["size"]) for node in workflow["nodes"]]
-    groups = [group["bounding"] for group in workflow["groups"]]
-    return (
-        [(x, y - title, x + width, y + height) for x, y, width, height in nodes],
-        [(x, y, x + width, y + height) for x, y, width, height in groups],
-    )
-
-
-def link_curves(workflow: dict) -> dict[int, np.ndarray]:
-    """Points (41,2) along each link, as the page draws it between the slots of two nodes: a spline that leaves to the
-    right and arrives from the left, its handles a quarter of the distance long."""
-    nodes = {node["id"]: node for node in workflow["nodes"]}
-    t = np.linspace(0, 1, 41)[:, None]
-    curves = {}
-    for number, source, slot, target, place, _ in workflow["links"]:
-        start, entries = nodes[source], nodes[target]["inputs"]
-        # those of widgets lie below the others
-        row = sum("widget" not in entry for entry in entries[: place if "widget" not in entries[place] else None])
-        a = np.array([start["pos"][0] + start["size"][0] - 9, start["pos"][1] + 20 * slot + 14])
-        b = np.array([nodes[target]["pos"][0] + 10, nodes[target]["pos"][1] + 20 * row + 14])
-        handle = np.array([np.hypot(*(b - a)) / 4, 0])
-        curves[number] = (
-            (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * (a + handle) + 3 * (1 - t) * t**2 * (b - handle) + t**3 * b
-        )
-    return curves
-
-
-def hidden_links(workflow: dict) -> list[tuple[int, str]]:
-    """Links that pass behind a node, and which node; the edges at a link's own two slots do not count."""
-    boxes, _ = rectangles(workflow)
-    ends = {number: (source, target) for number, source, _, target, *_ in workflow["links"]}
-    found = []
-    for number, curve in link_curves(workflow).items():
-        for one, (x0, y0, x1, y1) in zip(workflow["nodes"], boxes, strict=True):
-            # a line below the widgets in Nodes 2.0; a run's preview; a video as it is loaded
-            below = {"IMTalkerRenderVideo": 220, "LoadVideo": 70}.get(
-                one["type"], 40 * one["type"].startswith("IMTalker")
-            )
-            source, target = ends[number]
-            inner = x0 + 20 * (one["id"] == target), x1 - 20 * (one["id"] == source)
-            x, y = curve.T
-            if ((x > inner[0]) & (x < inner[1]) & (y > y0) & (y < y1 + below)).any():
-                found.append((number, one.get("title", one["type"])))
-    return found
 
 
 def test_a_link_behind_a_node_is_found():

@@ -1,8 +1,12 @@
 """A portrait follows the face in a driving video."""
 
+from server import ROOT
+
 from . import parts
 
 NAME = "04 Reenact a portrait"
+MOMENTS = (0.9, 3.2)
+BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 
 def draw(graph):
