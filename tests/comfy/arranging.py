@@ -39,8 +39,8 @@ class Links:
         self.sizes = np.array([node["size"] for node in nodes], float)
 
     def behind(self, places: np.ndarray) -> np.ndarray:
-        """places (N,2) of the nodes: how many points of each link lie behind each node, (L,N). The edges at a link's
-        own two slots do not count."""
+        """places (N,2) of the nodes: how many points of each link lie behind each node, (L,N). What does not count: the
+        edges at a link's own two slots, and these nodes altogether where one stands below the other."""
         a, b = places[self.source] + self.start, places[self.target] + self.end
         handle = np.stack([np.hypot(*(b - a).T) / 4, np.zeros(len(a))], axis=1)
         t = POINTS[:, None]
@@ -52,7 +52,9 @@ class Links:
         right = places[:, 0] + self.sizes[:, 0] - 20 * (own == self.source[:, None])
         top, bottom = places[:, 1] - TITLE, places[:, 1] + self.sizes[:, 1] + self.below
         x, y = x[:, :, None], y[:, :, None]
-        return ((x > left) & (x < right) & (y > top) & (y < bottom)).sum(axis=0)
+        stacked = np.abs(places[self.source, 0] - places[self.target, 0])[:, None] < self.sizes[:, 0].min()
+        ends = (own == self.source[:, None]) | (own == self.target[:, None])
+        return ((x > left) & (x < right) & (y > top) & (y < bottom) & ~(stacked & ends)).sum(axis=0)
 
 
 def _row(node: dict, place: int) -> int:

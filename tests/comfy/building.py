@@ -85,13 +85,16 @@ class Graph:
             if name == "seed" and type_ in self.info:
                 node["widgets_values"].append("fixed" if type_ == KEPT_SEED else "randomize")
         node["outputs"] = [{"name": name, "type": output, "links": None} for name, output in outputs]
+        placed = Placed(node)
         for name, value in inputs.items():
-            places = [place for place, entry in enumerate(node["inputs"]) if entry["name"] == name]
-            if not places:
+            if name not in {entry["name"] for entry in node["inputs"]}:
                 raise KeyError(f"{type_} has no input {name}")
             if isinstance(value, Slot):
-                self._connect(value, node, places[0])
-        return Placed(node)
+                self.connect(value, placed, name)
+        return placed
+
+    def connect(self, source: Slot, target: Placed, name: str) -> None:
+        self._connect(source, target.node, [entry["name"] for entry in target.node["inputs"]].index(name))
 
     def subgraph(self, name: str, **inputs: str) -> "Subgraph":
         """A graph to add as a node, as often as wanted. inputs: the type of each."""

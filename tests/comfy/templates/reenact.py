@@ -10,13 +10,13 @@ BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 
 def draw(graph):
-    with graph.group("Example", 0, 0):
-        example = graph.add("IMTalkerExample")
-        parted = graph.add("GetVideoComponents", "Driving video", video=example["driving"])
-    with graph.group("Models", 0, 480):
+    example = parts.example(graph)
+    with graph.group("Models", 0, 340):
         renderer = graph.add("IMTalkerLoadRenderer", **parts.AVATAR)["renderer"]
-    with graph.group("Crop", 400, 0):
+    with graph.group("Portrait", 400, 0):
         portrait = graph.add("IMTalkerFaceCrop", "Portrait: Face Crop", image=example["image"])
+    with graph.group("Driving video", 400, 440):
+        parted = graph.add("GetVideoComponents", "Driving video", video=example["driving"])
         driving = graph.add("IMTalkerFaceCrop", "Driving video: Face Crop", image=parted["images"])
     with graph.group("Encode", 800, 0):
         source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=portrait["image"])["source"]
