@@ -125,6 +125,10 @@ class Page:
         video = self.page.evaluate_handle(f"() => {playable}")
         return video.evaluate("one => ({ seconds: one.duration, size: [one.videoWidth, one.videoHeight] })")
 
+    def overlaps(self) -> list[list[str]]:
+        """Pairs of nodes, drawn as elements of the page, that cover each other."""
+        return self.page.evaluate(OVERLAPS)
+
     def open_help(self, kind: str) -> str:
         """Selects a node and presses the button for help; the text of the page that opens."""
         self.page.evaluate(
@@ -163,6 +167,19 @@ RUN = """() => {
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
         api.addEventListener(kind, end, { once: true })
     return window.app.queuePrompt(0, 1)
+}"""
+
+OVERLAPS = """() => {
+    const nodes = [...document.querySelectorAll('[data-node-id]')]
+    const found = []
+    for (const [index, one] of nodes.entries())
+        for (const other of nodes.slice(index + 1)) {
+            const a = one.getBoundingClientRect(), b = other.getBoundingClientRect()
+            const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left)
+            const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top)
+            if (wide > 1 && high > 1) found.push([one.innerText.split('\\n')[0], other.innerText.split('\\n')[0]])
+        }
+    return found
 }"""
 
 FIT = """([left, top, width, height]) => {

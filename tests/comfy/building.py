@@ -49,7 +49,7 @@ class Graph:
         self.links: list[list] = []  # number, source, its slot, target, its slot, type
         self.groups: list[dict] = []
         self.subgraphs: list[Subgraph] = []
-        self.app: dict | None = None
+        self.extra: dict = {}
         self._next_place = [0, 0]
         self._width = 300
 
@@ -59,12 +59,7 @@ class Graph:
         self._next_place, self._width = [x + MARGIN, y + HEADING + TITLE], width
         first = len(self.nodes)
         yield
-        bottom = max(node["pos"][1] + node["size"][1] for node in self.nodes[first:]) + BELOW + MARGIN // 2
-        right = max(node["pos"][0] + node["size"][0] for node in self.nodes[first:]) + MARGIN
-        self.groups.append(
-            {"id": len(self.groups) + 1, "title": title, "bounding": [x, y, right - x, bottom - y]}
-            | {"color": COLOURS.get(title, "#88A"), "font_size": 24, "flags": {}}
-        )
+        self.groups.append({"title": title, "nodes": [node["id"] for node in self.nodes[first:]]})
 
     def note(self, text: str, x: int, y: int, width: int, height: int) -> None:
         node = self._node("MarkdownNote", "What to do", [x, y + TITLE], [width, height])
@@ -77,26 +72,29 @@ class Graph:
         title = title or (kind.name if isinstance(kind, Subgraph) else None)
         width, height = EDITORS.get(type_, (self._width, 0))
         rows = max(len(slots), len(outputs))
-        count = len(widgets) + ("seed" in widgets)
+        count = len(widgets) + ("seed" in widgets and type_ in self.info)
         height = height or BORDER + ROW * rows + (WIDGET * count + 8 if count else 0) + PREVIEWS.get(type_, 0)
         node = self._node(type_, title, list(self._next_place), [width, height])
-        self._next_place[1] += height + BELOW + TITLE + 10 * count
+        self._next_place[1] += height + BELOW + TITLE + self.growth(node, count)
         for name, spec in slots.items():
             node["inputs"].append({"name": name, **spec, "link": None})
         for name, (input_type, default) in widgets.items():
             node["inputs"].append({"name": name, "type": input_type, "widget": {"name": name}, "link": None})
             given = inputs.get(name, default)
             node["widgets_values"].append(default if isinstance(given, Slot) else given)
-            if name == "seed":
-                node["widgets_values"].append("fixed" if kind == KEPT_SEED else "randomize")
+            if name == "seed" and type_ in self.info:
+                node["widgets_values"].append("fixed" if type_ == KEPT_SEED else "randomize")
         node["outputs"] = [{"name": name, "type": output, "links": None} for name, output in outputs]
+        placed = Placed(node)
         for name, value in inputs.items():
-            places = [place for place, entry in enumerate(node["inputs"]) if entry["name"] == name]
-            if not places:
+            if name not in {entry["name"] for entry in node["inputs"]}:
                 raise KeyError(f"{type_} has no input {name}")
             if isinstance(value, Slot):
-                self._connect(value, node, places[0])
-        return Placed(node)
+                self.connect(value, placed, name)
+        return placed
+
+    def connect(self, source: Slot, target: Placed, name: str) -> None:
+        self._connect(source, target.node, [entry["name"] for entry in target.node["inputs"]].index(name))
 
     def subgraph(self, name: str, **inputs: str) -> "Subgraph":
         """A graph to add as a node, as often as wanted. inputs: the type of each."""
@@ -105,10 +103,40 @@ class Graph:
 
     def offer(self, inputs: list[tuple[Placed, str]], output: Placed) -> None:
         """What the page's App mode shows: these widgets and this result."""
-        self.app = {
+        self.extra["linearData"] = {
             "inputs": [[placed.node["id"], widget] for placed, widget in inputs],
             "outputs": [output.node["id"]],
         }
+
+    @staticmethod
+    def growth(node: dict, widgets: int | None = None) -> int:
+        """How much taller Nodes 2.0 draws a node."""
+        if node["type"] in EDITORS:
+            return 40
+        return 10 * (len(node["widgets_values"]) if widgets is None else widgets)
+
+    def place(self, workflow: dict) -> None:
+        """Puts the nodes where those of the same number and kind stand in this workflow."""
+        places = {(node["id"], node["type"]): node["pos"] for node in workflow["nodes"]}
+        for node in self.nodes:
+            node["pos"] = list(places.get((node["id"], node["type"]), node["pos"]))
+
+    def inner_links(self) -> list[list]:
+        """Those from node to node, without the ends of a subgraph."""
+        return [link for link in self.links if link[1] != INNER_INPUT and link[3] != INNER_OUTPUT]
+
+    def frames(self) -> list[dict]:
+        """The groups, each around its nodes."""
+        found = []
+        for number, group in enumerate(self.groups, 1):
+            nodes = [self.nodes[one - 1] for one in group["nodes"]]
+            x = min(node["pos"][0] for node in nodes) - MARGIN
+            y = min(node["pos"][1] for node in nodes) - TITLE - HEADING
+            right = max(node["pos"][0] + node["size"][0] for node in nodes) + MARGIN
+            bottom = max(node["pos"][1] + node["size"][1] + self.growth(node) for node in nodes) + BELOW + MARGIN // 2
+            frame = {"id": number, "title": group["title"], "bounding": [x, y, right - x, bottom - y]}
+            found.append(frame | {"color": COLOURS.get(group["title"], "#88A"), "font_size": 24, "flags": {}})
+        return found
 
     def workflow(self) -> dict:
         content = {
@@ -118,11 +146,18 @@ class Graph:
             "last_link_id": len(self.links),
             "nodes": self.nodes,
             "links": self.links,
-            "groups": self.groups,
+            "groups": self.frames(),
         }
         if self.subgraphs:
             content["definitions"] = {"subgraphs": [one.definition() for one in self.subgraphs]}
-        return content | {"config": {}, "extra": {"linearData": self.app} if self.app else {}, "version": 0.4}
+        return content | {"config": {}, "extra": self.extra, "version": 0.4}
+
+    def know(self, foreign: dict[str, tuple[dict, dict]]) -> None:
+        """Adds kinds of other packs: their inputs as /object_info gives them, and the types of their outputs."""
+        self.info = self.info | {
+            kind: {"input": {"required": inputs}, "output": list(outputs.values()), "output_name": list(outputs)}
+            for kind, (inputs, outputs) in foreign.items()
+        }
 
     def _face(self, kind: str) -> tuple[dict, dict, list]:
         """Of a kind of node: its slots, its widgets with their types and defaults, and its outputs."""
@@ -220,7 +255,7 @@ class Subgraph(Graph):
             "outputs": end(self.ends, "output"),
             "widgets": [],
             "nodes": self.nodes,
-            "groups": self.groups,
+            "groups": self.frames(),
             "links": [dict(zip(keys, link)) for link in self.links],
             "extra": {},
         }

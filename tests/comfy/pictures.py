@@ -1,15 +1,17 @@
-"""Takes the screenshots of the shipped workflows, of docs/ and of the nodes' help pages, from a running ComfyUI.
+"""Takes the pictures of the shipped workflows, of docs/ and of the nodes' help pages, from a running ComfyUI.
 
 python tests/comfy/pictures.py [NAME ...]: run it after a change of nodes or workflows, for all of them or only these
-workflows. The name "run" stands for docs/run.jpg, for example after a change of the avatar's weights. Needs Chromium.
+workflows, whose pictures show their results. The name "run" stands for docs/run.jpg, for example after a change of the
+avatar's weights, "graph" for docs/graph_vue.jpg, a node's id for the picture in its help page. Needs Chromium.
 """
 
+import contextlib
 import io
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
+import av
 import torch
 from PIL import Image
 
@@ -17,41 +19,44 @@ sys.path[1:1] = [str(Path(__file__).resolve().parents[folder]) for folder in (1,
 
 # found through the path above
 import shipped  # noqa: E402
-from browser import Page, open_browser, open_page  # noqa: E402
+from browser import EMPTY_GRAPH, Page, open_browser, open_page  # noqa: E402
 from server import ROOT, Server, comfyui  # noqa: E402
+from templates import all_templates  # noqa: E402
 
 from imtalker import Motion  # noqa: E402
-from imtalker.drawn import example as drawn  # noqa: E402
-from imtalker.media.video_writer import write_video  # noqa: E402
 
 SIZE = 2800, 1500
 MAX_SIDE = 1400  # pixels of a picture
-RUN = "run"  # on the command line: docs/run.jpg, the finished run
+RUN, GRAPH = "run", "graph"  # on the command line: docs/run.jpg, the finished run, and docs/graph_vue.jpg
 SETTLE = 1000  # ms: for images and fonts, which no event announces
 SPEAKING = 0.5  # seconds into the example's speech: the o of its Hello
-ANOTHER = 2  # the seed of a second person, in front of nearly the same background
+RESULT = 400  # side of a picture of a result
+FIRST = "01 First try"
 
 
-def png(pixels: np.ndarray) -> bytes:
-    Image.fromarray((pixels * 255).astype(np.uint8)).save(buffer := io.BytesIO(), "PNG")
-    return buffer.getvalue()
+def frames_at(path: Path, moments: tuple[float, ...]) -> list[Image.Image]:
+    with av.open(str(path)) as file:
+        frames = [frame.to_image() for frame in file.decode(video=0)]
+        return [frames[round(moment * float(file.streams.video[0].average_rate))] for moment in moments]
 
 
-def upload_all(server: Server) -> None:
-    """Drawn people and a synthetic voice under the names in the workflows, and a motion for Load Motion."""
-    somebody, another = (drawn.portrait(seed=seed)[0].numpy() for seed in (drawn.SOMEBODY, ANOTHER))
-    # with room around the head
-    server.upload("portrait.png", png(np.pad(somebody, ((0, 0), (128, 128), (0, 0)), mode="edge")))
-    server.upload("two_people.png", png(np.concatenate([somebody, another], axis=1)))
-    with tempfile.TemporaryDirectory() as folder:
-        drawn.main(folder)
-        for name in ("speech.wav", "first.wav", "second.wav"):
-            server.upload(name, (Path(folder) / "speech.wav").read_bytes())
-        frames = drawn.portrait(256, ANOTHER).repeat(10, 1, 1, 1)
-        write_video(Path(folder) / "driving.mp4", frames, 25, drawn.speech(0.4))
-        server.upload("driving.mp4", (Path(folder) / "driving.mp4").read_bytes())
-        Motion(torch.zeros(10, 32)).save(Path(folder) / "motion.safetensors")
-        server.upload("motion.safetensors", (Path(folder) / "motion.safetensors").read_bytes())
+def picture_result(server: Server, name: str) -> None:
+    """Runs a workflow and writes what it makes: its frames at the seconds MOMENTS of its description (one, or two wide
+    ones, or four in a square), beside those of BESIDE, a video."""
+    template = all_templates()[name]
+    run = server.run(shipped.to_api(shipped.read(name)), timeout=600)
+    assert run.succeeded, run.error
+    (file,) = (file for number in run.outputs for file in run.files(number) if file["subfolder"] == "video")
+    frames = frames_at(server.base / "output/video" / file["filename"], template.MOMENTS)
+    if hasattr(template, "BESIDE"):
+        frames = [one for pair in zip(frames_at(template.BESIDE, template.MOMENTS), frames) for one in pair]
+    rows = 1 if len(frames) == 1 else 2
+    height, width = RESULT // rows, RESULT * rows // len(frames)
+    picture = Image.new("RGB", (RESULT, RESULT))
+    for number, frame in enumerate(frames):
+        place = number * width % RESULT, number * width // RESULT * height
+        picture.paste(frame.resize((width, height), Image.Resampling.LANCZOS), place)
+    picture.save(shipped.picture_of(name), quality=88, optimize=True)
 
 
 def take(page: Page, path: Path, clip: dict, max_bytes: int) -> None:
@@ -71,25 +76,19 @@ def whole_graph(page: Page, margin: int = 16) -> dict:
     return start | {"width": area["width"] + 2 * margin, "height": area["height"] + 2 * margin}
 
 
-def graph_of(page: Page, name: str, path: Path, vue: bool = False) -> None:
-    page.load(shipped.read(name), vue)
-    take(page, path, whole_graph(page), 140_000)
-
-
 def alone(kind: str) -> dict | None:
     """A workflow of one node with its values from a shipped workflow; None if no workflow has the node."""
-    # first_try last: its values differ from the defaults
-    for workflow in map(shipped.read, sorted(shipped.NAMES, key=lambda name: name == "first_try")):
-        for node in workflow["nodes"]:
+    for workflow in map(shipped.read, shipped.NAMES):
+        for node in shipped.all_nodes(workflow):
             if node["type"] == kind:
                 entries = [entry | {"link": None} for entry in node["inputs"]]
                 node |= {"inputs": entries, "outputs": [entry | {"links": None} for entry in node["outputs"]]}
-                return workflow | {"nodes": [node], "links": [], "groups": []}
+                return EMPTY_GRAPH | {"nodes": [node]}
     return None
 
 
 def node_picture(page: Page, kind: str) -> None:
-    page.load(alone(kind) or shipped.read(shipped.NAMES[0]) | {"nodes": [], "links": [], "groups": []})
+    page.load(alone(kind) or EMPTY_GRAPH)
     page.page.evaluate(
         "kind => window.app.graph.nodes.length || window.app.graph.add(window.LiteGraph.createNode(kind))", kind
     )
@@ -97,34 +96,47 @@ def node_picture(page: Page, kind: str) -> None:
 
 
 def finished_run(page: Page, path: Path) -> None:
-    """The first_try workflow after Run, its video paused while the head speaks."""
-    page.load(shipped.read("first_try"))
+    """The first workflow after Run, its video paused while the head speaks."""
+    page.load(shipped.read(FIRST))
     page.run(300)
     page.plays_video()
     page.page.evaluate("time => document.querySelector('video').currentTime = time", SPEAKING)
     take(page, path, whole_graph(page), 140_000)
 
 
-def main(names: list[str]) -> None:
+def vue_graph(page: Page, path: Path) -> None:
+    page.load(shipped.read("02 Talk step by step"), vue=True)
+    take(page, path, whole_graph(page), 140_000)
+
+
+@contextlib.contextmanager
+def running():
     with tempfile.TemporaryDirectory() as base:
         server = Server(*comfyui("new"), Path(base))
-        (server.base / "models/imtalker/SMIRK_em1.pt").touch()  # named by a workflow
         server.start()
         try:
-            upload_all(server)
-            with open_browser() as browser, open_page(browser, server, *SIZE) as page:
-                for name in names or [*shipped.NAMES, RUN]:
-                    if name == RUN:
-                        finished_run(page, ROOT / "docs/run.jpg")
-                    else:
-                        graph_of(page, name, shipped.picture_of(name))
-                if not names:
-                    graph_of(page, "talk_composed", ROOT / "docs/graph_vue.jpg", vue=True)
-                    for kind in server.get("/object_info"):
-                        if kind.startswith("IMTalker"):
-                            node_picture(page, kind)
+            Motion(torch.zeros(10, 32)).save(Path(base) / "motion.safetensors")
+            server.upload("motion.safetensors", (Path(base) / "motion.safetensors").read_bytes())
+            yield server
         finally:
             server.stop()
+
+
+def main(names: list[str]) -> None:
+    with running() as server:
+        ours = [kind for kind in server.get("/object_info") if kind.startswith("IMTalker")]
+        wanted = names or [*shipped.NAMES, RUN, GRAPH, *ours]
+        for name in wanted:
+            if name in shipped.NAMES:
+                picture_result(server, name)
+        if not set(wanted) <= set(shipped.NAMES):
+            with open_browser() as browser, open_page(browser, server, *SIZE) as page:
+                if RUN in wanted:
+                    finished_run(page, ROOT / "docs/run.jpg")
+                if GRAPH in wanted:
+                    vue_graph(page, ROOT / "docs/graph_vue.jpg")
+                for kind in set(wanted) & set(ours):
+                    node_picture(page, kind)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
 """The shipped workflows, help pages and templates in a real browser; tests skip where there is none."""
 
 import json
+from urllib.parse import quote
 
 import pytest
 import shipped
 from browser import Page, open_page
 from server import PACK
 from test_nodes import OURS, probe
-from test_workflows import FILES, upload_all
 
 
 @pytest.fixture(scope="module")
-def page(server, browser, inputs):
-    upload_all(server, inputs)
+def page(server, browser):
     with open_page(browser, server) as page:
         yield page
 
@@ -44,7 +43,7 @@ def test_a_workflow_opens(page: Page, name, vue):
 
 
 def test_a_run_from_the_page_ends_with_a_video_to_play(page: Page, server, vue):
-    workflow = shipped.tested(shipped.read("talk_composed"), FILES)
+    workflow = shipped.shortened(shipped.read("02 Talk step by step"))
     next(node for node in workflow["nodes"] if node["type"] == "IMTalkerSampleMotion")["widgets_values"][0] = int(vue)
     page.load(workflow, vue)
     page.show_all()
@@ -54,7 +53,7 @@ def test_a_run_from_the_page_ends_with_a_video_to_play(page: Page, server, vue):
     if vue and page.version().startswith("1.27."):
         return  # its first Vue nodes show no images or videos, of any pack
     shown = page.plays_video()
-    assert shown["size"] == [64, 64]
+    assert shown["size"] == [128, 128]
     assert shown["seconds"] == pytest.approx(0.4, abs=0.1)
 
 
@@ -66,7 +65,7 @@ def test_help_pages_are_found_by_the_page(page: Page, server):
 
 
 def test_help_opens_beside_the_graph(page: Page):
-    page.load(shipped.read("talk_simple"))
+    page.load(shipped.read("01 First try"))
     assert "Troubleshooting" in page.open_help("IMTalkerTalkingHead")
     page.page.wait_for_function(
         "() => document.querySelector('.node-help-content img[src$=\"node.jpg\"]')?.naturalWidth > 200", timeout=20000
@@ -77,6 +76,18 @@ def test_help_opens_beside_the_graph(page: Page):
 def test_workflows_are_listed_as_templates_with_pictures(page: Page, server):
     assert sorted(server.get("/workflow_templates")[PACK]) == shipped.NAMES
     for name in shipped.NAMES:
-        address = f"http://{server.address}/api/workflow_templates/{PACK}/{name}"
+        address = f"http://{server.address}/api/workflow_templates/{PACK}/{quote(name)}"
         assert json.loads(page.page.request.get(f"{address}.json").text()) == shipped.read(name)
         assert page.page.request.get(f"{address}.jpg").headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize("name", shipped.NAMES)
+def test_a_workflow_runs_in_the_newest_page_and_covers_nothing(newest_page: Page, newest, name):
+    page = newest_page
+    page.load(shipped.shortened(shipped.read(name)), vue=True)
+    page.show_all()
+    (file,) = page.run(120)
+    assert probe(newest, file)["frames"] > 1
+    page.plays_video()
+    assert page.overlaps() == []
+    assert page.errors == []

@@ -21,7 +21,7 @@ def files_below(server: Server, *folders: str) -> list[str]:
 
 
 def test_first_try_runs_as_it_is_shipped(fresh):
-    run = fresh.run(shipped.to_api(shipped.read("first_try")), timeout=300)
+    run = fresh.run(shipped.to_api(shipped.read("01 First try")), timeout=300)
     assert run.succeeded, run.error
     (file,) = (file for number in run.outputs for file in run.files(number))
     found = probe(fresh, file)
@@ -32,7 +32,7 @@ def test_first_try_runs_as_it_is_shipped(fresh):
 
 def test_pressing_run_is_enough(fresh, browser):
     with open_page(browser, fresh) as page:
-        page.load(shipped.read("first_try"))
+        page.load(shipped.read("01 First try"))
         page.run(300)
         shown = page.plays_video()
         assert (shown["size"], shown["seconds"]) == ([128, 128], pytest.approx(4.03, abs=0.1))
@@ -44,6 +44,9 @@ def example(seed: int) -> dict:
         "example": node("IMTalkerExample", seed=seed),
         "head": node("SaveImage", images=["example", 0], filename_prefix="head"),
         "speech": node("SaveAudio", audio=["example", 1], filename_prefix="speech"),
+        "pair": node("SaveImage", images=["example", 2], filename_prefix="pair"),
+        "answer": node("SaveAudio", audio=["example", 3], filename_prefix="answer"),
+        "driving": node("SaveVideo", video=["example", 4], filename_prefix="d", format="auto", codec="auto"),
     }
 
 
@@ -53,25 +56,34 @@ def drawn(seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", [SOMEBODY, 2**64 - 1])
-def test_the_example_is_the_seeds_drawn_head_and_the_avatars_speech(fresh, seed):
+def test_the_example_is_the_seeds_drawn_heads_and_what_ships_with_the_avatar(fresh, seed):
     run = fresh.run(example(seed))
     assert run.succeeded, run.error
-    (head,), (speech,) = run.files("head"), run.files("speech")
+    (head,), (pair,), (driving,) = (run.files(name) for name in ("head", "pair", "driving"))
     pixels = np.asarray(Image.open(fresh.base / "output" / head["filename"]))
     assert pixels.shape == (512, 512, 3)
     assert np.abs(pixels / 255 - drawn(seed)).max() <= 1 / 255
-    with wave.open(str(ROOT / "imtalker/avatar/speech.wav")) as file:
-        rate, wanted = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), "<i2")
-    with av.open(fresh.base / "output" / speech["filename"]) as container:
-        assert container.streams.audio[0].rate == rate
-        heard = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
-    heard = heard / np.iinfo(heard.dtype).max * 32767
-    assert np.abs(heard - wanted).max() <= 2
+    both = np.asarray(Image.open(fresh.base / "output" / pair["filename"]))
+    assert both.shape == (512, 1024, 3)
+    assert np.array_equal(both[:, :512], pixels)
+    for name in ("speech", "answer"):
+        with wave.open(str(ROOT / f"imtalker/avatar/{name}.wav")) as file:
+            rate, wanted = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        with av.open(fresh.base / "output" / run.files(name)[0]["filename"]) as container:
+            assert container.streams.audio[0].rate == rate
+            heard = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
+        heard = heard / np.iinfo(heard.dtype).max * 32767
+        assert np.abs(heard - wanted).max() <= 2
+    found = probe(fresh, driving)
+    assert (found["frames"], found["size"], found["fps"]) == (101, (256, 256), 25)
+    assert found["seconds of sound"] == pytest.approx(4.03, abs=0.1)
 
 
 def test_the_default_seed_is_that_of_the_workflow(fresh):
     kind = fresh.get("/object_info")["IMTalkerExample"]
-    (used,) = (one for one in shipped.to_api(shipped.read("first_try")).values() if one["class_type"] == kind["name"])
+    (used,) = (
+        one for one in shipped.to_api(shipped.read("01 First try")).values() if one["class_type"] == kind["name"]
+    )
     assert kind["input"]["required"]["seed"][1]["default"] == used["inputs"]["seed"] == SOMEBODY
 
 

@@ -3,6 +3,7 @@
 from . import parts
 
 NAME = "01 First try"
+MOMENTS = (0.5,)
 
 
 def draw(graph):

@@ -3,6 +3,7 @@
 from . import parts
 
 NAME = "05 Draw the head pose"
+MOMENTS = (0.6, 1.2, 2.3, 3.2)
 KEYFRAMES = """{"version": 2, "channels": {
   "yaw": [[0, 0], [0.6, 14], [1.6, 14], [2.3, -10], [3.4, 0]],
   "pitch": [[0, 0], [0.6, 3], [1.6, -2], [2.3, 4], [3.4, 0]],

@@ -3,6 +3,7 @@
 from . import parts
 
 NAME = "08 Idle, then talk"
+MOMENTS = (0.5, 2.5, 3.1, 4.0)
 WAIT = 2.0
 
 

@@ -3,6 +3,7 @@
 from . import parts
 
 NAME = "09 Long video"
+MOMENTS = (0.6, 1.5)
 
 
 def draw(graph):

@@ -3,6 +3,7 @@
 from . import parts
 
 NAME = "03 Talk and paste back"
+MOMENTS = (0.0, 0.5)
 
 
 def draw(graph):

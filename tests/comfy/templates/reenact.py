@@ -1,18 +1,22 @@
 """A portrait follows the face in a driving video."""
 
+from server import ROOT
+
 from . import parts
 
 NAME = "04 Reenact a portrait"
+MOMENTS = (0.9, 3.2)
+BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 
 def draw(graph):
-    with graph.group("Example", 0, 0):
-        example = graph.add("IMTalkerExample")
-        parted = graph.add("GetVideoComponents", "Driving video", video=example["driving"])
-    with graph.group("Models", 0, 480):
+    example = parts.example(graph)
+    with graph.group("Models", 0, 340):
         renderer = graph.add("IMTalkerLoadRenderer", **parts.AVATAR)["renderer"]
-    with graph.group("Crop", 400, 0):
+    with graph.group("Portrait", 400, 0):
         portrait = graph.add("IMTalkerFaceCrop", "Portrait: Face Crop", image=example["image"])
+    with graph.group("Driving video", 400, 440):
+        parted = graph.add("GetVideoComponents", "Driving video", video=example["driving"])
         driving = graph.add("IMTalkerFaceCrop", "Driving video: Face Crop", image=parted["images"])
     with graph.group("Encode", 800, 0):
         source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=portrait["image"])["source"]

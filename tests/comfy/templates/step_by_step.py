@@ -3,6 +3,7 @@
 from . import parts
 
 NAME = "02 Talk step by step"
+MOMENTS = (1.0,)
 
 
 def draw(graph):

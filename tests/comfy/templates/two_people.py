@@ -3,6 +3,7 @@
 from . import parts
 
 NAME = "07 Two people talk"
+MOMENTS = (0.5, 5.0)
 
 
 def person(graph):
