@@ -150,8 +150,8 @@ def mark_input() -> io.String.Input:
         "mark",
         default="",
         optional=True,
-        tooltip="Small label in the lower right corner of every frame, such as AI-generated; plain letters only. "
-        "Empty: no label. The file's metadata says that the video is synthetic either way.",
+        tooltip="Small label in the lower right corner of every frame, such as AI-generated, in any script that a "
+        "font on this machine has. Empty: no label. The file's metadata says that the video is synthetic either way.",
     )
 
 

@@ -1,4 +1,5 @@
-// The sentence of an error in the node that failed, until the next run: the page itself shows it two clicks away.
+// The sentence of an error in the node that failed or was refused, until the next run: the page itself shows it two
+// clicks away.
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
@@ -6,7 +7,9 @@ import { addStyle } from "./canvas.js"
 import { Memory } from "./memory.js"
 
 const WIDGET = "imtalker_failure"
-const MARGIN = 16 // pixels beside and between widgets
+const MARGIN = 16 // pixels beside a widget
+const PADDING = 20 // pixels above and below a widget together
+const WATCH = 100 // ms between two looks for a refusal, which no event announces
 const failures = new Memory() // an undo or another tab makes the nodes anew
 const shown = new Map() // node: {widget, before, during: its height, onSerialize: what the node had}
 
@@ -37,7 +40,7 @@ function heightOf(sentence, width) {
   document.body.append(trial)
   const height = trial.offsetHeight
   trial.remove()
-  return height
+  return height + PADDING
 }
 
 function show(node, sentence) {
@@ -56,7 +59,7 @@ function show(node, sentence) {
     getMaxHeight: () => height,
   })
   widget.serialize = false
-  node.setSize([size[0], Math.max(size[1] + height + MARGIN, node.computeSize()[1])])
+  node.setSize([size[0], Math.max(size[1] + height, node.computeSize()[1])])
   const { onSerialize } = node, [, during] = node.size
   node.onSerialize = function (saved) {
     onSerialize?.call(this, saved)
@@ -75,21 +78,55 @@ function hide(node) {
   node.graph?.setDirtyCanvas(true, true)
 }
 
+function fail(id, kind, sentence) {
+  const nodes = nodesOf(id)
+  if (!kind?.startsWith("IMTalker") || nodes.at(-1)?.comfyClass !== kind) return // of another tab, perhaps
+  for (const node of nodes) {
+    failures.set(node, sentence)
+    show(node, sentence)
+  }
+}
+
+function clear() {
+  failures.clear()
+  for (const node of [...shown.keys()]) hide(node)
+}
+
+/** The sentences of `validate_inputs`, which ComfyUI repeats for each input, after the input's name. */
+function refuse(errors) {
+  for (const [id, node] of Object.entries(errors)) {
+    const ours = node.errors.filter((one) => one.type === "custom_validation_failed")
+    const sentences = new Set(ours.map(({ details }) => details.replace(/^\w+ - /, "")))
+    if (sentences.size) fail(id, node.class_type, [...sentences].join("\n"))
+  }
+}
+
+let watching = 0
+
+function stopWatching() {
+  clearInterval(watching)
+  watching = 0
+}
+
 app.registerExtension({
   name: "IMTalker.failure",
   setup() {
     api.addEventListener("execution_error", ({ detail }) => {
-      const nodes = nodesOf(detail.node_id)
-      if (!detail.node_type.startsWith("IMTalker") || nodes.at(-1)?.comfyClass !== detail.node_type) return
-      for (const node of nodes) {
-        failures.set(node, detail.exception_message.trim())
-        show(node, failures.get(node))
-      }
+      fail(detail.node_id, detail.node_type, detail.exception_message.trim())
     })
-    api.addEventListener("execution_start", () => {
-      failures.clear()
-      for (const node of [...shown.keys()]) hide(node)
+    api.addEventListener("execution_start", clear)
+    // newer pages only: 1.27 shows a refusal's sentence at once
+    api.addEventListener("promptQueueing", () => {
+      clear()
+      const before = app.lastNodeErrors
+      watching ||= setInterval(() => {
+        const errors = app.lastNodeErrors
+        if (!errors || errors === before) return
+        stopWatching()
+        refuse(errors)
+      }, WATCH)
     })
+    api.addEventListener("promptQueued", stopWatching)
   },
   loadedGraphNode(node) {
     const sentence = failures.get(node)

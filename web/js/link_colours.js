@@ -5,14 +5,14 @@ import { app } from "../../../scripts/app.js"
 
 // kind: [on dark themes, on light themes]; no two are near each other, or near those of IMAGE and MASK
 const COLOURS = {
-  IMTALKER_RENDERER: ["#c495f3", "#7f19e6"],
-  IMTALKER_GENERATOR: ["#f288cb", "#b8147c"],
-  IMTALKER_SOURCE: ["#eb964c", "#975011"],
-  IMTALKER_AUDIO: ["#30e2e8", "#0c6b6e"],
-  IMTALKER_MOTION: ["#7ae830", "#336e0c"],
-  IMTALKER_CONTROL: ["#f28c93", "#c11521"],
-  IMTALKER_CROP: ["#e8d630", "#6e640c"],
-  IMTALKER_RIG: ["#9aa6f4", "#1935e6"],
+  IMTALKER_RENDERER: ["#b792f6", "#6313ec"],
+  IMTALKER_GENERATOR: ["#f476d2", "#b80f8b"],
+  IMTALKER_SOURCE: ["#ee992b", "#8e550b"],
+  IMTALKER_AUDIO: ["#2bcdee", "#0a6c7f"],
+  IMTALKER_MOTION: ["#8cee2b", "#3b6d09"],
+  IMTALKER_CONTROL: ["#f48376", "#c12110"],
+  IMTALKER_CROP: ["#eee12b", "#686108"],
+  IMTALKER_RIG: ["#2beea6", "#09714b"],
 }
 const OURS = new Set(Object.values(COLOURS).flat())
 
