@@ -1,5 +1,7 @@
 """Lines of text in any script: which font writes them, how they look, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import ImageFont, features
@@ -41,11 +43,11 @@ def test_other_scripts_are_written_by_the_first_font_that_has_them(font, tmp_pat
     assert written(CYRILLIC[0]).shape != written(CYRILLIC[1]).shape  # two letters, not two boxes
     # neither a broken file nor one that has a placeholder for every letter is asked
     (tmp_path / "broken.ttf").write_bytes(b"\0\1\0\0 not a font")
-    (tmp_path / "LastResort.ttf").write_bytes(open(font.path, "rb").read())
+    (tmp_path / "LastResort.ttf").write_bytes(Path(font.path).read_bytes())
     only(monkeypatch, tmp_path)
     with pytest.raises(InputError, match="no font on this machine has it"):
         runs(CYRILLIC)
-    (tmp_path / "Mine.TTF").write_bytes(open(font.path, "rb").read())
+    (tmp_path / "Mine.TTF").write_bytes(Path(font.path).read_bytes())
     assert runs(CYRILLIC)[0].font.getname() == font.getname()
 
 
