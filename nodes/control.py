@@ -8,6 +8,7 @@ from ..imtalker import Control, InputError
 from ..imtalker.motion.control import load_gaze, load_pose, merge
 from ..imtalker.tracking import GAZE_ORDERS
 from . import folders, host, types
+from .schema import schema
 
 NONE = "none"
 
@@ -15,7 +16,7 @@ NONE = "none"
 class LoadControl(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerLoadControl",
             display_name="IMTalker Load Control",
             category="IMTalker/control",

@@ -17,6 +17,7 @@ from . import face, folders, host, types
 from .doors.clips import Clip, clip_of_pictures
 from .doors.pictures import Pictures
 from .doors.sound import silence, to_comfy
+from .schema import schema
 
 BLOCK = 8  # driving frames encoded together
 
@@ -24,7 +25,7 @@ BLOCK = 8  # driving frames encoded together
 class EncodeSource(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerEncodeSource",
             display_name="IMTalker Encode Source",
             category="IMTalker/encode",
@@ -45,7 +46,7 @@ class EncodeSource(io.ComfyNode):
 class EncodeAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerEncodeAudio",
             display_name="IMTalker Encode Audio",
             category="IMTalker/encode",
@@ -70,7 +71,7 @@ class EncodeAudio(io.ComfyNode):
 class EncodeMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerEncodeMotion",
             display_name="IMTalker Encode Motion",
             category="IMTalker/encode",

@@ -8,12 +8,13 @@ from ..imtalker.weights.checkpoints import AVATAR
 from . import host
 from .doors.sound import to_comfy
 from .sample import seed_input
+from .schema import schema
 
 
 class Example(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerExample",
             display_name="IMTalker Example",
             category="IMTalker",

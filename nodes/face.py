@@ -22,6 +22,7 @@ from . import folders, host, types
 from .doors.boxes import AUTO, CORNERS, ORDERS, SIZES, Frame, boxes_of_input, boxes_of_mask
 from .doors.opening import enter
 from .doors.pictures import Pictures
+from .schema import schema
 
 log = logging.getLogger("imtalker")
 
@@ -51,7 +52,7 @@ def no_face_input() -> io.Combo.Input:
 class FaceCrop(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerFaceCrop",
             display_name="IMTalker Face Crop",
             category="IMTalker/face",

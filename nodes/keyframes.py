@@ -11,6 +11,7 @@ from ..imtalker.motion.control import blend, merge
 from ..imtalker.motion.keyframes import GAZE, POSE, VERSION, Channel, to_control
 from ..imtalker.motion.presets import GAZE_PRESETS, POSE_PRESETS, Preset
 from . import host, types
+from .schema import schema
 
 EMPTY = f'{{"version": {VERSION}, "channels": {{}}}}'
 PEAKS_PER_SECOND, MAX_PEAKS = 40, 2000
@@ -30,7 +31,7 @@ class _KeyframeNode:
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             **cls.names,
             category="IMTalker/control",
             inputs=[
@@ -139,7 +140,7 @@ class GazeControl(_KeyframeNode, io.ComfyNode):
 class BlendControl(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerBlendControl",
             display_name="IMTalker Blend Control",
             category="IMTalker/control",

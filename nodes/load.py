@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from .. import imtalker
 from . import folders, host, types
+from .schema import schema
 
 PRECISION_TOOLTIP = (
     "Precision of weights and computation. auto: {auto}; ComfyUI's own flags (--force-fp16, --force-fp32, --bf16-unet) "
@@ -16,7 +17,7 @@ PRECISION_TOOLTIP = (
 class LoadRenderer(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerLoadRenderer",
             display_name="Load IMTalker Renderer",
             category="IMTalker/load",
@@ -57,7 +58,7 @@ class LoadRenderer(io.ComfyNode):
 class LoadGenerator(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerLoadGenerator",
             display_name="Load IMTalker Generator",
             category="IMTalker/load",

@@ -9,6 +9,7 @@ from ..imtalker.motion import editing
 from ..imtalker.motion.match import Side, check_match
 from . import folders, host, types
 from .keyframes import RESENT
+from .schema import schema
 
 SUFFIX = ".safetensors"
 NO_FILE = "none yet"  # the page shows an empty list as "undefined"
@@ -34,7 +35,7 @@ def curves(motion: Motion) -> dict:
 class SaveMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerSaveMotion",
             display_name="IMTalker Save Motion",
             category="IMTalker/motion",
@@ -62,7 +63,7 @@ class SaveMotion(io.ComfyNode):
 class LoadMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerLoadMotion",
             display_name="IMTalker Load Motion",
             category="IMTalker/motion",
@@ -95,7 +96,7 @@ class LoadMotion(io.ComfyNode):
 class EditMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerEditMotion",
             display_name="IMTalker Edit Motion",
             category="IMTalker/motion",
@@ -200,7 +201,7 @@ class EditMotion(io.ComfyNode):
 class JoinMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerJoinMotion",
             display_name="IMTalker Join Motion",
             category="IMTalker/motion",

@@ -10,12 +10,13 @@ from ..imtalker import InputError
 from ..imtalker.face.crop import Crop, paste_back
 from . import host, types
 from .doors.pictures import Pictures
+from .schema import schema
 
 
 class PasteBack(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerPasteBack",
             display_name="IMTalker Paste Back",
             category="IMTalker/face",

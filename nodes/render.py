@@ -14,6 +14,7 @@ from ..imtalker.media.video_writer import write_video
 from ..imtalker.models import backend
 from . import host, types
 from .doors.pictures import Pictures
+from .schema import schema
 from .temporary import handed_out, lost_files, new_temporary
 
 
@@ -37,7 +38,7 @@ def rendering_inputs() -> list:
 class Render(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerRender",
             display_name="IMTalker Render",
             category="IMTalker/render",
@@ -70,7 +71,7 @@ class Render(io.ComfyNode):
 class RenderVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerRenderVideo",
             display_name="IMTalker Render Video",
             category="IMTalker/render",
@@ -149,8 +150,8 @@ def mark_input() -> io.String.Input:
         "mark",
         default="",
         optional=True,
-        tooltip="Small label in the lower right corner of every frame, such as AI-generated; plain letters only. "
-        "Empty: no label. The file's metadata says that the video is synthetic either way.",
+        tooltip="Small label in the lower right corner of every frame, such as AI-generated, in any script that a "
+        "font on this machine has. Empty: no label. The file's metadata says that the video is synthetic either way.",
     )
 
 

@@ -10,6 +10,7 @@ from ..imtalker import AudioFeatures, Control, Motion, Source
 from ..imtalker.idle import IDLE_SECONDS, idle, idle_frames
 from ..imtalker.models.generator import StreamedFeatures
 from . import host, types
+from .schema import schema
 
 
 def sampling_inputs() -> list:
@@ -45,7 +46,7 @@ def seed_input(tooltip: str, default: int = 0) -> io.Int.Input:
 class SampleMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerSampleMotion",
             display_name="IMTalker Sample Motion",
             category="IMTalker/motion",
@@ -130,7 +131,7 @@ class IdleMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         low, high = IDLE_SECONDS
-        return io.Schema(
+        return schema(
             node_id="IMTalkerIdleMotion",
             display_name="IMTalker Idle Motion",
             category="IMTalker/motion",

@@ -10,13 +10,14 @@ from ..imtalker.face.follow import find_crop
 from ..imtalker.media.audio import FPS, Audio
 from . import encode, face, folders, host, render, sample, types
 from .doors.pictures import Pictures
+from .schema import schema
 from .temporary import lost_files
 
 
 class TalkingHead(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerTalkingHead",
             display_name="IMTalker Talking Head",
             category="IMTalker",

@@ -20,6 +20,7 @@ from . import folders, host, types
 from .control import NONE, chosen
 from .doors.clips import Clip, clip_of_pictures
 from .doors.pictures import Pictures
+from .schema import schema
 
 # bytes for a batch in L2CS-Net, the larger of the two: six float32 maps of 64 channels at half resolution
 WORKING_MEMORY = BATCH_SIZE * 6 * 64 * (L2CS_SIDE // 2) ** 2 * 4
@@ -28,7 +29,7 @@ WORKING_MEMORY = BATCH_SIZE * 6 * 64 * (L2CS_SIDE // 2) ** 2 * 4
 class ControlFromVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerControlFromVideo",
             display_name="IMTalker Control From Video",
             category="IMTalker/control",

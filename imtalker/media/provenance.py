@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from . import lettering
 from .atomic import whole_file
 from .files import VIDEO_SUFFIXES, check_output, regular_file
 
@@ -30,40 +31,25 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmic
 ELLIPTIC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 MARK_RATIO = 28  # frame height / mark height
-MAX_CHARACTERS = 80
-FONT_SIZE = 64  # pixels at which text is drawn before it is scaled
 
 
 def mark(blocks: Iterable[Tensor], text: str, place: str = "corner") -> Iterator[Tensor]:
     """Writes `text` onto frames (n,H,W,3) or (H,W,3), RGB in 0..1; an empty text changes nothing.
 
     place: "corner", small at the lower right; "top", across the whole width.
-    InputError, before the first frame: more than 80 characters, or letters that Pillow's ASCII font lacks.
+    InputError, before the first frame: a text that `lettering.runs` refuses.
     """
-    text = " ".join(text.split())
-    if not text:
-        return iter(blocks)
-    _check_text(text)
-    return _marked(blocks, text, place)
+    line = lettering.runs(text)
+    return _marked(blocks, line, place) if line else iter(blocks)
 
 
-def _check_text(text: str) -> None:
-    if len(text) > MAX_CHARACTERS:
-        raise InputError(f"The mark has {len(text)} characters: use {MAX_CHARACTERS} or fewer.")
-    font = _font(32)
-    # the font draws every letter that it lacks as the same box
-    box = bytes(font.getmask("\U0010fffd"))
-    missing = [letter for letter in text if not letter.isspace() and bytes(font.getmask(letter)) == box]
-    if missing:
-        raise InputError(f"The mark contains {missing[0]!r}, which cannot be drawn: use plain letters, a to z.")
-
-
-def _marked(blocks: Iterable[Tensor], text: str, place: str) -> Iterator[Tensor]:
+def _marked(blocks: Iterable[Tensor], line: list[lettering.Run], place: str) -> Iterator[Tensor]:
     alpha = light = None
     for block in blocks:
         height, width = block.shape[-3:-1]
         if alpha is None:
-            overlay = _strip(text, height, width) if place == "top" else _corner(text, height, width)
+            letters = lettering.draw(line)
+            overlay = _strip(letters, height, width) if place == "top" else _corner(letters, height, width)
             alpha, light = (part.to(block.device) for part in overlay)
         block = block.clone()
         rows, columns = alpha.shape[:2]
@@ -72,35 +58,22 @@ def _marked(blocks: Iterable[Tensor], text: str, place: str) -> Iterator[Tensor]
         yield block
 
 
-def _corner(text: str, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _corner(letters: "Image.Image", height: int, width: int) -> tuple[Tensor, Tensor]:
     """Opacity and brightness (h,w,1) of white letters on a translucent dark ground, for a frame's corner."""
     from PIL import Image
 
-    letters = _letters(text)
     ground = Image.new("L", letters.size, 128)
-    scale = min(height / MARK_RATIO / FONT_SIZE, width / letters.width, height / letters.height)
+    scale = min(height / MARK_RATIO / lettering.SIZE, width / letters.width, height / letters.height)
     size = max(1, int(letters.width * scale)), max(1, int(letters.height * scale))
     light, dark = (_to_tensor(image, size) for image in (letters, ground))
     alpha = torch.maximum(light, dark)
     return alpha, light / alpha
 
 
-def _strip(text: str, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _strip(letters: "Image.Image", height: int, width: int) -> tuple[Tensor, Tensor]:
     """Opacity and brightness (h,width,1) of white letters on black, across a whole frame."""
-    letters = _letters(text)
     light = _to_tensor(letters, (width, max(1, round(letters.height * width / letters.width))))[:height]
     return torch.ones_like(light), light
-
-
-def _letters(text: str) -> "Image.Image":
-    """`text` in white on black, with a margin around it."""
-    from PIL import Image, ImageDraw
-
-    font = _font(FONT_SIZE)
-    left, top, right, bottom = font.getbbox(text)
-    image = Image.new("L", (round(right - left) + FONT_SIZE, round(bottom - top) + FONT_SIZE // 2))
-    ImageDraw.Draw(image).text((FONT_SIZE // 2 - left, FONT_SIZE // 4 - top), text, fill=255, font=font)
-    return image
 
 
 def _to_tensor(image: "Image.Image", size: tuple[int, int]) -> Tensor:
@@ -110,12 +83,6 @@ def _to_tensor(image: "Image.Image", size: tuple[int, int]) -> Tensor:
 
     pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
     return torch.from_numpy(pixels / 255)[..., None]
-
-
-def _font(size: int):
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
 
 
 @dataclass(frozen=True)

@@ -15,4 +15,8 @@ export class Memory {
   get(node) {
     return this.#values.get(key(node, node.graph?.id)) ?? this.#values.get(key(node, NO_ID)) ?? null
   }
+
+  clear() {
+    this.#values.clear()
+  }
 }

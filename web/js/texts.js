@@ -1,4 +1,4 @@
-// The editors' texts in the language of the page: English as written in the code, Chinese from locales/zh/main.json.
+// Texts in the language of the page: English as written in the code, others from locales/.
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
@@ -13,8 +13,14 @@ async function loadTables() {
   }
 }
 
-/** The text in the page's language, or as it is. */
+const table = () => tables[app.extensionManager?.setting?.get("Comfy.Locale")]
+
+/** The editors' text in the page's language, or as it is. */
 export function text(english) {
-  const language = app.extensionManager?.setting?.get("Comfy.Locale")
-  return tables[language]?.imtalker?.[english] ?? english
+  return table()?.imtalker?.[english] ?? english
+}
+
+/** The choices of a node's combo in the page's language, by value; undefined if they are not translated. */
+export function choices(node, input) {
+  return node?.startsWith("IMTalker") ? table()?.nodeDefs?.[node]?.inputs?.[input]?.options : undefined
 }
