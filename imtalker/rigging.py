@@ -26,6 +26,7 @@ from .weights.checkpoints import AVATAR
 
 log = logging.getLogger("imtalker")
 
+SHIPPED = AVATAR / "rig.safetensors"
 SOUNDS, NOISES = 4, 12
 POSES = 60
 SETTLING = 12  # frames at the start of a clip that are not looked at
@@ -93,7 +94,9 @@ def rig_of(
 
     The file is None if the folder cannot be written to; a warning says so. progress: as for `ask`.
     """
-    for path in (AVATAR / "rig.safetensors", *sorted(Path(folder).glob("generator_*.safetensors"))):
+    if rig := shipped_rig(generator):
+        return rig, SHIPPED
+    for path in sorted(Path(folder).glob("generator_*.safetensors")):
         with contextlib.suppress(InputError):  # a damaged one is made again
             rig = Rig.load(path)
             if _belongs(rig, generator):
@@ -108,6 +111,12 @@ def rig_of(
         return rig, None
     log.info("The rig of these weights is kept in %s.", path)
     return rig, path
+
+
+def shipped_rig(generator: Generator) -> Rig | None:
+    """The rig that comes with these weights, None if they are not the avatar's."""
+    rig = Rig.load(SHIPPED)
+    return rig if _belongs(rig, generator) else None
 
 
 def _belongs(rig: Rig, generator: Generator) -> bool:

@@ -22,7 +22,7 @@ from .face.detectors import CORRECTIONS, correct_box
 from .face.follow import follow_boxes, follow_face, smooth_boxes, steady_box
 from .media.image import check_image
 from .models.l2cs import L2CS_SIDE, GazeEncoder
-from .models.smirk import SMIRK_SIDE, PoseEncoder
+from .models.smirk import SMIRK_SIDE, ExpressionEncoder, PoseEncoder
 from .motion.control import Control
 
 log = logging.getLogger("imtalker")
@@ -73,19 +73,42 @@ def control_from_frames(
     SMIRK's own numbers.
     Raises InputError if the numbers of frames and boxes differ, and FaceNotFound if every box is None.
     """
+    parts = read_faces(frames, boxes, fps, smirk, l2cs, None, gaze_order, batch_size, progress)
+    return held(parts, [box is not None for box in boxes], fps)
+
+
+def read_faces(
+    frames: Iterable[Tensor],
+    boxes: Sequence[Box | None],
+    fps: float,
+    smirk: PoseEncoder | None = None,
+    l2cs: GazeEncoder | None = None,
+    expressions: ExpressionEncoder | None = None,
+    gaze_order: str = "as published",
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Tensor]:
+    """What the networks say of each frame that shows the face: pose and cam, gaze, and expression, eyelids and jaw.
+
+    Settings and errors as for `control_from_frames`. A value (T,n) has a row for each box that is not None.
+    """
     track = smooth_boxes(boxes, fps)
-    poses, cams, gazes, crops, fixed = [], [], [], [], None
+    poses, cams, gazes, said, crops, fixed = [], [], [], [], [], None
     pairs = zip(_counted(frames, len(boxes)), boxes, track, strict=True)
     while block := list(itertools.islice(pairs, batch_size)):
         faces = [(_checked(frame), smooth) for frame, box, smooth in block if box]
-        if faces and smirk:
+        if faces and (smirk or expressions):
             height, width = faces[0][0].shape[1:3]
             fixed = fixed or smirk_crop(steady_box(boxes), height, width)
             own = [smirk_crop(box, height, width) for _, box in faces]
-            pose, cam = _run(smirk, torch.cat([apply_crop(f, crop, SMIRK_SIDE) for (f, _), crop in zip(faces, own)]))
-            poses.append(pose)
-            cams.append(cam)
+            cropped = torch.cat([apply_crop(f, crop, SMIRK_SIDE) for (f, _), crop in zip(faces, own)])
             crops += own
+            if smirk:
+                pose, cam = _run(smirk, cropped)
+                poses.append(pose)
+                cams.append(cam)
+            if expressions:
+                said.append(_run(expressions, cropped))
         if faces and l2cs:
             gazes.append(_run(l2cs, torch.cat([gaze_face(frame, box) for frame, box in faces]))[0])
         if progress:
@@ -95,7 +118,9 @@ def control_from_frames(
         parts = {"pose": torch.cat(poses), "cam": fixed_cam(torch.cat(cams), crops, fixed)}
     if l2cs:
         parts["gaze"] = _ordered(torch.cat(gazes), gaze_order)
-    return _held(parts, [box is not None for box in boxes], fps)
+    if expressions:
+        parts |= dict(zip(("expression", "eyelids", "jaw"), map(torch.cat, zip(*said))))
+    return parts
 
 
 def smirk_crop(box: Box, height: int, width: int) -> Crop:
@@ -141,7 +166,7 @@ EYE_RADIUS = 0.35
 
 def landmark_boxes(landmarks: Mapping) -> list[Box | None]:
     """The mesh box of the largest face in each frame of ComfyUI's FACE_LANDMARKS; None where it was not found."""
-    return [face and _box(face) for face in _faces(landmarks)]
+    return [face and _box(face) for face in landmark_faces(landmarks)]
 
 
 def control_from_landmarks(landmarks: Mapping, fps: float, gaze_order: str = "as published") -> Control:
@@ -154,7 +179,7 @@ def control_from_landmarks(landmarks: Mapping, fps: float, gaze_order: str = "as
     head's rotation removed, on a ball of EYE_RADIUS; then rotated with the head.
     Raises InputError if no face was found, or for landmarks of another kind.
     """
-    faces = _faces(landmarks)
+    faces = landmark_faces(landmarks)
     found = [face for face in faces if face]
     if not found:
         raise InputError(f"The landmarks hold no face in any of {len(faces)} frames: use a video with a visible face.")
@@ -163,10 +188,10 @@ def control_from_landmarks(landmarks: Mapping, fps: float, gaze_order: str = "as
     if all(_has_irises(face) for face in found):
         gaze = [_gaze(face, rotation.as_matrix()) for face, rotation in zip(found, rotations)]
         parts["gaze"] = _ordered(_rows(gaze), gaze_order)
-    return _held(parts, [face is not None for face in faces], fps)
+    return held(parts, [face is not None for face in faces], fps)
 
 
-def _faces(landmarks: Mapping) -> list[Mapping | None]:
+def landmark_faces(landmarks: Mapping) -> list[Mapping | None]:
     """The same face in each frame."""
     try:
         frames, size = landmarks["frames"], tuple(landmarks["image_size"])
@@ -223,7 +248,7 @@ def _gaze(face: Mapping, turned: np.ndarray) -> tuple[float, float]:
 # Shared
 
 
-def _held(parts: dict[str, Tensor], visible: list[bool], fps: float) -> Control:
+def held(parts: dict[str, Tensor], visible: list[bool], fps: float) -> Control:
     """Spreads the rows of the frames that show the face over all frames."""
     gaps = visible.count(False)
     if gaps:

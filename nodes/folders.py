@@ -85,6 +85,11 @@ def rigs_folder() -> str:
     return os.path.join(model_folders()[0], RIGS)
 
 
+def new_rig(prefix: str) -> str:
+    """A new numbered file in models/imtalker/rigs. InputError and OSError as for `new_output`."""
+    return _new_file(rigs_folder(), prefix, ".safetensors")[0]
+
+
 def wav2vec2_files() -> list[str]:
     """wav2vec2 in models/imtalker: folders in Hugging Face layout and single files, recognised by name."""
     names = filter(_is_wav2vec2, folder_paths.get_filename_list(FOLDER))
@@ -194,12 +199,15 @@ def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
 
     InputError: the prefix leads out of it, or cannot be a name. OSError: the folder cannot be made.
     """
-    output = folder_paths.get_output_directory()
+    return _new_file(folder_paths.get_output_directory(), prefix, suffix)
+
+
+def _new_file(root: str, prefix: str, suffix: str) -> tuple[str, str, str]:
     parts = os.path.normpath(prefix).split(os.sep)
-    if any(part.startswith(".") and part != ".." for part in parts):  # Load Motion's list leaves them out
+    if any(part.startswith(".") and part != ".." for part in parts):  # lists of files leave them out
         raise InputError(f"{prefix[:200]!r} cannot be the start of a name: choose one that does not begin with a dot.")
-    _inside(output, prefix)
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
+    _inside(root, prefix)
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root)
     name = f"{name}_{counter:05}_{suffix}"
     return os.path.join(folder, name), name, subfolder
 

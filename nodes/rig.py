@@ -2,10 +2,15 @@
 
 from comfy_api.latest import io
 
-from ..imtalker import InputError, Rig
+from ..imtalker import InputError, Motion, Rig
+from ..imtalker import readings as reading
 from ..imtalker.rigging import check_rig, rig_of
+from ..imtalker.tracking import GAZE_ORDERS
 from ..imtalker.weights.checkpoints import AVATAR
-from . import folders, host, types
+from . import folders, host, tracking, types
+from .control import NONE, chosen
+from .doors.clips import Clip, clip_of_pictures
+from .doors.pictures import Pictures
 
 FROM_MODELS = "from the models"
 BUILT_IN = [FROM_MODELS, AVATAR.name]
@@ -77,4 +82,94 @@ def own_rig(generator: host.Handle) -> Rig:
     return rig
 
 
-NODES = [LoadRig]
+class LearnRig(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IMTalkerLearnRig",
+            display_name="IMTalker Learn Rig",
+            category="IMTalker/motion",
+            description="Learns a rig from a clip of one person, 8 s or more, in which the face does all it should "
+            "know: its motion, and landmarks or SMIRK and L2CS-Net readings of the same frames. Saves it in "
+            "models/imtalker/rigs, for all portraits with the same weights.",
+            inputs=[
+                types.Motion.Input("motion", tooltip="From Encode Motion, of every frame of the clip."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="rig",
+                    tooltip="Start of the file name in models/imtalker/rigs; a number and .safetensors are added.",
+                ),
+                types.FileInput(
+                    "smirk",
+                    options=[NONE, *folders.model_files()],
+                    tooltip="SMIRK weights in models/imtalker, as published by its authors (SMIRK_em1.pt): reads the "
+                    "head, and jaw, eyelids and expression. none: what landmarks give.",
+                ),
+                types.FileInput(
+                    "gaze",
+                    options=[NONE, *folders.model_files()],
+                    tooltip="L2CS-Net weights in models/imtalker, as published by its authors "
+                    "(L2CSNet_gaze360.pkl): reads eye direction. none: what landmarks give.",
+                ),
+                io.Combo.Input(
+                    "gaze_order",
+                    options=list(GAZE_ORDERS),
+                    tooltip="Order of the two gaze angles. as published: as L2CS-Net outputs them; swapped: for "
+                    "weights with which looking up moves the eyes sideways.",
+                ),
+                types.FaceLandmarks.Input(
+                    "landmarks",
+                    optional=True,
+                    tooltip="From ComfyUI's Detect Face Landmarks (newer versions), for the same frames: head, gaze, "
+                    "eyelids, brows, mouth and smile.",
+                ),
+                io.Image.Input("images", optional=True, tooltip="The same frames, for SMIRK and L2CS-Net."),
+                io.Video.Input("video", optional=True, tooltip="The same clip, for SMIRK and L2CS-Net."),
+            ],
+            outputs=outputs(),
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, smirk: str = NONE, gaze: str = NONE) -> bool | str:
+        return folders.check_files(*chosen(smirk, gaze))
+
+    @classmethod
+    def fingerprint_inputs(cls, smirk: str = NONE, gaze: str = NONE, **_) -> list[tuple]:
+        return [folders.fingerprint(folders.local_path(name, "")) for name in filter(None, chosen(smirk, gaze))]
+
+    @classmethod
+    @host.answer
+    def execute(
+        cls,
+        motion: Motion,
+        filename_prefix: str,
+        smirk: str,
+        gaze: str,
+        gaze_order: str,
+        landmarks: dict | None = None,
+        images: Pictures | None = None,
+        video: Clip | None = None,
+    ) -> io.NodeOutput:
+        if images is not None and video is not None:
+            raise InputError("Learn Rig reads one of the two: connect either images or video, not both.")
+        clip = video if images is None else clip_of_pictures(images, motion.fps)
+        nets = tracking.networks(smirk, gaze, expressions=True)
+        if nets and clip is None:
+            raise InputError("SMIRK and L2CS-Net need frames: connect images or video to Learn Rig.")
+        if not nets and landmarks is None:
+            raise InputError(
+                "Learn Rig has nothing to read with: connect landmarks, or choose a file for smirk or gaze. Load Rig "
+                "makes one from the models alone."
+            )
+        found = None if landmarks is None else reading.from_landmarks(landmarks)
+        if nets:
+            said = reading.from_networks(*tracking.read(clip, nets, landmarks, gaze_order))
+            found = said if found is None else reading.joined(found, said)
+        rig = reading.learn_rig(motion, found)
+        path = folders.new_rig(filename_prefix)
+        rig.save(path)
+        return io.NodeOutput(rig, rig.describe())
+
+
+NODES = [LoadRig, LearnRig]

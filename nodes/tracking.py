@@ -2,20 +2,22 @@
 
 import torch
 from comfy_api.latest import io
-from torch import nn
+from torch import Tensor, nn
 
 from ..imtalker import Control, InputError
+from ..imtalker.face.crop import Box
 from ..imtalker.motion.control import merge
 from ..imtalker.tracking import (
     BATCH_SIZE,
     GAZE_ORDERS,
     L2CS_SIDE,
-    control_from_frames,
     control_from_landmarks,
     face_boxes,
+    held,
     landmark_boxes,
+    read_faces,
 )
-from ..imtalker.weights.checkpoints import load_l2cs, load_smirk
+from ..imtalker.weights.checkpoints import load_expressions, load_l2cs, load_smirk
 from . import folders, host, types
 from .control import NONE, chosen
 from .doors.clips import Clip, clip_of_pictures
@@ -122,19 +124,36 @@ class ControlFromVideo(io.ComfyNode):
         return io.NodeOutput(merge(controls))
 
 
-def networks(smirk: str, gaze: str) -> host.Handle | None:
-    """The chosen networks as one model, so that ComfyUI keeps both on the device together."""
+def networks(smirk: str, gaze: str, expressions: bool = False) -> host.Handle | None:
+    """The chosen networks as one model, so that ComfyUI keeps them on the device together.
+
+    expressions: SMIRK's encoder of expressions too, if its file has it.
+    """
     loaders = {"smirk": (load_smirk, smirk), "l2cs": (load_l2cs, gaze)}
+    if expressions:
+        loaders["expressions"] = load_expressions, smirk
     paths = {key: (load, folders.weights_path(name, "")) for key, (load, name) in loaders.items() if name != NONE}
 
-    def build(dtype: torch.dtype) -> nn.Module:  # fp32, in which both load
-        return nn.ModuleDict({key: load(path) for key, (load, path) in paths.items()})
+    def build(dtype: torch.dtype) -> nn.Module:  # fp32, in which they load
+        nets = {key: load(path) for key, (load, path) in paths.items()}
+        return nn.ModuleDict({key: net for key, net in nets.items() if net is not None})
 
     return host.load(build, "fp32", half=False) if paths else None
 
 
 def track(clip: Clip, nets: host.Handle, landmarks: dict | None, gaze_order: str) -> Control:
-    """Streams the clip twice: first to locate the face (unless landmarks do), then to read pose and gaze."""
+    """Head and gaze in every frame of the clip, held where the face is hidden."""
+    said, boxes = read(clip, nets, landmarks, gaze_order)
+    return held(said, [box is not None for box in boxes], clip.fps)
+
+
+def read(
+    clip: Clip, nets: host.Handle, landmarks: dict | None, gaze_order: str
+) -> tuple[dict[str, Tensor], list[Box | None]]:
+    """What the networks say of each frame that shows the face (`tracking.read_faces`), and where it is.
+
+    Streams the clip twice: first to locate the face (unless landmarks do), then to read it.
+    """
     count = clip.count or 1
     progress = host.Progress(count if landmarks is not None else 2 * count)
     if landmarks is None:
@@ -142,14 +161,8 @@ def track(clip: Clip, nets: host.Handle, landmarks: dict | None, gaze_order: str
     else:
         boxes = landmark_boxes(landmarks)
     models = host.on_device(nets, WORKING_MEMORY)
-    return control_from_frames(
-        host.watched(clip.frames),
-        boxes,
-        clip.fps,
-        **dict(models.items()),
-        gaze_order=gaze_order,
-        progress=progress.step,
-    )
+    frames, settings = host.watched(clip.frames), {"gaze_order": gaze_order, "progress": progress.step}
+    return read_faces(frames, boxes, clip.fps, **dict(models.items()), **settings), boxes
 
 
 NODES = [ControlFromVideo]

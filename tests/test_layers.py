@@ -16,6 +16,7 @@ LAYERS = [
     {"models"},
     {"weights"},
     {"pipeline", "session", "idle", "rigging", "tracking"},
+    {"readings"},
     {"train"},
     {"__init__"},  # the public names
     {"cli", "avatar"},

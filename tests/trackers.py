@@ -9,7 +9,7 @@ from imtalker.weights.untrained import made_up
 
 GOLDEN = Path(__file__).parent / "golden"
 # of convolutions: so that what comes out is neither lost in rounding nor a single one of L2CS-Net's angles
-GAIN = {"smirk": 1.2, "l2cs": 1.0}
+GAIN = {"smirk": 1.2, "smirk_expression": 1.2, "l2cs": 1.0}
 
 
 def golden(kind: str) -> dict:

@@ -1,4 +1,7 @@
-"""The command line: talk, reenact, batch, sign, download, convert, info; prepare and train are in training.py."""
+"""The command line: talk, reenact, batch, sign, download, convert, info.
+
+rig is in rigs.py; prepare and train are in training.py.
+"""
 
 import argparse
 import logging
@@ -27,7 +30,7 @@ from ..pipeline import Clip
 from ..version import __version__
 from ..weights.checkpoints import convert, inspect, models_folder
 from ..weights.download import download, plan
-from . import batch, numbers, resume, training
+from . import batch, numbers, resume, rigs, training
 from .jobs import DTYPES, SHORT_DTYPES, Job, Models, check_output_of
 
 log = logging.getLogger("imtalker")
@@ -99,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     _add_download(commands, [common])
     _add_convert(commands, [common])
     _add_info(commands, [common])
+    rigs.add_commands(commands, common, engine)
     training.add_commands(commands, common, DEFAULT_MODELS)
     return top
 

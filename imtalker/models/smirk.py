@@ -1,9 +1,13 @@
-"""SMIRK's pose encoder (Retsinas et al. 2024, arXiv 2404.04104): head rotation and camera.
+"""SMIRK's encoders (Retsinas et al. 2024, arXiv 2404.04104): head rotation and camera; expression, eyelids and jaw.
 
-A MobileNetV3 "small minimalistic" (arXiv 1905.02244) in TensorFlow's variant, averaged over its last map, and one
-linear layer. Attributes have the published names, so files load without renaming.
+Each is a MobileNetV3 "minimalistic" (arXiv 1905.02244) in TensorFlow's variant, small for the pose and large for the
+expression, averaged over its last map, and one linear layer. Attributes have the published names, so files load without
+renaming.
 """
 
+from typing import NamedTuple
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,14 +17,39 @@ SMIRK_SIDE = 224
 EPS = 1e-3  # TensorFlow's
 
 STEM = 16
-# for each block of each stage: inner channels, output channels, stride
-STAGES = (
-    ((72, 24, 2), (88, 24, 1)),
-    ((96, 40, 2), (240, 40, 1), (240, 40, 1)),
-    ((120, 48, 1), (144, 48, 1)),
-    ((288, 96, 2), (576, 96, 1), (576, 96, 1)),
+
+
+class Sizes(NamedTuple):
+    """Of a MobileNet."""
+
+    first_stride: int
+    stages: tuple[tuple[tuple[int, int, int], ...], ...]  # each block's inner channels, output channels, stride
+    features: int
+
+
+SMALL = Sizes(
+    2,
+    (
+        ((72, 24, 2), (88, 24, 1)),
+        ((96, 40, 2), (240, 40, 1), (240, 40, 1)),
+        ((120, 48, 1), (144, 48, 1)),
+        ((288, 96, 2), (576, 96, 1), (576, 96, 1)),
+    ),
+    576,
 )
-FEATURES = 576
+LARGE = Sizes(
+    1,
+    (
+        ((64, 24, 2), (72, 24, 1)),
+        ((72, 40, 2), (120, 40, 1), (120, 40, 1)),
+        ((240, 80, 2), (200, 80, 1), (184, 80, 1), (184, 80, 1)),
+        ((480, 112, 1), (672, 112, 1)),
+        ((672, 160, 2), (960, 160, 1), (960, 160, 1)),
+    ),
+    960,
+)
+EXPRESSIONS, EYELIDS, JAW = 50, 2, 3
+JAW_SIDEWAYS = 0.2  # radians, the most that the network says
 
 
 class PoseEncoder(nn.Module):
@@ -28,8 +57,8 @@ class PoseEncoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encoder = MobileNet()
-        self.pose_cam_layers = nn.Sequential(nn.Linear(FEATURES, 6))
+        self.encoder = MobileNet(SMALL)
+        self.pose_cam_layers = nn.Sequential(nn.Linear(SMALL.features, 6))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.encoder(images).mean(dim=(2, 3))
@@ -37,21 +66,39 @@ class PoseEncoder(nn.Module):
         return pose, cam
 
 
-class MobileNet(nn.Module):
-    """Images (B,3,H,W) -> the last map (B,576,H/32,W/32)."""
+class ExpressionEncoder(nn.Module):
+    """Face crops (B,3,224,224), RGB in 0..1 -> FLAME's expression (B,50), eyelids (B,2) and jaw (B,3).
+
+    Eyelids: left and right, 0 open to 1 shut. Jaw: axis-angle in radians, opening, then turns sideways.
+    """
 
     def __init__(self):
         super().__init__()
+        self.encoder = MobileNet(LARGE)
+        self.expression_layers = nn.Sequential(nn.Linear(LARGE.features, EXPRESSIONS + EYELIDS + JAW))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.encoder(images).mean(dim=(2, 3))
+        expression, eyelids, jaw = self.expression_layers(features).split([EXPRESSIONS, EYELIDS, JAW], dim=1)
+        opening, sideways = F.relu(jaw[:, :1]), jaw[:, 1:].clamp(-JAW_SIDEWAYS, JAW_SIDEWAYS)
+        return expression, eyelids.clamp(0, 1), torch.cat([opening, sideways], dim=1)
+
+
+class MobileNet(nn.Module):
+    """Images (B,3,H,W) -> the last map (B,features,H/32,W/32)."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
         self.conv_stem = SameConv2d(3, STEM, 3, stride=2)
         self.bn1 = BatchNorm2d(STEM, EPS)
-        stages, inputs = [[Separable(STEM, STEM, stride=2)]], STEM
-        for blocks in STAGES:
+        stages, inputs = [[Separable(STEM, STEM, sizes.first_stride)]], STEM
+        for blocks in sizes.stages:
             stage = []
             for inside, outputs, stride in blocks:
                 stage.append(InvertedResidual(inputs, inside, outputs, stride))
                 inputs = outputs
             stages.append(stage)
-        stages.append([Pointwise(inputs, FEATURES)])
+        stages.append([Pointwise(inputs, sizes.features)])
         self.blocks = nn.Sequential(*(nn.Sequential(*stage) for stage in stages))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,9 +112,11 @@ class Separable(nn.Module):
         self.bn1 = BatchNorm2d(inputs, EPS)
         self.conv_pw = conv1(inputs, outputs)
         self.bn2 = BatchNorm2d(outputs, EPS)
+        self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn2(self.conv_pw(F.relu(self.bn1(self.conv_dw(x)))))
+        y = self.bn2(self.conv_pw(F.relu(self.bn1(self.conv_dw(x)))))
+        return x + y if self.residual else y
 
 
 class InvertedResidual(nn.Module):

@@ -1,6 +1,7 @@
 """A motion or a clip brought to a length: looped, played there and back, held, or stretched."""
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -48,3 +49,24 @@ def positions(count: int, frames: int, way: Way = "loop") -> Tensor:
 def frames_of(seconds: float, fps: float) -> int:
     """Frames that cover so many seconds, at least 1."""
     return max(1, math.ceil(seconds * fps - 1e-6))
+
+
+def frames_at(frames: Iterable[Tensor], places: Sequence[int], keep: int = 256) -> Iterator[Tensor]:
+    """The frames of a clip at these places, in this order; frames that are not there are the last one.
+
+    frames: can be iterated more than once, and is read anew wherever the places lead back. keep: frames in memory.
+    """
+    reading, position, last = iter(frames), 0, None
+    for start in range(0, len(places), keep):
+        part = places[start : start + keep]
+        if min(part) < position:
+            reading, position = iter(frames), 0
+        wanted, found = set(part), {}
+        while position <= max(part) and (frame := next(reading, None)) is not None:
+            last = frame
+            if position in wanted:
+                found[position] = frame
+            position += 1
+        if last is None:
+            raise InputError("The clip has no frames: choose another.")
+        yield from (found.get(place, last) for place in part)

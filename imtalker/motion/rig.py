@@ -21,6 +21,7 @@ from .motion import Motion
 from .sequence import stretched
 
 PARTS = ("head", "mouth", "eyes", "brows")
+REST = "rest"  # all of a motion that is in none of the parts
 MAX_CHANNELS = 200
 GOOD = 0.5  # a channel with a lower score is not used
 
@@ -94,19 +95,27 @@ class Rig:
     def combine(self, base: Motion, other: Motion, parts: Iterable[str], share: float | Tensor = 1.0) -> Motion:
         """`base` with some parts taken from `other`, which is cut, or held at its last latent.
 
+        parts: of PARTS; REST is all that the rig has no channel for, such as brows that it has not learned.
         share: 0..1, one number or a curve (N,) stretched over the duration. InputError: the rig lacks one of the parts.
         """
         self._check(base)
         self._check(other)
-        parts = tuple(parts)
-        for part in parts:
+        parts = set(parts)
+        for part in (part for part in (*PARTS, *parts) if part in parts - {REST}):
             if not self.usable([part]):
                 found = ", ".join(part for part in PARTS if self.usable([part])) or "none"
-                raise InputError(f"This rig cannot tell the {part} apart; it knows: {found}. Learn it from landmarks.")
-        own = self.usable(parts)
+                raise InputError(
+                    f"This rig cannot tell the {part} apart; it knows: {found}. Leave the {part} out, or learn a rig "
+                    "from landmarks of a clip in which it moves."
+                )
         distance = other.at_fps(base.fps, len(base)).latents.float() - base.latents.float()
-        moved = distance @ self.read_out[:, own] @ self.write_in[own]
+        moved = distance - self._share(distance, set(PARTS) - parts) if REST in parts else self._share(distance, parts)
         return replace(base, latents=(base.latents.float() + stretched(share, len(base)) * moved).to(base.latents))
+
+    def _share(self, distance: Tensor, parts: Iterable[str]) -> Tensor:
+        """What these parts have in a difference of latents (T,size)."""
+        own = self.usable(parts)
+        return distance @ self.read_out[:, own] @ self.write_in[own]
 
     def _channel(self, name: str) -> int:
         if name not in self.names:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from ..models.generator import Generator
 from ..models.l2cs import GazeEncoder
 from ..models.names import UNUSED, to_ours, to_published
 from ..models.renderer import Renderer
-from ..models.smirk import PoseEncoder
+from ..models.smirk import ExpressionEncoder, PoseEncoder
 from .reading import (
     AUDIO_PREFIX,
     CLASSES,
@@ -30,8 +30,8 @@ from .reading import (
     read_weights,
 )
 
-TRACKERS = {"smirk": PoseEncoder, "l2cs": GazeEncoder}
-SMIRK_PREFIXES = ("smirk_encoder.pose_encoder.", "pose_encoder.")  # the published file, the encoder alone
+POSE_PREFIXES = ("smirk_encoder.pose_encoder.", "pose_encoder.")  # the published file, the encoder alone
+EXPRESSION_PREFIXES = ("smirk_encoder.expression_encoder.", "expression_encoder.")
 L2CS_UNUSED = "fc_finetune."  # left over from the authors' experiments
 AVATAR = Path(__file__).parents[1] / "avatar"  # the weights shipped with the package
 
@@ -94,14 +94,23 @@ def read_wav2vec(file: str | Path | StateDict) -> dict[str, Tensor]:
 def load_smirk(file: str | Path | StateDict, device: str | torch.device = "cpu") -> PoseEncoder:
     """Loads SMIRK's pose encoder, in float32, from its authors' file or a dictionary of tensors, as `load_renderer`.
 
-    The published file also holds shape and expression encoders and an image generator; they are skipped.
+    The published file also holds a shape encoder and an image generator, which are skipped, and an expression encoder,
+    for `load_expressions`.
     """
-    return _load_tracker(_expect(read_weights(file), "smirk"), device)
+    return _load_tracker(_expect(read_weights(file), "smirk"), PoseEncoder, POSE_PREFIXES, device)
+
+
+def load_expressions(file: str | Path | StateDict, device: str | torch.device = "cpu") -> ExpressionEncoder | None:
+    """SMIRK's encoder of expression, eyelids and jaw, as `load_smirk`; None for a file of the pose encoder alone."""
+    weights = _expect(read_weights(file), "smirk")
+    if not any(name.startswith(EXPRESSION_PREFIXES) for name in weights.tensors):
+        return None
+    return _load_tracker(weights, ExpressionEncoder, EXPRESSION_PREFIXES, device)
 
 
 def load_l2cs(file: str | Path | StateDict, device: str | torch.device = "cpu") -> GazeEncoder:
     """Loads L2CS-Net (ResNet-50, 90 bins), in float32, from its authors' file or a dictionary, as `load_renderer`."""
-    return _load_tracker(_expect(read_weights(file), "l2cs"), device)
+    return _load_tracker(_expect(read_weights(file), "l2cs"), GazeEncoder, (), device)
 
 
 def models_folder(name: str) -> Path:
@@ -227,10 +236,13 @@ def _load(weights: Weights, device: str | torch.device, dtype: torch.dtype | Non
     return fold(model.requires_grad_(False), final).to(device, dtype or torch.float32)
 
 
-def _load_tracker(weights: Weights, device: str | torch.device) -> nn.Module:
+def _load_tracker(
+    weights: Weights, kind: type[nn.Module], prefixes: Sequence[str], device: str | torch.device
+) -> nn.Module:
+    """prefixes: of the model's own tensors in files that hold others too."""
     with torch.device("meta"):
-        model = TRACKERS[weights.kind]().eval()
-    prefix = next((p for p in SMIRK_PREFIXES if any(name.startswith(p) for name in weights.tensors)), "")
+        model = kind().eval()
+    prefix = next((p for p in prefixes if any(name.startswith(p) for name in weights.tensors)), "")
     tensors = {
         name.removeprefix(prefix): tensor
         for name, tensor in weights.tensors.items()

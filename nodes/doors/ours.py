@@ -74,7 +74,7 @@ def landmarks(name: str, value: object) -> dict:
     """ComfyUI's FACE_LANDMARKS with every part checked: arrays of finite numbers in the shapes of its own nodes.
 
     {"frames": [faces of each frame], "image_size": (height, width)}; a face has bbox_xyxy (4,), score, and, if they
-    came, transformation_matrix (4,4), landmarks_xy (n,2) and landmarks_3d (n,3).
+    came, transformation_matrix (4,4), landmarks_xy (n,2), landmarks_3d (n,3) and blendshapes {name: float}.
     """
     wrong = InputError(
         f"The input {name} does not hold landmarks from ComfyUI's Detect Face Landmarks node: connect its "
@@ -106,6 +106,11 @@ def _face(name: str, face: Mapping, size: tuple[int, int], wrong: InputError) ->
         if not rows.isfinite().all():
             raise InputError(f"The landmarks in {name} contain NaN or infinite values: detect the face again.")
         found[key] = rows.numpy()
+    shapes = face.get("blendshapes")
+    if shapes is not None:
+        if not isinstance(shapes, Mapping):
+            raise wrong
+        found["blendshapes"] = {str(key): enter(name, numbers.real, value) for key, value in shapes.items()}
     x0, y0, x1, y1 = found["bbox_xyxy"].tolist()
     if not (0 < x1 - x0 <= FURTHEST * size[1] and 0 < y1 - y0 <= FURTHEST * size[0]) or not math.isfinite(
         found["score"]

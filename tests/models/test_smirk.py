@@ -1,4 +1,4 @@
-"""SMIRK's pose encoder: files as published, and what the published network computes (tests/golden/README.md)."""
+"""SMIRK's encoders: files as published, and what the published network computes (tests/golden/README.md)."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from trackers import golden, made_up_tracker
 
 from benchmarks.models import waves
 from imtalker import InputError, load_renderer
-from imtalker.weights.checkpoints import inspect, load_smirk
+from imtalker.weights.checkpoints import inspect, load_expressions, load_smirk
 
 PREFIX = "smirk_encoder.pose_encoder."
 HEAD = "pose_cam_layers.0.weight"
@@ -25,6 +25,24 @@ def test_pose_and_camera_are_those_of_the_published_network(state, size):
         pose, cam = load_smirk(state)(pictures)
     expected = torch.tensor(golden("smirk")["outputs"][size])
     torch.testing.assert_close(torch.cat([pose, cam], dim=1), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", ["224", "225", "161"])
+def test_expression_eyelids_and_jaw_are_those_of_the_published_network(state, size):
+    pictures = torch.cat([waves(key, int(size)) for key in (101, 201)]).movedim(-1, 1)
+    encoder = load_expressions(state | made_up_tracker("smirk_expression"))
+    with torch.inference_mode():
+        said = torch.cat(encoder(pictures), dim=1)
+    expected = torch.tensor(golden("smirk_expression")["outputs"][size])
+    torch.testing.assert_close(said, expected, rtol=0, atol=1e-5)
+
+
+def test_a_file_of_the_pose_encoder_alone_has_no_expressions(state):
+    assert load_expressions(state) is None
+    whole = made_up_tracker("smirk_expression")
+    missing = next(iter(whole))
+    with pytest.raises(InputError, match="does not fit .*1 missing: encoder.conv_stem.weight"):
+        load_expressions(state | {name: tensor for name, tensor in whole.items() if name != missing})
 
 
 @pytest.mark.parametrize("prefix", [PREFIX, "pose_encoder.", ""])

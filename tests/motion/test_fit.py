@@ -5,7 +5,7 @@ import torch
 from test_editing import sway
 
 from imtalker import InputError, Motion
-from imtalker.motion.fit import fit, frames_of, positions
+from imtalker.motion.fit import fit, frames_at, frames_of, positions
 
 
 @pytest.mark.parametrize("way", ["loop", "ping-pong", "hold", "stretch"])
@@ -52,3 +52,18 @@ def test_frames_cover_the_sound():
 def test_nonsense_is_refused(frames, way):
     with pytest.raises(InputError):
         fit(sway(10), frames, way)
+
+
+@pytest.mark.parametrize("way", ["loop", "ping-pong", "hold", "stretch"])
+@pytest.mark.parametrize("keep", [1, 4, 1000])
+def test_a_clip_shows_the_frames_of_its_places(way, keep):
+    clip = [torch.tensor(number) for number in range(7)]
+    places = positions(7, 30, way).round().long().tolist()
+    assert [frame.item() for frame in frames_at(clip, places, keep)] == places
+
+
+def test_a_clip_shorter_than_it_says_holds_its_last_frame():
+    clip = [torch.tensor(number) for number in range(3)]
+    assert [frame.item() for frame in frames_at(clip, [0, 4, 1, 5], keep=2)] == [0, 2, 1, 2]
+    with pytest.raises(InputError, match="no frames"):
+        list(frames_at([], [0]))

@@ -70,6 +70,21 @@ def test_a_part_leaves_the_others(clips):
             assert error <= 0.05 * learned[:, number].std(), (part, name)
 
 
+def test_the_rest_is_what_has_no_channel(clips):
+    learned, tested = clips
+    known = {name: values for name, values in readings(learned).items() if PART[name] in ("head", "mouth")}
+    rig = learn(Motion(learned @ MATRIX), known, PART)
+    base, other = (Motion(part @ MATRIX) for part in tested.chunk(2))
+    whole = rig.combine(base, other, ["head", "mouth", "rest"])
+    torch.testing.assert_close(whole.latents, other.latents[: len(base)], rtol=0, atol=1e-4)
+    expression = rig.combine(base, other, ["mouth", "rest"]).latents @ BACK
+    for name in ("blink", "brows", "mouth_open"):
+        assert correlation(value(expression, name), value(other.latents @ BACK, name)) >= 0.95, name
+    for name in ("yaw", "pitch", "roll"):
+        assert correlation(value(expression, name), value(base.latents @ BACK, name)) >= 0.95, name
+    assert torch.equal(rig.combine(base, other, []).latents, base.latents)
+
+
 def test_a_mask_brings_a_part_in_over_time(clips):
     learned, tested = clips
     rig = learn(Motion(learned @ MATRIX), readings(learned), PART)
