@@ -6,6 +6,7 @@ from ..imtalker import InputError, Rig
 from ..imtalker.rigging import check_rig, rig_of
 from ..imtalker.weights.checkpoints import AVATAR
 from . import folders, host, types
+from .schema import schema
 
 FROM_MODELS = "from the models"
 BUILT_IN = [FROM_MODELS, AVATAR.name]
@@ -25,7 +26,7 @@ def outputs() -> list[io.Output]:
 class LoadRig(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerLoadRig",
             display_name="Load IMTalker Rig",
             category="IMTalker/load",
