@@ -11,9 +11,12 @@ from ..imtalker import InputError
 from ..imtalker.face.detectors import YUNET_FILE
 from ..imtalker.weights.checkpoints import AVATAR, find_weights
 from ..imtalker.weights.download import download
+from ..imtalker.weights.reading import kind_of_file
 from .listing import Listing
 
 log = logging.getLogger("imtalker")
+
+_kinds: dict[tuple, str | None] = {}  # by fingerprint
 
 FOLDER = "imtalker"
 RIGS = "rigs"  # its folder of rigs
@@ -45,9 +48,18 @@ def detector_folders() -> list[str]:
     return [*model_folders(), *detection]
 
 
-def model_files() -> list[str]:
-    """Weight files in models/imtalker, without wav2vec2 and rigs."""
-    return [name for name in folder_paths.get_filename_list(FOLDER) if not _is_wav2vec2(name) and not _is_rig(name)]
+def model_files(kind: str | None = None) -> list[str]:
+    """Weight files in models/imtalker, without wav2vec2 and rigs. kind: without those known to be of another one."""
+    names = [name for name in folder_paths.get_filename_list(FOLDER) if not _is_wav2vec2(name) and not _is_rig(name)]
+    return [name for name in names if kind is None or _kind_of(name) in (kind, None)]
+
+
+def _kind_of(name: str) -> str | None:
+    """A key of KIND_NAMES, None if unknown. A file is looked into again only if it has changed."""
+    state = fingerprint(folder_paths.get_full_path(FOLDER, name))
+    if state not in _kinds:
+        _kinds[state] = kind_of_file(state[0]) if state[0] else None
+    return _kinds[state]
 
 
 def rig_files() -> list[str]:

@@ -214,7 +214,8 @@ class Progress:
         self.done += count
         preview = None
         if picture is not None and time.monotonic() - self.last_preview > self.PREVIEW_SECONDS:
-            pixels = picture.mul(255).to("cpu", torch.uint8).numpy()
-            preview = ("JPEG", Image.fromarray(pixels), self.PREVIEW_SIDE)
+            image = Image.fromarray(picture.mul(255).to("cpu", torch.uint8).numpy())
+            # ComfyUI enlarges a smaller one, and then names that size
+            preview = ("JPEG", image, min(self.PREVIEW_SIDE, max(image.size)))
             self.last_preview = time.monotonic()
         self.bar.update_absolute(round(self.done), self.total, preview)

@@ -5,6 +5,8 @@ from functools import partial
 from comfy_api.latest import io
 
 from .. import imtalker
+from ..imtalker import InputError
+from ..imtalker.weights.checkpoints import AVATAR
 from . import folders, host, types
 from .schema import schema
 
@@ -25,7 +27,7 @@ class LoadRenderer(io.ComfyNode):
             inputs=[
                 types.FileInput(
                     "model",
-                    options=[*folders.BUILT_IN, *folders.model_files()],
+                    options=[*folders.BUILT_IN, *folders.model_files("renderer")],
                     tooltip="Weights in models/imtalker. published: downloads 2.1 GB on first use. avatar: a tiny "
                     "model that ships with the pack, for drawn heads only. v1 or v2 is detected from the file.",
                 ),
@@ -38,6 +40,7 @@ class LoadRenderer(io.ComfyNode):
             outputs=[
                 types.Renderer.Output(display_name="renderer", tooltip="For Encode Source, Encode Motion and Render.")
             ],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
@@ -51,6 +54,7 @@ class LoadRenderer(io.ComfyNode):
     @classmethod
     @host.answer
     def execute(cls, model: str, precision: str) -> io.NodeOutput:
+        check_partner(model, cls.hidden.prompt, "IMTalkerLoadGenerator")
         path = folders.weights_path(model, "renderer.ckpt")
         return io.NodeOutput(host.load(partial(imtalker.load_renderer, path, final=True), precision, half=True))
 
@@ -66,7 +70,7 @@ class LoadGenerator(io.ComfyNode):
             inputs=[
                 types.FileInput(
                     "model",
-                    options=[*folders.BUILT_IN, *folders.model_files()],
+                    options=[*folders.BUILT_IN, *folders.model_files("generator")],
                     tooltip="Weights in models/imtalker. published: downloads 0.6 GB on first use. avatar: ships with "
                     "the pack. Must match the renderer: the same generation (v1 or v2), and avatar only with avatar.",
                 ),
@@ -83,6 +87,7 @@ class LoadGenerator(io.ComfyNode):
                 ),
             ],
             outputs=[types.Generator.Output(display_name="generator", tooltip="For Encode Audio and Sample Motion.")],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
@@ -96,9 +101,22 @@ class LoadGenerator(io.ComfyNode):
     @classmethod
     @host.answer
     def execute(cls, model: str, wav2vec2: str, precision: str) -> io.NodeOutput:
+        check_partner(model, cls.hidden.prompt, "IMTalkerLoadRenderer")
         path = folders.weights_path(model, "generator.ckpt")
         build = partial(imtalker.load_generator, path, folders.wav2vec2_path(wav2vec2), final=True)
         return io.NodeOutput(host.load(build, precision, half=False))
+
+
+def check_partner(model: str, prompt: dict | None, partner: str) -> None:
+    """InputError: published weights, which may have to be downloaded, in a graph whose other models are all avatars."""
+    loaders = [node for node in (prompt or {}).values() if node.get("class_type") == partner]
+    if model != folders.PUBLISHED or not loaders:
+        return
+    if all(node["inputs"].get("model") == AVATAR.name for node in loaders):
+        raise InputError(
+            "The renderer and the generator do not belong together, one is the avatar and the other published: set "
+            "model to the same choice in both loaders."
+        )
 
 
 NODES = [LoadRenderer, LoadGenerator]

@@ -57,8 +57,8 @@ class PasteBack(io.ComfyNode):
                 io.Boolean.Input(
                     "even_size",
                     default=True,
-                    tooltip="Drops the last row or column if the height or width is odd, because video files need "
-                    "even sizes.",
+                    tooltip="Repeats the last row or column if the height or width is odd, because video files need "
+                    "even sizes. Render Video does the same.",
                 ),
                 io.Mask.Input(
                     "mask",
@@ -90,9 +90,7 @@ class PasteBack(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         count = len(images) if len(images) > 1 else len(background)
-        height, width = (
-            side - side % 2 if even_size and side > 1 else side for side in (background.height, background.width)
-        )
+        height, width = (side + side % 2 if even_size else side for side in (background.height, background.width))
         host.check_room(
             count * height * width * 4 * 4,
             f"{count} frames of {width}x{height}",
@@ -102,8 +100,10 @@ class PasteBack(io.ComfyNode):
         masks = torch.empty(count, height, width, device=host.result_device())
         progress = host.Progress(count)
         style = {"feather": feather, "shape": shape, "colour_match": colour_match}
+        rows = torch.arange(height).clamp_max(background.height - 1)[:, None]
+        columns = torch.arange(width).clamp_max(background.width - 1)
         for number, (picture, alpha) in enumerate(paste(images, background, crop, mask, count, style)):
-            pictures[number], masks[number] = picture[:height, :width], alpha[:height, :width]
+            pictures[number], masks[number] = picture[rows, columns], alpha[rows, columns]
             progress.step(1, picture)
         return io.NodeOutput(pictures, masks)
 

@@ -31,6 +31,7 @@ SHOWN = {
     "IMTalkerExample": Shown(("example", "demo", "try out", "drawn head", "示例")),
     "IMTalkerLoadRenderer": Shown(("checkpoint", "weights", "face model"), advanced=("precision",)),
     "IMTalkerLoadGenerator": Shown(("speech model", "wav2vec2"), advanced=("wav2vec2", "precision")),
+    "IMTalkerLoadRig": Shown(("rig", "face controls", "blendshapes", "motion directions")),
     "IMTalkerFaceCrop": Shown(
         ("crop face", "face detection", "detect face", "cut out face", "face box", "裁剪人脸", "人脸检测"),
         advanced=("padding", "size", "box_order"),

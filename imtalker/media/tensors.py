@@ -19,6 +19,7 @@ from .pickles import check_pickle, is_zip
 log = logging.getLogger("imtalker")
 
 SUFFIXES = (".safetensors", ".sft")
+MAX_HEADER = 100_000_000  # bytes, the limit of safetensors itself
 Tree = dict[str, object]  # tensors, plain values and nested dictionaries by name
 
 
@@ -47,17 +48,41 @@ def read_tensors(path: str | Path) -> tuple[Tree, dict[str, str]]:
     InputError: not an ordinary file, truncated, another kind of file, a pickle that would run code.
     """
     path = regular_file(path)
-    with path.open("rb") as file:
-        start = file.read(9)
-    # by the content, because people rename files: a length in 8 bytes, then JSON
-    if start[8:] == b"{" and not start.startswith(b"PK"):
-        return read_safetensors(path)
-    if path.suffix.lower() in SUFFIXES and start[:2] not in (b"PK", b"\x80\x02"):
+    if _is_safetensors(path):
         return read_safetensors(path)
     content = read_pickle(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of weights.")
     return content, {}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By the content, because people rename files: a length in 8 bytes, then JSON."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{" and not start.startswith(b"PK"):
+        return True
+    return path.suffix.lower() in SUFFIXES and start[:2] not in (b"PK", b"\x80\x02")
+
+
+def read_names(path: str | Path) -> Tree | None:
+    """Like the content of `read_tensors`, with empty tensors where reading them would take long; None if all would.
+
+    InputError as in `read_tensors`.
+    """
+    path = regular_file(path)
+    if _is_safetensors(path):
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = file.read(min(length, MAX_HEADER))
+        try:
+            return {name: torch.empty(0) for name in json.loads(header) if name != "__metadata__"}
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"{path} is truncated or not a .safetensors file: choose another file.") from error
+    if not is_zip(path):
+        return None
+    content = read_pickle(path)
+    return content if isinstance(content, dict) else {}
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..media.tensors import read_tensors
+from ..media.tensors import read_names, read_tensors
 from ..models.config import PUBLISHED, GeneratorConfig, RendererConfig, check_sizes, from_dict
 from ..models.generator import Generator
 from ..models.renderer import Renderer
@@ -80,6 +80,17 @@ def read_weights(file: str | Path | StateDict) -> Weights:
     kind = _kind(tensors)
     config = _config(label, kind, tensors, metadata)
     return Weights(label, tensors, kind, config)
+
+
+def kind_of_file(path: str | Path) -> str | None:
+    """The kind of weights in a file, a key of KIND_NAMES, by its names alone and so at once.
+
+    None: something else, not readable, or only to be read as a whole.
+    """
+    try:
+        return _kind(_state_dict(read_names(path) or {}))
+    except InputError:
+        return None
 
 
 def _state_dict(tree: Mapping) -> dict[str, Tensor]:

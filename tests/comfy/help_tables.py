@@ -75,12 +75,13 @@ def choices(name: str, spec: list) -> list[str]:
     return spec[1]["options"] if spec[0] == "COMBO" and name not in FILE_INPUTS else []
 
 
-def values(name: str, spec: list, language: Language) -> str:
-    """What an input takes: "0 … 1 (0.5)", "face, none"."""
+def values(name: str, spec: list, language: Language, labels: dict[str, str]) -> str:
+    """What an input takes: "0 … 1 (0.5)", "face, none". labels: of the choices, where they are translated."""
     kind, options = spec
     default = options.get("default")
     if kind == "COMBO":
-        return ("、" if language is CHINESE else ", ").join(choices(name, spec)) or language.kinds["file"]
+        shown = [labels.get(choice, choice) for choice in choices(name, spec)]
+        return ("、" if language is CHINESE else ", ").join(shown) or language.kinds["file"]
     if kind in ("INT", "FLOAT"):
         most = "" if options["max"] == SEED_MAX else f" {options['max']:g}"
         shown = language.default.format(f"{default:g}") if most or default else ""
@@ -105,7 +106,7 @@ def tables(kind: dict, texts: dict, language: Language) -> dict[str, str]:
     rows = []
     for name, spec in inputs(kind).items():
         optional = language.separator + language.kinds["optional"] if name in kind["input"].get("optional", {}) else ""
-        taken = values(name, spec, language) + optional
+        taken = values(name, spec, language, texts["inputs"][name].get("options", {})) + optional
         # two columns, because ComfyUI shows the page in a narrow panel
         rows.append((f"{label('inputs', name)} · {taken}", texts["inputs"][name]["tooltip"]))
     results = [(label("outputs", slot), one["tooltip"]) for slot, one in texts["outputs"].items()]

@@ -57,6 +57,10 @@ def test_every_text_of_the_editors_is_there_in_chinese():
     chinese = json.loads((ROOT / "locales/zh/main.json").read_text("utf-8"))["imtalker"]
     files = [path.read_text("utf-8") for path in sorted((ROOT / "web/js").glob("*.js"))]
     written = {found for file in files for words in WORDS for found in re.findall(words, file, flags=re.MULTILINE)}
+    # of an error's values, only their places
+    mathematics = (ROOT / "web/js/keyframes.js").read_text("utf-8")
+    errors = re.findall(r"(?:new Error\(|const where = )(['`].+?['`])[\n,)]", mathematics)
+    written |= {re.sub(r"\$?\{.*?\}+", "%", text[1:-1]) for text in errors}
     labels = {text for channel in keyframes.CHANNELS.values() for text in (channel.label, channel.positive)}
     labels |= {preset.label for presets in (POSE_PRESETS, GAZE_PRESETS) for preset in presets.values()}
     assert len(written) > 80

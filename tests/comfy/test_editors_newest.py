@@ -268,4 +268,11 @@ def test_in_chinese(newest, browser):
         menu = page.page.locator(".imtalker-menu").inner_text()
         assert "平滑" in menu
         assert "Smooth" not in menu
+        choices = page.page.evaluate(
+            """() => {
+                const face = LiteGraph.createNode('IMTalkerFaceCrop').widgets.find(one => one.name === 'face')
+                return [face.value, face.options.getOptionLabel(face.value), face.options.getOptionLabel('unknown')]
+            }"""
+        )
+        assert choices == ["largest", "最大", "unknown"]
         assert page.errors == []

@@ -21,7 +21,8 @@ def texts(tree: dict | str) -> list[str]:
 
 
 def keys(tree: dict | str) -> dict | None:
-    return {key: keys(value) for key, value in tree.items()} if isinstance(tree, dict) else None
+    """Without the labels of choices, which stand in the schema as they are."""
+    return {key: keys(value) for key, value in tree.items() if key != "options"} if isinstance(tree, dict) else None
 
 
 def test_every_text_is_there_in_both_languages(server):
@@ -37,6 +38,17 @@ def test_tooltips_of_both_languages_explain_every_choice_of_a_combo(server):
             for key, spec in help_tables.inputs(kind).items():
                 tooltip = language["inputs"][key]["tooltip"]
                 assert [choice for choice in help_tables.choices(key, spec) if choice not in tooltip] == [], (name, key)
+
+
+def test_every_choice_of_a_combo_has_a_chinese_label_that_the_tooltip_explains(server):
+    for name, kind in kinds_of(server).items():
+        for key, spec in help_tables.inputs(kind).items():
+            text = CHINESE[name]["inputs"][key]
+            labels = text.get("options", {})
+            assert labels.keys() >= set(help_tables.choices(key, spec)), (name, key)
+            assert len(set(labels.values())) == len(labels), (name, key)
+            for choice in help_tables.choices(key, spec):
+                assert labels[choice] in text["tooltip"], (name, key)
 
 
 def test_the_page_shows_english_from_the_schemas_and_chinese_from_its_file(server):

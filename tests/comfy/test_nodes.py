@@ -127,6 +127,20 @@ def test_the_avatar_comes_with_the_pack(server):
     assert probe(server, run.files("save")[0])["size"] == (128, 128)
     mixed = refusal(server, rendered(composed(generator="avatar")))
     assert "belong together" in mixed
+    # before anything is downloaded, which would fail here: the tests are offline
+    for models in ({"renderer": "avatar", "generator": PUBLISHED}, {"renderer": PUBLISHED, "generator": "avatar"}):
+        assert "set model to the same choice in both loaders" in refusal(server, rendered(composed(**models)))
+
+
+@on_one_version
+def test_a_loader_lists_files_of_its_kind(server):
+    def listed(kind: str) -> set[str]:
+        return set(server.get(f"/object_info/{kind}")[kind]["input"]["required"]["model"][1]["options"])
+
+    renderers, generators = listed("IMTalkerLoadRenderer"), listed("IMTalkerLoadGenerator")
+    assert renderers & generators == {PUBLISHED, "avatar"}
+    assert renderers >= {"renderer_v1.safetensors", "renderer_v2.safetensors", "truncated.safetensors"}
+    assert generators >= {"generator_v1.safetensors", "generator_v2.safetensors", "split.safetensors"}
 
 
 @on_one_version
@@ -144,7 +158,7 @@ def test_paste_back_while_rendering(server):
     run = server.run(graph)
     assert probe(server, run.files("save")[0])["size"] == (160, 120)
     preview = Image.open(io.BytesIO(run.previews[-1]))
-    assert preview.width / preview.height == pytest.approx(160 / 120, abs=0.01)  # the whole image, as in the video
+    assert preview.size == (160, 120)  # the whole image, as in the video
     del graph["render"]["inputs"]["crop"]
     assert "together" in refusal(server, graph)
     graph["render"]["inputs"] |= {"crop": ["crop", 0], "background": ["image", 0]}

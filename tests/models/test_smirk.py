@@ -41,7 +41,7 @@ def test_a_file_of_the_pose_encoder_alone_has_no_expressions(state):
     assert load_expressions(state) is None
     whole = made_up_tracker("smirk_expression")
     missing = next(iter(whole))
-    with pytest.raises(InputError, match="does not fit .*1 missing: encoder.conv_stem.weight"):
+    with pytest.raises(InputError, match=r"does not fit .*1 missing: encoder\.conv_stem\.weight"):
         load_expressions(state | {name: tensor for name, tensor in whole.items() if name != missing})
 
 

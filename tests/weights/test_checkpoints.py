@@ -17,6 +17,7 @@ from imtalker.models.generator import Generator
 from imtalker.models.names import UNUSED, to_ours, to_published
 from imtalker.models.renderer import Renderer
 from imtalker.weights.checkpoints import convert, find_weights, inspect
+from imtalker.weights.reading import kind_of_file
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -68,6 +69,24 @@ def test_lightning_renderer_checkpoint(generation, tmp_path):
     loaded = load_renderer(tmp_path / "r.ckpt")
     assert loaded.generation == generation
     assert same_weights(loaded, model)
+
+
+def test_the_kind_of_a_file_is_known_by_its_names_alone(generation, tmp_path):
+    renderer, generator = published(tiny_renderer(generation), "gen."), published(tiny_generator(generation), "model.")
+    torch.save({"state_dict": renderer, "epoch": 3}, tmp_path / "renderer.ckpt")
+    torch.save({"state_dict": {"model": generator}}, tmp_path / "generator.ckpt")
+    save_weights(tiny_generator(generation), tmp_path / "whole.safetensors")
+    whole = (tmp_path / "whole.safetensors").read_bytes()
+    header = int.from_bytes(whole[:8], "little")
+    (tmp_path / "cut.safetensors").write_bytes(whole[: 8 + header])  # all names, no numbers
+    (tmp_path / "damaged.safetensors").write_bytes(whole[: header // 2])
+    torch.save(renderer, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"something": torch.zeros(3)}, tmp_path / "other.pt")
+    kinds = {path.name: kind_of_file(path) for path in tmp_path.iterdir()}
+    known = {"renderer.ckpt": "renderer"} | dict.fromkeys(
+        ("generator.ckpt", "whole.safetensors", "cut.safetensors"), "generator"
+    )
+    assert kinds == known | dict.fromkeys(("damaged.safetensors", "old.pth", "other.pt"))
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -264,7 +264,7 @@ export class KeyframeEditor extends Timeline {
   draw(context, colours) {
     this.drawn = `${this.state.shownSeconds()} ${this.state.allowsMore()} ${this.state.isForeign()}`
     if (this.state.error) {
-      this.drawMessage(context, colours, `${this.state.error} ${text("Click the bin to clear them.")}`, 30)
+      this.drawMessage(context, colours, `${text(this.state.error)} ${text("Click the bin to clear them.")}`, 30)
     } else {
       const layout = this.layout()
       this.state.saveView()

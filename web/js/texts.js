@@ -15,9 +15,20 @@ async function loadTables() {
 
 const table = () => tables[app.extensionManager?.setting?.get("Comfy.Locale")]
 
-/** The editors' text in the page's language, or as it is. */
+/** The editors' text in the page's language, or as it is. In the table, % stands for any value in a text. */
 export function text(english) {
-  return table()?.imtalker?.[english] ?? english
+  const known = table()?.imtalker
+  if (!known || known[english]) return known?.[english] ?? english
+  for (const [pattern, translated] of Object.entries(known)) {
+    const values = pattern.includes("%") && valuesIn(english, pattern)
+    if (values) return translated.replaceAll("%", () => text(values.shift()))
+  }
+  return english
+}
+
+function valuesIn(english, pattern) {
+  const parts = pattern.split("%").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))
+  return english.match(new RegExp(`^${parts.join("(.+)")}$`, "s"))?.slice(1)
 }
 
 /** The choices of a node's combo in the page's language, by value; undefined if they are not translated. */
