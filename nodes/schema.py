@@ -32,6 +32,7 @@ SHOWN = {
     "IMTalkerLoadRenderer": Shown(("checkpoint", "weights", "face model"), advanced=("precision",)),
     "IMTalkerLoadGenerator": Shown(("speech model", "wav2vec2"), advanced=("wav2vec2", "precision")),
     "IMTalkerLoadRig": Shown(("rig", "face controls", "blendshapes", "motion directions")),
+    "IMTalkerLearnRig": Shown(("train rig", "calibrate face", "learn blendshapes")),
     "IMTalkerFaceCrop": Shown(
         ("crop face", "face detection", "detect face", "cut out face", "face box", "裁剪人脸", "人脸检测"),
         advanced=("padding", "size", "box_order"),
@@ -49,7 +50,7 @@ SHOWN = {
         ("speech to motion", "audio to motion", "audio driven", "sampler", "语音驱动"),
         advanced=("steps", "control_end", "joins"),
     ),
-    "IMTalkerIdleMotion": Shown(("blink", "blinking", "idle", "breathing", "listening", "眨眼")),
+    "IMTalkerIdleMotion": Shown(("blinking", "idle", "breathing", "listening", "眨眼")),
     "IMTalkerPoseControl": Shown(
         ("head pose", "head rotation", "turn head", "yaw pitch roll", "nod", "shake head", "camera", "头部姿态"),
         advanced=("allow_more",),
@@ -67,6 +68,14 @@ SHOWN = {
         ("smooth motion", "speed up", "slow down", "reverse motion", "loop motion", "trim motion"), advanced=("fps",)
     ),
     "IMTalkerJoinMotion": Shown(("concatenate motion", "merge motion", "blend motion", "crossfade")),
+    "IMTalkerRetargetMotion": Shown(
+        ("retarget", "relative motion", "transfer expression", "keep own pose", "neutral reference")
+    ),
+    "IMTalkerFitLength": Shown(("match length", "loop to audio", "ping pong", "stretch motion", "repeat frames")),
+    "IMTalkerCombineParts": Shown(("lips only", "eyes only", "mouth only", "mix parts", "swap expression")),
+    "IMTalkerSilenceGate": Shown(("close mouth", "silence", "two speakers", "noise gate", "quiet")),
+    "IMTalkerExpression": Shown(("blink", "smile", "facial expression", "brows", "emotion", "open mouth", "表情")),
+    "IMTalkerDub": Shown(("dub", "dubbing", "redub", "translate video", "new speech for a video", "配音")),
     "IMTalkerSaveMotion": Shown(("export motion",)),
     "IMTalkerLoadMotion": Shown(("import motion",)),
     "IMTalkerRender": Shown(("render frames", "animate face"), advanced=("batch_size",)),

@@ -19,6 +19,7 @@ from .doors.pictures import Pictures
 from .keyframes import RESENT
 from .motion import with_preview
 from .render import write
+from .schema import schema
 from .temporary import lost_files
 
 REFERENCES = {"first frame": "first", "mean": "mean", "neutral": "neutral"}
@@ -29,7 +30,7 @@ KEPT_BYTES = 512 * 2**20  # of a clip's frames, in memory at a time
 class RetargetMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerRetargetMotion",
             display_name="IMTalker Retarget Motion",
             category="IMTalker/motion",
@@ -90,7 +91,7 @@ class RetargetMotion(io.ComfyNode):
 class FitLength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerFitLength",
             display_name="IMTalker Fit Length",
             category="IMTalker/motion",
@@ -192,7 +193,7 @@ class CombineParts(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         part = "Take {} from other. The rig must know it."
-        return io.Schema(
+        return schema(
             node_id="IMTalkerCombineParts",
             display_name="IMTalker Combine Parts",
             category="IMTalker/motion",
@@ -250,7 +251,7 @@ class CombineParts(io.ComfyNode):
 class SilenceGate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerSilenceGate",
             display_name="IMTalker Silence Gate",
             category="IMTalker/motion",

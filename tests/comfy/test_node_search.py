@@ -18,7 +18,9 @@ FIRST = {
     "driving video": "IMTalkerEncodeMotion",
     "head pose": "IMTalkerPoseControl",
     "gaze": "IMTalkerGazeControl",
-    "blink": "IMTalkerIdleMotion",
+    "blinking": "IMTalkerIdleMotion",
+    "retarget": "IMTalkerRetargetMotion",
+    "lips only": "IMTalkerCombineParts",
     "crop face": "IMTalkerFaceCrop",
     "paste face": "IMTalkerPasteBack",
 }
