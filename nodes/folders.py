@@ -217,14 +217,16 @@ def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
 def _new_file(root: str, prefix: str, suffix: str) -> tuple[str, str, str]:
     parts = os.path.normpath(prefix).split(os.sep)
     if any(part.startswith(".") and part != ".." for part in parts):  # lists of files leave them out
-        raise InputError(f"{prefix[:200]!r} cannot be the start of a name: choose one that does not begin with a dot.")
-    _inside(root, prefix)
+        raise InputError(
+            f"{prefix[:200]!r} cannot start a name: set filename_prefix to one without a dot in front."
+        )
+    _inside(root, prefix, "set filename_prefix to a name in")
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root)
     name = f"{name}_{counter:05}_{suffix}"
     return os.path.join(folder, name), name, subfolder
 
 
-def _inside(folder: str, name: str) -> str:
+def _inside(folder: str, name: str, remedy: str = "choose a file in") -> str:
     """The path of `name` in the folder. InputError if it leads out of it, which ComfyUI 0.3.64 does not check."""
     folder = os.path.abspath(folder)
     try:
@@ -236,5 +238,5 @@ def _inside(folder: str, name: str) -> str:
     path = os.path.abspath(os.path.join(folder, name))
     # not realpath: links that people put into their folders should work
     if not path.startswith(folder + os.sep):
-        raise InputError(f"{name!r} leads out of ComfyUI's folders: choose a file in {os.path.basename(folder)}.")
+        raise InputError(f"{name!r} leads out of ComfyUI's folders: {remedy} {os.path.basename(folder)}.")
     return path

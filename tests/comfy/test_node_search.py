@@ -116,7 +116,7 @@ def test_the_sentence_of_an_error_is_shown_in_its_node_until_the_next_run(newest
     page.run()
     page.wait_until(lambda: page.page.evaluate(FAILURE, kind)["shown"])
     failed = page.page.evaluate(FAILURE, kind)
-    assert failed["shown"] == ["'../away' leads out of ComfyUI's folders: choose a file in output."]
+    assert failed["shown"] == ["'../away' leads out of ComfyUI's folders: set filename_prefix to a name in output."]
     assert failed["height"] > before["height"]
     assert (failed["size"], failed["values"]) == (before["size"], before["values"])
     # as an undo does
@@ -141,7 +141,7 @@ def test_the_sentence_of_a_refusal_is_shown_in_its_node(newest_page: Page):
     page.page.evaluate("() => { app.queuePrompt(0, 1).catch(() => {}) }")
     page.wait_until(lambda: page.page.evaluate(FAILURE, kind)["shown"])
     assert page.page.evaluate(FAILURE, kind)["shown"] == [
-        "There is no file 'gone.safetensors' in input: choose another."
+        "motion_file: There is no file 'gone.safetensors' in input: choose another."
     ]
     page.page.keyboard.press("Escape")
     page.errors.clear()  # the page logs the refusal

@@ -92,12 +92,18 @@ function clear() {
   for (const node of [...shown.keys()]) hide(node)
 }
 
-/** The sentences of `validate_inputs`, which ComfyUI repeats for each input, after the input's name. */
+/** The sentences of `validate_inputs`, which ComfyUI repeats for each input that may be meant, after its name. */
 function refuse(errors) {
   for (const [id, node] of Object.entries(errors)) {
-    const ours = node.errors.filter((one) => one.type === "custom_validation_failed")
-    const sentences = new Set(ours.map(({ details }) => details.replace(/^\w+ - /, "")))
-    if (sentences.size) fail(id, node.class_type, [...sentences].join("\n"))
+    const inputs = {} // by sentence
+    for (const { type, details } of node.errors) {
+      const [, input, sentence] = (type === "custom_validation_failed" && details.match(/^(\w+) - (.*)$/s)) || []
+      if (sentence) (inputs[sentence] ??= []).push(input)
+    }
+    const named = Object.entries(inputs).map(([sentence, [input, ...others]]) =>
+      others.length || sentence.startsWith(`${input}:`) ? sentence : `${input}: ${sentence}`,
+    )
+    if (named.length) fail(id, node.class_type, named.join("\n"))
   }
 }
 
