@@ -217,9 +217,7 @@ def new_output(prefix: str, suffix: str) -> tuple[str, str, str]:
 def _new_file(root: str, prefix: str, suffix: str) -> tuple[str, str, str]:
     parts = os.path.normpath(prefix).split(os.sep)
     if any(part.startswith(".") and part != ".." for part in parts):  # lists of files leave them out
-        raise InputError(
-            f"{prefix[:200]!r} cannot start a name: set filename_prefix to one without a dot in front."
-        )
+        raise InputError(f"{prefix[:200]!r} cannot start a name: set filename_prefix to one without a dot in front.")
     _inside(root, prefix, "set filename_prefix to a name in")
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root)
     name = f"{name}_{counter:05}_{suffix}"
