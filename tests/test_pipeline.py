@@ -172,7 +172,7 @@ def test_the_motion_stands_still_where_the_driving_video_shows_no_face(avatar, t
     assert moves[5:14].max() < 1e-5
     assert moves[:5].min() > 1e-4
     assert [record.getMessage() for record in caplog.records if "stands still" in record.getMessage()] == [
-        "No face was found in frames 7 to 15: the motion stands still there."
+        "No face was found in frames 7 to 15 (0.2 to 0.6 s): the motion stands still there."
     ]
 
 

@@ -17,12 +17,10 @@ def hold(blocks: Iterable[Motion], hidden: Sequence[range]) -> Iterator[Motion]:
     blocks: a motion in parts, in order. hidden: ranges of frames, counted from the first part on; a warning names them.
     Blocks at the start without a shown frame wait for the first that has one.
     """
-    if hidden:
-        stretches = ", ".join(f"{frames.start + 1} to {frames.stop}" for frames in hidden[:5])
-        more = f" and {len(hidden) - 5} more stretches" if len(hidden) > 5 else ""
-        log.warning("No face was found in frames %s%s: the motion stands still there.", stretches, more)
     start, waiting, last = 0, 0, None
     for motion in blocks:
+        if hidden and not start:
+            _warn(hidden, motion.fps)
         frames = range(start, start + len(motion))
         start = frames.stop
         shown = torch.tensor([not any(frame in stretch for stretch in hidden) for frame in frames])
@@ -39,6 +37,15 @@ def hold(blocks: Iterable[Motion], hidden: Sequence[range]) -> Iterator[Motion]:
             waiting = 0
         last = motion.latents[-1]
         yield motion
+
+
+def _warn(hidden: Sequence[range], fps: float) -> None:
+    stretches = ", ".join(
+        f"{frames.start + 1} to {frames.stop} ({frames.start / fps:.1f} to {frames.stop / fps:.1f} s)"
+        for frames in hidden[:5]
+    )
+    more = f" and {len(hidden) - 5} more stretches" if len(hidden) > 5 else ""
+    log.warning("No face was found in frames %s%s: the motion stands still there.", stretches, more)
 
 
 def first_needed(frame: int, hidden: Sequence[range]) -> int:

@@ -19,7 +19,8 @@ def test_hidden_frames_repeat_the_last_shown_one_in_blocks_of_any_size(size, cap
     assert torch.cat([motion.latents for motion in held])[:, 0].tolist() == HELD
     assert {(motion.fps, motion.generation) for motion in held} == {(30.0, "v1")}
     assert [record.getMessage() for record in caplog.records] == [
-        "No face was found in frames 1 to 4, 7 to 13, 19 to 20: the motion stands still there."
+        "No face was found in frames 1 to 4 (0.0 to 0.1 s), 7 to 13 (0.2 to 0.4 s), 19 to 20 (0.6 to 0.7 s): the "
+        "motion stands still there."
     ]
 
 
