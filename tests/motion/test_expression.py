@@ -76,7 +76,7 @@ class TestWhatIsAdded:
         shut = column(result, "blink") > 0.99
         assert shut.nonzero().flatten().tolist() == [27, 28]
         assert not column(result, "blink")[:26].any()
-        assert not column(result, "blink")[33:].any()
+        assert column(result, "blink")[33:].max() < 1e-9
 
     def test_seconds_make_the_motion_longer_or_shorter(self):
         steps = replace(STILL, latents=torch.arange(1600.0).view(100, 16))
