@@ -22,7 +22,7 @@ const PARTS = {
 }
 
 class ExpressionEditor extends KeyframeEditor {
-  static laneHeight = 28
+  static laneHeight = 30
   static State = ExpressionState
 
   constructor(node, spec) {
@@ -87,18 +87,19 @@ class ExpressionEditor extends KeyframeEditor {
     context.beginPath()
     context.arc(frame.x, frame.y - EYE.y * frame.half, 4, 0, 7)
     context.fill()
-    const notes = this.notes()
-    context.fillStyle = colours.text
-    if (notes) this.drawMessage(context, colours, notes, Math.min(frame.y + frame.half + 16, layout.height - 40), layout.side + 16)
+    const notes = this.notes(), top = Math.min(frame.y + frame.half + 16, layout.height - 40)
+    if (notes) this.drawMessage(context, colours, notes, top, layout.side + 16)
   }
 
   /** What the rig of the last run cannot do with these keyframes. */
   notes() {
     const { state } = this
     const idle = state.idle().map((name) => text(state.channels[name].label))
-    if (idle.length) return `${text("This rig cannot move")}: ${idle.join(", ")}.`
     const [left, right] = ["blink left", "blink right"].map((name) => JSON.stringify(state.curves[name] ?? []))
-    return state.run?.one_for_both && left !== right ? text("This rig shuts both eyes together.") : ""
+    const lines = []
+    if (idle.length) lines.push(`${text("This rig cannot move")}: ${idle.join(", ")}.`)
+    if (state.run?.one_for_both && left !== right) lines.push(text("This rig shuts both eyes together."))
+    return lines.join(" ")
   }
 
   drawLane(context, colours, layout, name, index) {
