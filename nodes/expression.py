@@ -9,12 +9,13 @@ from ..imtalker.motion.keyframes import parse
 from ..imtalker.motion.presets import EXPRESSION_PRESETS
 from . import host, types
 from .keyframes import RESENT, editor_input, waveform
+from .schema import schema
 
 
 class Expression(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="IMTalkerExpression",
             display_name="IMTalker Expression",
             category="IMTalker/motion",

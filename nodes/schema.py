@@ -49,13 +49,18 @@ SHOWN = {
         ("speech to motion", "audio to motion", "audio driven", "sampler", "语音驱动"),
         advanced=("steps", "control_end", "joins"),
     ),
-    "IMTalkerIdleMotion": Shown(("blink", "blinking", "idle", "breathing", "listening", "眨眼")),
+    "IMTalkerIdleMotion": Shown(("idle", "breathing", "listening")),
     "IMTalkerPoseControl": Shown(
         ("head pose", "head rotation", "turn head", "yaw pitch roll", "nod", "shake head", "camera", "头部姿态"),
         advanced=("allow_more",),
     ),
     "IMTalkerGazeControl": Shown(
         ("gaze", "eye gaze", "eye direction", "eyes", "look at camera", "eye contact", "视线"), advanced=("allow_more",)
+    ),
+    "IMTalkerExpression": Shown(
+        ("expression", "facial expression", "emotion", "smile", "blink", "blinking", "wink", "eyebrows", "puppet")
+        + ("表情", "眨眼", "微笑"),
+        advanced=("allow_more", "blink_seed"),
     ),
     "IMTalkerBlendControl": Shown(("mix controls", "merge controls")),
     "IMTalkerControlFromVideo": Shown(

@@ -43,19 +43,27 @@ EXPRESSION = {
     "gaze vertical": _share("Look up", "the eyes look up"),
 }
 
-# What rigs call these: the first line of which the rig has a name that moves the same way. A minus: it moves the other
-# way. camelCase are the names of ARKit, without underscores and spaces as `_plain` compares them.
+# What rigs call these, as `_plain` compares names: of these lines, the first of which the rig has a channel that moves
+# the same way. A minus: one that moves the other way. The last lines are the names of ARKit.
 CALLED = {
-    "blink left": ("eyeBlinkLeft", "eyelidLeft", "blink"),
-    "blink right": ("eyeBlinkRight", "eyelidRight", "blink"),
-    "brows": ("browInnerUp browOuterUpLeft browOuterUpRight -browDownLeft -browDownRight",),
-    "squint": ("eyeSquintLeft eyeSquintRight",),
-    "smile": ("mouthSmileLeft mouthSmileRight -mouthFrownLeft -mouthFrownRight",),
-    "mouth open": ("jawOpen", "jaw"),
-    "mouth wide": ("mouthWidth", "mouthStretchLeft mouthStretchRight"),
-    "mouth round": ("mouthPucker mouthFunnel",),
-    "gaze horizontal": ("gazeX", "eyeLookOutLeft eyeLookInRight -eyeLookInLeft -eyeLookOutRight"),
-    "gaze vertical": ("gazeY", "eyeLookUpLeft eyeLookUpRight -eyeLookDownLeft -eyeLookDownRight"),
+    "blink left": ("blinkLeft -eyesWide", "blink -eyesWide", "eyeBlinkLeft -eyeWideLeft"),
+    "blink right": ("blinkRight -eyesWide", "blink -eyesWide", "eyeBlinkRight -eyeWideRight"),
+    "brows": ("brows -browsDown", "browInnerUp browOuterUpLeft browOuterUpRight -browDownLeft -browDownRight"),
+    "squint": ("squint", "eyeSquintLeft eyeSquintRight"),
+    "smile": (
+        "smile -frown",
+        "smileLeft smileRight -frown",
+        "mouthSmileLeft mouthSmileRight -mouthFrownLeft -mouthFrownRight",
+    ),
+    "mouth open": ("mouthOpen", "jawOpen"),
+    "mouth wide": ("mouthWide", "mouthWidth", "mouthStretchLeft mouthStretchRight"),
+    "mouth round": ("mouthRound", "mouthPucker mouthFunnel"),
+    "gaze horizontal": (
+        "gazeHorizontal",
+        "gazeX",
+        "eyeLookOutLeft eyeLookInRight -eyeLookInLeft -eyeLookOutRight",
+    ),
+    "gaze vertical": ("gazeVertical", "gazeY", "eyeLookUpLeft eyeLookUpRight -eyeLookDownLeft -eyeLookDownRight"),
 }
 
 BLINK_SECONDS = EXPRESSION_PRESETS["blink"].length
@@ -65,7 +73,9 @@ LEAST_PAUSE, MAX_BLINKS = 0.6, 60.0  # seconds from the start of one blink to th
 def targets(rig: Rig, name: str) -> dict[str, float]:
     """The rig's channels that a channel of keyframes moves, and which way, 1 or -1; {} if the rig has none to use."""
     usable = {_plain(rig.names[number]): rig.names[number] for number in rig.usable()}
-    for line in (name.replace(" ", "_"), *CALLED.get(name, ())):
+    if name not in CALLED:
+        return {usable[_plain(name)]: 1.0} if _plain(name) in usable else {}
+    for line in CALLED[name]:
         signs = {word.lstrip("-"): -1.0 if word.startswith("-") else 1.0 for word in line.split()}
         found = {usable[_plain(word)]: sign for word, sign in signs.items() if _plain(word) in usable}
         if 1.0 in found.values():
@@ -74,7 +84,7 @@ def targets(rig: Rig, name: str) -> dict[str, float]:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()
+    return re.sub(r"[\W_]", "", name).lower() or name
 
 
 def lacking(rig: Rig, names: Iterable[str] = EXPRESSION) -> dict[str, str]:
@@ -82,9 +92,8 @@ def lacking(rig: Rig, names: Iterable[str] = EXPRESSION) -> dict[str, str]:
     weak = {_plain(c.name) for c in rig.channels} - {_plain(rig.names[number]) for number in rig.usable()}
     reasons = {}
     for name in names:
-        lines = (name.replace(" ", "_"), *CALLED.get(name, ()))
         if not targets(rig, name):
-            known = weak & {_plain(word) for line in lines for word in line.split()}
+            known = weak & {_plain(name), *(_plain(word) for line in CALLED.get(name, ()) for word in line.split())}
             reasons[name] = "too weak in this rig" if known else "not in this rig"
     return reasons
 

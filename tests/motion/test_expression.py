@@ -126,6 +126,24 @@ class TestNames:
         assert reasons["squint"] == "not in this rig"
         assert "smile" not in reasons
 
+    def test_names_as_learn_rig_gives_them(self):
+        names = ("blink left", "blink right", "eyes wide", "brows", "brows down", "smile left", "smile right", "frown")
+        rig = rig_of(**dict.fromkeys(names, (0, 1, 1)))
+        text = document(blink_left=[[0, -0.5]], blink_right=[[0, -0.5]], brows=[[0, -1]], smile=[[0, -0.25]])
+        result = express(Motion(torch.zeros(1, len(names))), rig, text)
+        moved = {name: value for name, value in zip(names, result.latents[0].tolist()) if value}
+        assert moved == {"eyes wide": 0.5, "brows down": 1, "frown": 0.25}
+        result = express(Motion(torch.zeros(1, len(names))), rig, document(smile=[[0, 0.5]]))
+        moved = {name: value for name, value in zip(names, result.latents[0].tolist()) if value}
+        assert moved == {"smile left": 0.5, "smile right": 0.5}
+
+    @pytest.mark.parametrize("name", ["-smile", "!", "Mouth 1", "笑"])
+    def test_odd_names_are_names_too(self, name):
+        result = express(
+            Motion(torch.zeros(1, 1)), rig_of(**{name: (0, 1, 1)}), {"version": 2, "channels": {name: [[0, 1]]}}
+        )
+        assert result.latents.tolist() == [[1]]
+
     def test_any_channel_of_the_rig_has_its_own_name(self):
         result = express(STILL, RIG, document(yaw=[[0, 0.5]], mouth_wide=[[0, -1]]))
         assert column(result, "yaw").unique().tolist() == pytest.approx([15 / 40])
