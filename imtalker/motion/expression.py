@@ -137,12 +137,22 @@ def express_stream(
     blinks: float = 0.0,
     seed: int = 0,
 ) -> Iterator[Motion]:
-    """`express` for motion that arrives in blocks at one frame rate, whose first frame is at 0 s."""
+    """`express` for motion that arrives in blocks at one frame rate, whose first frame is at 0 s.
+
+    Bad keyframes and numbers raise at once, a rig of other weights with the first block.
+    """
     curves = _limited(content, allow_more)
     asked = {**curves, **dict.fromkeys(EYES if blinks else ())}
     if missing := lacking(rig, asked):
         log.warning("%s", cannot_move(missing))
     curves = {name: curve for name, curve in curves.items() if name not in missing}
+    blink_times(blinks, seed, 0)
+    return _added(blocks, rig, curves, allow_more, blinks, seed)
+
+
+def _added(
+    blocks: Iterable[Motion], rig: Rig, curves: Curves, allow_more: bool, blinks: float, seed: int
+) -> Iterator[Motion]:
     start = 0
     for motion in blocks:
         times = (start + np.arange(len(motion))) / motion.fps
