@@ -66,6 +66,7 @@ CALLED = {
     "gaze vertical": ("gazeVertical", "gazeY", "eyeLookUpLeft eyeLookUpRight -eyeLookDownLeft -eyeLookDownRight"),
 }
 
+ABSENT, WEAK = "not in this rig", "too weak in this rig"  # why a channel cannot be moved
 BLINK_SECONDS = EXPRESSION_PRESETS["blink"].length
 LEAST_PAUSE, MAX_BLINKS = 0.6, 60.0  # seconds from the start of one blink to the next at least; blinks a minute at most
 
@@ -94,7 +95,7 @@ def lacking(rig: Rig, names: Iterable[str] = EXPRESSION) -> dict[str, str]:
     for name in names:
         if not targets(rig, name):
             known = weak & {_plain(name), *(_plain(word) for line in CALLED.get(name, ()) for word in line.split())}
-            reasons[name] = "too weak in this rig" if known else "not in this rig"
+            reasons[name] = WEAK if known else ABSENT
     return reasons
 
 

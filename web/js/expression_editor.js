@@ -12,13 +12,13 @@ const TRAVEL = 0.4 // half sides of the frame for a change by 1
 const BLINK = 0.32 // seconds of a tick for a blink
 // what a drag of each part changes, by how far it goes to the right and up
 const PARTS = {
-  brows: { up: ["brows", 1] },
-  left: { up: ["blink left", -1] },
-  right: { up: ["blink right", -1] },
-  gaze: { across: ["gaze horizontal", 1], up: ["gaze vertical", 1] },
-  mouth: { across: ["mouth wide", 1], up: ["mouth open", -1] },
-  cornerLeft: { across: ["mouth wide", 1], up: ["smile", 1] },
-  cornerRight: { across: ["mouth wide", -1], up: ["smile", 1] },
+  brows: { up: { name: "brows", sign: 1 } },
+  left: { up: { name: "blink left", sign: -1 } },
+  right: { up: { name: "blink right", sign: -1 } },
+  gaze: { across: { name: "gaze horizontal", sign: 1 }, up: { name: "gaze vertical", sign: 1 } },
+  mouth: { across: { name: "mouth wide", sign: 1 }, up: { name: "mouth open", sign: -1 } },
+  cornerLeft: { across: { name: "mouth wide", sign: 1 }, up: { name: "smile", sign: 1 } },
+  cornerRight: { across: { name: "mouth wide", sign: -1 }, up: { name: "smile", sign: 1 } },
 }
 
 class ExpressionEditor extends KeyframeEditor {
@@ -71,7 +71,9 @@ class ExpressionEditor extends KeyframeEditor {
       // a drag straight up or aside changes one channel
       const sides = { across, up }
       const moved = Object.entries(part).filter(([side]) => Math.abs(sides[side]) * 3 > Math.hypot(across, up))
-      return Object.fromEntries(moved.map(([side, [name, sign]]) => [name, before[name] + sign * sides[side] * factor]))
+      return Object.fromEntries(
+        moved.map(([side, { name, sign }]) => [name, before[name] + sign * sides[side] * factor]),
+      )
     })
   }
 
