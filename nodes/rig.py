@@ -7,15 +7,11 @@ from ..imtalker import readings as reading
 from ..imtalker.rigging import check_rig, rig_of
 from ..imtalker.tracking import GAZE_ORDERS
 from ..imtalker.weights.checkpoints import AVATAR
-<<<<<<< HEAD
 from . import folders, host, tracking, types
 from .control import NONE, chosen
 from .doors.clips import Clip, clip_of_pictures
 from .doors.pictures import Pictures
-=======
-from . import folders, host, types
 from .schema import schema
->>>>>>> nodes19
 
 FROM_MODELS = "from the models"
 BUILT_IN = [FROM_MODELS, AVATAR.name]
