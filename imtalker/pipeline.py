@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -36,6 +36,10 @@ log = logging.getLogger("imtalker")
 READ_AHEAD = 16  # driving frames decoded and encoded at a time
 MAX_FRAMES = 10**9  # no video has so many
 SEGMENT_FRAMES = 96  # renders resume at multiples of this: whole batches, seconds of rework
+
+Shape = Callable[
+    [Iterator[Motion]], Iterator[Motion]
+]  # what is done to a motion, block by block, before it is rendered
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def talk(
     model_dirs: Iterable[str | Path] = (),
     batch_size: int | None = None,
     first: int | None = None,
+    shape: Shape | None = None,
 ) -> Clip:
     """A portrait (1,H,W,3) or image file that speaks `audio` -> Clip of ceil(seconds * fps) frames, at most `frames`.
 
@@ -91,6 +96,7 @@ def talk(
     crop: "auto" finds the face, "none" takes the middle square, or a Crop.
     first: a multiple of SEGMENT_FRAMES; only the frames from it on are rendered, in blocks that end at such multiples,
     so that a resumed render gives the same frames.
+    shape: changes the motion, such as `partial(express_stream, rig=rig, content=text)` of `motion.expression`.
     Other settings as for `Generator.sample`. Raises InputError for bad input.
     """
     audio = AudioFile(audio) if isinstance(audio, str | Path) else audio
@@ -99,6 +105,7 @@ def talk(
     count = _limit(math.ceil(Fraction(audio.samples, audio.sample_rate) * rate), frames)
     source = encode_portrait(renderer, image, crop, model_dirs)
     motion = stream_at_fps(generator.stream(speech, source, control, cfg, nfe, seed, joins=joins), float(rate), count)
+    motion = motion if shape is None else shape(motion)
     motion = motion if first is None else _in_segments(motion, first)
     count = max(0, count - (first or 0))
     return Clip(_render(renderer, source, motion, batch_size), rate, count, audio)
@@ -117,6 +124,7 @@ def reenact(
     first: int | None = None,
     relative: Reference | int | None = None,
     strength: float = 1.0,
+    shape: Shape | None = None,
 ) -> Clip:
     """A portrait (1,H,W,3) or image file that follows the face in a video file, with the video's audio -> Clip.
 
@@ -137,6 +145,7 @@ def reenact(
         driver, reference = _with_reference(renderer, reader, view, needed, relative)
         driver = retarget.relative(driver, source.motion, reference, strength)
     motion = _at_most(stream_at_fps(driver, float(rate)), frames)
+    motion = motion if shape is None else shape(motion)
     motion = motion if first is None else _in_segments(motion, first)
     count = None if count is None else max(0, count - (first or 0))
     audio = AudioFile(driving) if reader.has_audio else None

@@ -79,7 +79,8 @@ def ask(generator: Generator, progress: Callable[[float], None] = lambda share: 
     for number, (name, limits) in enumerate(CHANNELS.items()):
         score = scores[number].item()
         part = PARTS.get(name, "head")
-        channels.append(Channel(NAMES.get(name, name), part, limits.low, limits.high, score, "generator"))
+        low, high = limits.low - limits.rest, limits.high - limits.rest
+        channels.append(Channel(NAMES.get(name, name), part, low, high, score, "generator"))
     rig = Rig(
         tuple(channels), read_out.float(), write_in.float(), rest.float(), generator.generation, generator.fingerprint
     )

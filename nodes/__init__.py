@@ -1,6 +1,25 @@
 """The nodes: one module per stage of the pipeline, in the order an artist meets them."""
 
-from . import control, encode, example, face, keyframes, load, motion, paste, render, rig, sample, shape, talk, tracking
+from . import (
+    control,
+    encode,
+    example,
+    expression,
+    face,
+    keyframes,
+    load,
+    motion,
+    paste,
+    render,
+    rig,
+    sample,
+    shape,
+    talk,
+    tracking,
+)
 
-STAGES = (example, load, rig, face, encode, control, tracking, keyframes, sample, motion, shape, render, paste, talk)
+STAGES = (
+    *(example, load, rig, face, encode, control, tracking, keyframes, sample, motion, shape, expression),
+    *(render, paste, talk),
+)
 NODES = [node for stage in STAGES for node in stage.NODES]

@@ -1,6 +1,7 @@
 """Keyframe nodes: head pose and gaze drawn in the node, and two controls mixed."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 from comfy_api.latest import io
@@ -19,6 +20,22 @@ PEAKS_PER_SECOND, MAX_PEAKS = 40, 2000
 RESENT = {"has_intermediate_output": True} if hasattr(io.Schema, "has_intermediate_output") else {}
 
 
+def editor_input(channels: Mapping[str, Channel], presets: Mapping[str, Preset]) -> io.String.Input:
+    """The widget that an editor writes to; it also hands the editor the channels and presets."""
+    widget = io.String.Input(
+        "keyframes",
+        default=EMPTY,
+        multiline=True,
+        tooltip="What the editor draws, as JSON: keyframes [seconds, value] for each channel.",
+    )
+    widget.extra_dict["imtalker"] = {
+        "version": VERSION,
+        "channels": {name: dataclasses.asdict(channel) for name, channel in channels.items()},
+        "presets": {name: dataclasses.asdict(preset) for name, preset in presets.items()},
+    }
+    return widget
+
+
 class _KeyframeNode:
     """A node with keyframes drawn by the browser's editor.
 
@@ -35,7 +52,7 @@ class _KeyframeNode:
             **cls.names,
             category="IMTalker/control",
             inputs=[
-                cls.keyframes_input(),
+                editor_input(cls.channels, cls.presets),
                 io.Float.Input(
                     "seconds",
                     default=0.0,
@@ -71,22 +88,6 @@ class _KeyframeNode:
             outputs=[types.control_output()],
             **RESENT,
         )
-
-    @classmethod
-    def keyframes_input(cls) -> io.String.Input:
-        """The widget that the editor writes to; it also hands the editor the channels and presets."""
-        widget = io.String.Input(
-            "keyframes",
-            default=EMPTY,
-            multiline=True,
-            tooltip="What the editor draws, as JSON: keyframes [seconds, value] for each channel.",
-        )
-        widget.extra_dict["imtalker"] = {
-            "version": VERSION,
-            "channels": {name: dataclasses.asdict(channel) for name, channel in cls.channels.items()},
-            "presets": {name: dataclasses.asdict(preset) for name, preset in cls.presets.items()},
-        }
-        return widget
 
     @classmethod
     @host.answer

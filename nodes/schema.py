@@ -50,13 +50,18 @@ SHOWN = {
         ("speech to motion", "audio to motion", "audio driven", "sampler", "语音驱动"),
         advanced=("steps", "control_end", "joins"),
     ),
-    "IMTalkerIdleMotion": Shown(("blinking", "idle", "breathing", "listening", "眨眼")),
+    "IMTalkerIdleMotion": Shown(("idle", "breathing", "listening")),
     "IMTalkerPoseControl": Shown(
         ("head pose", "head rotation", "turn head", "yaw pitch roll", "nod", "shake head", "camera", "头部姿态"),
         advanced=("allow_more",),
     ),
     "IMTalkerGazeControl": Shown(
         ("gaze", "eye gaze", "eye direction", "eyes", "look at camera", "eye contact", "视线"), advanced=("allow_more",)
+    ),
+    "IMTalkerExpression": Shown(
+        ("expression", "facial expression", "emotion", "smile", "blink", "blinking", "wink", "eyebrows", "brows", "puppet")
+        + ("表情", "眨眼", "微笑"),
+        advanced=("allow_more", "blink_seed"),
     ),
     "IMTalkerBlendControl": Shown(("mix controls", "merge controls")),
     "IMTalkerControlFromVideo": Shown(
@@ -74,7 +79,6 @@ SHOWN = {
     "IMTalkerFitLength": Shown(("match length", "loop to audio", "ping pong", "stretch motion", "repeat frames")),
     "IMTalkerCombineParts": Shown(("lips only", "eyes only", "mouth only", "mix parts", "swap expression")),
     "IMTalkerSilenceGate": Shown(("close mouth", "silence", "two speakers", "noise gate", "quiet")),
-    "IMTalkerExpression": Shown(("blink", "smile", "facial expression", "brows", "emotion", "open mouth", "表情")),
     "IMTalkerDub": Shown(("dub", "dubbing", "redub", "translate video", "new speech for a video", "配音")),
     "IMTalkerSaveMotion": Shown(("export motion",)),
     "IMTalkerLoadMotion": Shown(("import motion",)),

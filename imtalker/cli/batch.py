@@ -36,7 +36,7 @@ from .resume import weights_state
 
 log = logging.getLogger("imtalker")
 
-FILES = ("source", "audio", "driving", "output", "control", "pose", "gaze")
+FILES = ("source", "audio", "driving", "output", "control", "pose", "gaze", "expression", "rig")
 NUMBERS = {
     "seed": numbers.SEED,
     "cfg": numbers.CFG,
@@ -44,8 +44,9 @@ NUMBERS = {
     "fps": numbers.FPS,
     "frames": numbers.FRAMES,
     "strength": numbers.STRENGTH,
+    "blinks": numbers.BLINKS,
 }
-SETTINGS = ("seed", "cfg", "nfe", "joins", "fps", "crop", "frames", "relative", "strength", "mark")
+SETTINGS = ("seed", "cfg", "nfe", "joins", "fps", "crop", "frames", "relative", "strength", "blinks", "mark")
 MAX_ROWS = 100_000
 DONE, FAILED = "done", "failed"
 

@@ -37,6 +37,7 @@ log = logging.getLogger("imtalker")
 
 DEFAULT_MODELS = Path.home() / ".cache" / "imtalker"
 SECONDS_BETWEEN_LINES = 5
+ADDED = ("expression", "blinks", "rig")
 DONE, FAILED = 0, 1  # argparse exits with 2 for wrong usage
 
 _stopped = threading.Event()  # by a signal
@@ -144,6 +145,13 @@ def _video_options() -> argparse.ArgumentParser:
     options.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
     options.add_argument("--fps", type=numbers.FPS.option(), help="frames per second (25, or the driving video's own)")
     options.add_argument("--frames", type=numbers.FRAMES.option(), metavar="N", help="only the first N frames")
+    options.add_argument(
+        "--expression", type=Path, metavar="FILE", help="keyframes in .json of blinks, brows, smile and other channels"
+    )
+    options.add_argument(
+        "--blinks", type=numbers.BLINKS.option(), default=0.0, metavar="N", help="added blinks a minute (%(default)g)"
+    )
+    options.add_argument("--rig", type=Path, metavar="FILE", help="for both, from rig learn (the weights' own)")
     options.add_argument("--mark", default="", metavar="TEXT", help="small text in a corner, such as AI-generated")
     return options
 
@@ -234,11 +242,12 @@ def _dtype(name: str) -> str:
 
 def _talk(options: argparse.Namespace) -> None:
     names = ("source", "audio", "output", "seed", "cfg", "nfe", "joins", "fps", "frames", "crop", "control")
-    _make(Job(**{name: getattr(options, name) for name in (*names, "allow_more", "pose", "gaze", "mark")}), options)
+    names += ("allow_more", "pose", "gaze", *ADDED, "mark")
+    _make(Job(**{name: getattr(options, name) for name in names}), options)
 
 
 def _reenact(options: argparse.Namespace) -> None:
-    names = ("source", "driving", "output", "fps", "frames", "crop", "relative", "strength", "mark")
+    names = ("source", "driving", "output", "fps", "frames", "crop", "relative", "strength", *ADDED, "mark")
     _make(Job(**{name: getattr(options, name) for name in names}), options)
 
 

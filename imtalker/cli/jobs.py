@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -17,8 +17,11 @@ from ..models.generator import Generator
 from ..models.renderer import Renderer
 from ..motion import keyframes
 from ..motion.control import Control, load_gaze, load_pose, merge
+from ..motion.expression import express_stream
 from ..motion.retarget import Reference
-from ..pipeline import Clip, reenact, talk
+from ..motion.rig import Rig
+from ..pipeline import Clip, Shape, reenact, talk
+from ..rigging import rig_of
 from ..weights import untrained
 from ..weights.checkpoints import find_weights, load_generator, load_renderer
 
@@ -49,11 +52,14 @@ class Job:
     gaze: Path | None = None
     relative: Reference | int | None = None
     strength: float = 1.0
+    expression: Path | None = None
+    blinks: float = 0.0  # a minute
+    rig: Path | None = None
     mark: str = ""  # text in a corner of every frame
 
     def inputs(self) -> dict[str, Path]:
         """The files to read, by field."""
-        names = ("source", "audio", "driving", "control", "pose", "gaze")
+        names = ("source", "audio", "driving", "control", "pose", "gaze", "expression", "rig")
         return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
@@ -108,6 +114,18 @@ class Models:
         """Metadata tags for videos made with these models."""
         return {"title": "Made with untrained weights: not a face"} if self.untrained else {}
 
+    def expressions(self, job: Job) -> Shape | None:
+        """What the job adds to the motion; its rig is that of the weights unless it names one."""
+        if not job.expression and not job.blinks:
+            if job.rig:
+                raise InputError("--rig is for --expression and --blinks: give one of them too, or leave it out.")
+            return None
+        content = keyframes.load(job.expression) if job.expression else ""
+        keyframes.parse(content, None)  # bad keyframes are told before the work
+        rig = Rig.load(job.rig) if job.rig else rig_of(self.generator, self.folder / "rigs")[0]
+        settings = {"allow_more": job.allow_more, "blinks": job.blinks, "seed": job.seed}
+        return partial(express_stream, rig=rig, content=content, **settings)
+
     def clip(self, job: Job, first: int | None = None) -> Clip:
         """The job's video, rendered while it is read; `first` as for `talk`. Raises InputError for bad input."""
         common = {
@@ -116,6 +134,7 @@ class Models:
             "model_dirs": [self.folder],
             "batch_size": self.batch_size,
             "first": first,
+            "shape": self.expressions(job),
         }
         if job.driving:
             settings = {"fps": job.fps, "relative": job.relative, "strength": job.strength}

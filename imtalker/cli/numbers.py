@@ -48,6 +48,7 @@ BATCH_SIZE = Number(int, 1, 100_000)
 COUNT = Number(int, 1, 1_000_000_000)  # of steps, devices, ranks
 FROM_0 = Number(int, 0, 1_000_000_000)
 MINUTES = Number(float, 1e-6, 1e9)
+BLINKS = Number(float, 0, 60)
 STRENGTH = Number(float, 0, 10)
 RATE = Number(float, 1e-12, 10)
 WEIGHT = Number(float, 0, 1e6)

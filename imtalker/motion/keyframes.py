@@ -33,6 +33,7 @@ log = logging.getLogger("imtalker")
 VERSION = 2
 EASINGS = ("smooth", "linear", "hold")
 MAX_SECONDS, MAX_KEYFRAMES, MAX_TEXT = 3600.0, 10_000, 2_000_000
+MAX_CHANNELS, MAX_NAME = 200, 80  # where any name is allowed, as in a rig
 FPS = 25.0
 
 # Estimate of SMIRK's camera scale for a face in a crop of 1.6 times its size. The authors never published which crop
@@ -74,10 +75,11 @@ Curve = list[Keyframe]  # sorted by time
 Curves = dict[str, Curve]  # by channel
 
 
-def parse(content: str | Mapping, channels: Iterable[str] = CHANNELS) -> Curves:
+def parse(content: str | Mapping, channels: Iterable[str] | None = CHANNELS) -> Curves:
     """Reads keyframes from JSON text, or from the decoded document; empty text means no keyframes.
 
-    channels: the ones that are allowed. InputError: any other channel or key, a value that is not a finite number.
+    channels: the ones that are allowed; None allows any name. InputError: any other channel or key, a value that is not
+    a finite number.
     """
     document = _decoded(content) if isinstance(content, str) else content
     if not isinstance(document, Mapping) or not isinstance(document.get("channels", {}), Mapping):
@@ -90,6 +92,7 @@ def parse(content: str | Mapping, channels: Iterable[str] = CHANNELS) -> Curves:
         )
     _refuse_unknown("The keyframes contain", document, ("version", "channels"))
     curves = document.get("channels", {})
+    channels = _any_names(curves) if channels is None else channels
     _refuse_unknown("There is a channel", curves, channels)
     easings = EASINGS if version == VERSION else ()
     found = {name: _keyframes(name, curves[name], easings) for name in channels if name in curves}
@@ -138,6 +141,15 @@ def _refuse_unknown(what: str, found: Mapping, known: Iterable[str]) -> None:
             raise InputError(f"{what} {_shown(name)}, which is unknown here: use {', '.join(known)}.")
 
 
+def _any_names(found: Mapping) -> list[str]:
+    if len(found) > MAX_CHANNELS:
+        raise InputError(f"The keyframes have {len(found)} channels: use {MAX_CHANNELS} or fewer.")
+    for name in found:
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+            raise InputError(f"There is a channel {_shown(name)}: a name is a text of 1 to {MAX_NAME} characters.")
+    return list(found)
+
+
 def _keyframes(name: str, values: object, easings: tuple[str, ...]) -> Curve:
     """easings: the ones that are known; none in version 1."""
     form = "[seconds, value]" + ("".join(f' or [seconds, value, "{one}"]' for one in easings[1:]))
@@ -175,11 +187,11 @@ def rounded(value: float, parts: int) -> float:
     return math.floor(value * parts + 0.5) / parts
 
 
-def limit(curves: Curves, allow_more: bool = False) -> Curves:
+def limit(curves: Curves, allow_more: bool = False, channels: Mapping[str, Channel] = CHANNELS) -> Curves:
     """Clamps values to their channel's limits, or the wide ones; a warning names the channels that were clamped."""
     limited, names = {}, []
     for name, curve in curves.items():
-        channel = CHANNELS[name]
+        channel = channels[name]
         low, high = (channel.wide_low, channel.wide_high) if allow_more else (channel.low, channel.high)
         limited[name] = [(time, min(max(value, low), high), *easing) for time, value, *easing in curve]
         if limited[name] != curve:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .keyframes import CHANNELS, Curves, rounded
+from .keyframes import CHANNELS, Channel, Curves, rounded
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class Preset:
     channels: Mapping[str, list[tuple[float, float]]]
     length: float
     repeats: bool = True
+
+
+def _times(pattern: list[tuple[float, float]], factor: float) -> list[tuple[float, float]]:
+    return [(share, value * factor) for share, value in pattern]
 
 
 POSE_PRESETS = {
@@ -73,9 +77,41 @@ GAZE_PRESETS = {
         3.0,
     ),
 }
+EYES = ("blink left", "blink right")
+# shares of what a rig saw, see motion/expression.py; lids fall faster than they rise (VanderWerf et al. 2003)
+SHUT = [(0, 0), (0.3, 1), (0.45, 1), (1, 0)]
+HELD = [(0, 0), (0.25, 1), (0.75, 1), (1, 0)]
+EXPRESSION_PRESETS = {
+    "blink": Preset("Blink", dict.fromkeys(EYES, SHUT), 0.32, False),
+    "wink": Preset("Wink", {"blink left": HELD, "smile": _times(HELD, 0.3)}, 0.6, False),
+    "smile": Preset("Smile", {"smile": HELD, "squint": _times(HELD, 0.4)}, 2.0, False),
+    "surprise": Preset(
+        "Surprise",
+        {
+            "brows": HELD,
+            "mouth open": _times(HELD, 0.6),
+            "mouth round": _times(HELD, 0.4),
+            **dict.fromkeys(EYES, _times(HELD, -0.5)),
+        },
+        1.4,
+        False,
+    ),
+    "frown": Preset(
+        "Frown", {"brows": _times(HELD, -1), "squint": _times(HELD, 0.5), "smile": _times(HELD, -0.6)}, 2.0, False
+    ),
+    "look_away": Preset(
+        "Look away",
+        {
+            "gaze horizontal": [(0, 0), (0.06, 0.9), (0.9, 0.9), (0.96, 0), (1, 0)],
+            "gaze vertical": [(0, 0), (0.06, -0.3), (0.9, -0.3), (0.96, 0), (1, 0)],
+        },
+        1.5,
+        False,
+    ),
+}
 
 
-def expand(preset: Preset, seconds: float, amount: float = 1.0) -> Curves:
+def expand(preset: Preset, seconds: float, amount: float = 1.0, channels: Mapping[str, Channel] = CHANNELS) -> Curves:
     """Turns a preset into keyframes from 0 to `seconds`, with its offsets from rest multiplied by `amount`.
 
     Times are rounded to milliseconds and values to hundredths, half up, as web/js/keyframes.js does.
@@ -87,6 +123,6 @@ def expand(preset: Preset, seconds: float, amount: float = 1.0) -> Curves:
         curve = {}
         for repeat in range(times):
             for share, value in pattern:
-                curve[rounded((repeat + share) * length, 1000)] = rounded(CHANNELS[name].rest + value * amount, 100)
+                curve[rounded((repeat + share) * length, 1000)] = rounded(channels[name].rest + value * amount, 100)
         curves[name] = sorted(curve.items())
     return curves

@@ -39,7 +39,7 @@ NUMBERS = [each for each in options() if each[2].nargs is None and not each[2].c
 def test_the_options_with_numbers_are_found():
     assert {name for _, name, _ in NUMBERS} == {
         *("--batch-size", "--seed", "--cfg", "--nfe", "--fps", "--frames", "--steps", "--minutes", "--lr", "--lr-end"),
-        *("--warmup", "--workers", "--devices", "--adversarial", "--lora", "--strength"),
+        *("--warmup", "--workers", "--devices", "--adversarial", "--lora", "--strength", "--blinks"),
     }
 
 

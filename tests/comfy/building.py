@@ -13,7 +13,7 @@ BELOW = 40  # under each node: its owner's name in Nodes 2.0, whose widgets are 
 MARGIN, HEADING = 20, 50  # of a group
 # room for what a run shows in the node
 PREVIEWS = {"SaveVideo": 300, "IMTalkerRenderVideo": 240, "IMTalkerTalkingHead": 300, "PreviewImage": 260}
-EDITORS = {"IMTalkerPoseControl": (660, 420), "IMTalkerGazeControl": (660, 350)}
+EDITORS = {"IMTalkerPoseControl": (660, 420), "IMTalkerGazeControl": (660, 350), "IMTalkerExpression": (660, 560)}
 COLOURS = {"Example": "#a1309b", "Models": "#3f789e", "Result": "#8A8"}
 KEPT_SEED = "IMTalkerExample"  # the seeds of all others change after each run, so that Run does something again
 INNER_INPUT, INNER_OUTPUT = -10, -20  # a subgraph's own ends, as the page numbers them

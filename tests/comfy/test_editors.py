@@ -15,8 +15,8 @@ from server import ROOT, Server, on_one_version
 from test_nodes import OURS, refusal
 
 from imtalker import Control, Motion
-from imtalker.motion import keyframes
-from imtalker.motion.presets import GAZE_PRESETS, POSE_PRESETS, expand
+from imtalker.motion import expression, keyframes
+from imtalker.motion.presets import EXPRESSION_PRESETS, GAZE_PRESETS, POSE_PRESETS, expand
 
 BLEND = "IMTalkerBlendControl"
 EMPTY = '{"version": 1, "channels": {}}'
@@ -61,8 +61,10 @@ def test_every_text_of_the_editors_is_there_in_chinese():
     mathematics = (ROOT / "web/js/keyframes.js").read_text("utf-8")
     errors = re.findall(r"(?:new Error\(|const where = )(['`].+?['`])[\n,)]", mathematics)
     written |= {re.sub(r"\$?\{.*?\}+", "%", text[1:-1]) for text in errors}
-    labels = {text for channel in keyframes.CHANNELS.values() for text in (channel.label, channel.positive)}
-    labels |= {preset.label for presets in (POSE_PRESETS, GAZE_PRESETS) for preset in presets.values()}
+    channels = (keyframes.CHANNELS | expression.EXPRESSION).values()
+    labels = {text for channel in channels for text in (channel.label, channel.positive)}
+    presets = (POSE_PRESETS | GAZE_PRESETS).values(), EXPRESSION_PRESETS.values()
+    labels |= {preset.label for some in presets for preset in some} | {expression.ABSENT, expression.WEAK}
     assert len(written) > 80
     assert written | labels == chinese.keys()
 

@@ -28,6 +28,7 @@ EXPECTED = {
     "07 Two people talk": (20, (1024, 512), 0.8),
     "08 Idle, then talk": (50, (128, 128), 2.4),
     "09 Long video": (10, (1024, 512), 0.4),
+    "10 Draw an expression": (10, (128, 128), 0.4),
 }
 OPENED = 0.75  # of the page's width or height, at most, is filled by the nodes of a template that it opens
 SHARP = 0.6  # below this zoom the oldest page draws no text

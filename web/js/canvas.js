@@ -3,7 +3,7 @@
 
 import { app } from "../../../scripts/app.js"
 
-const HUES = [210, 145, 30, 280, 340, 180]
+const HUES = [210, 145, 30, 280, 340, 180, 60, 0, 250, 100]
 
 // What removed nodes left in the page. An undo or another workflow makes a new node with the same id, and the page may
 // keep showing the old element for it: {root, id, graph, name, focused}.
@@ -23,6 +23,7 @@ export class NodeCanvas {
   #removal = new AbortController()
   #resizes = new ResizeObserver(() => this.#onResize())
   #name = "" // of the widget
+  #minHeight = 0 // of the widget
   #graph = null // id of the node's graph
   #focused = -1 // the control that had the focus before an undo
   #blurred = -1 // the control that lost the focus to nothing, as in an undo
@@ -43,16 +44,25 @@ export class NodeCanvas {
   /** Adds the root as a widget, which neither workflow nor prompt saves; height: its minimum in pixels. */
   addWidget(name, type, height, options = {}) {
     this.#name = name
+    this.#minHeight = height
     const widget = this.node.addDOMWidget(name, type, this.root, {
       serialize: false,
       hideOnZoom: false,
       hideInPanel: true, // the properties panel would show the same element in another width
-      getMinHeight: () => height,
+      getMinHeight: () => this.#minHeight,
       onDraw: () => this.redrawIfStale(),
       ...options,
     })
     widget.serialize = false
     return widget
+  }
+
+  /** Gives the widget another minimum height in pixels; a node that is too low grows. */
+  setMinHeight(height) {
+    const { node, root } = this
+    this.#minHeight = height
+    root.style.minHeight = `${height}px`
+    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])])
   }
 
   /** Puts the root where that of a removed node with the same id still stands, and the focus where it was. */

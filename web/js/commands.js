@@ -1,5 +1,6 @@
 // An editor's context menu.
 
+import { copy, hasCopied, paste } from "./clipboard.js"
 import { EASINGS } from "./keyframes.js"
 import { openMenu } from "./menu.js"
 import { keyframeAt, positionOf } from "./pointer.js"
@@ -51,8 +52,8 @@ function itemsOf(editor) {
     null,
     item("Add a keyframe", () => state.setValue(state.active), { key: "Enter", disabled: locked }),
     item("Delete", () => state.remove(), { key: "Del", disabled: none }),
-    item("Copy", () => editor.copy(), { key: "Ctrl C", disabled: !state.selected.size }),
-    item("Paste", () => editor.pasteCopied(), { key: "Ctrl V", disabled: locked || !editor.hasCopied() }),
+    item("Copy", () => copy(editor), { key: "Ctrl C", disabled: !state.selected.size }),
+    item("Paste", () => paste(editor), { key: "Ctrl V", disabled: locked || !hasCopied() }),
     item("Select all", () => state.select(Object.values(state.curves).flat()), { key: "Ctrl A" }),
     null,
     ...STRETCHES.map(([label, factor]) =>
@@ -68,6 +69,7 @@ function itemsOf(editor) {
     item("Show the selection", () => editor.showSelection(), { key: "Shift F", disabled: !state.selected.size }),
     item("Ruler in frames", () => editor.toggleFrames(), { key: "T", checked: state.frames }),
     item("Sound", () => editor.toggleSound(), { key: "S", checked: !editor.muted, disabled: !editor.sound.file }),
+    ...editor.ownItems(item),
     null,
     { heading: text("Presets at the playhead") },
     ...Object.entries(state.presets).map(([name, { label }]) =>

@@ -17,7 +17,6 @@ import { revealing, showing } from "./view.js"
 
 const TOOLBAR = 52 // pixels, with the paddings
 const MIN_WIDTH = 680
-let clipboard = "" // the keyframes that were copied last, for the menu
 
 /** Gives every node of this class an editor; the channels and presets come with the definition of its input. */
 export function install(comfyClass, Editor) {
@@ -33,9 +32,13 @@ export function install(comfyClass, Editor) {
   })
 }
 
-/** Subclasses: `drawGizmo(context, colours, layout)`, `grabGizmo(layout, point)`, `gizmoCursor(layout, point)`. */
+/**
+ * Subclasses: `drawGizmo(context, colours, layout)`, `grabGizmo(layout, point)`, `gizmoCursor(layout, point)`, and
+ * `ownItems(item)` for more in the menu, see commands.js.
+ */
 export class KeyframeEditor extends Timeline {
   static laneHeight = 34 // pixels, at least
+  static State = State
 
   constructor(node, spec) {
     const elements = buildElements(spec, {
@@ -52,7 +55,7 @@ export class KeyframeEditor extends Timeline {
     this.muted = false
     this.gesture = null // the drag in progress, see pointer.js
     this.closeMenu = null
-    this.state = new State(node, spec, () => this.redraw())
+    this.state = new this.constructor.State(node, spec, () => this.redraw())
     this.sound = new Sound(() => {
       this.state.heard = this.sound.waveform
       this.redraw()
@@ -75,13 +78,17 @@ export class KeyframeEditor extends Timeline {
 
   addEditor() {
     const { node } = this
-    const height = TOOLBAR + RULER + this.state.names.length * this.constructor.laneHeight
-    const widget = this.addWidget("editor", "IMTALKER_KEYFRAMES", height)
+    const widget = this.addWidget("editor", "IMTALKER_KEYFRAMES", 0)
     // a link to the text ends where the editor begins, and not at another input
     Object.defineProperty(this.state.inputs.source, "y", { get: () => this.top(widget), set() {} })
     this.passToGraph(this.root, this.elements.help)
-    this.root.style.minHeight = `${height}px`
-    node.setSize([Math.max(node.size[0], MIN_WIDTH), Math.max(node.size[1], node.computeSize()[1])])
+    node.setSize([Math.max(node.size[0], MIN_WIDTH), node.size[1]])
+    this.fitLanes()
+  }
+
+  /** Makes room for every lane. */
+  fitLanes() {
+    this.setMinHeight(TOOLBAR + RULER + this.state.names.length * this.constructor.laneHeight)
   }
 
   /** Where the editor begins, in pixels below the node's title. */
@@ -156,6 +163,10 @@ export class KeyframeEditor extends Timeline {
 
   // Actions of toolbar, keys and menu
 
+  ownItems() {
+    return []
+  }
+
   toggleFrames() {
     this.state.frames = !this.state.frames
     this.redraw()
@@ -192,28 +203,6 @@ export class KeyframeEditor extends Timeline {
     const start = name ? this.state.playhead : undefined
     this.state.applyPreset({ amount: Number(amount.value), seconds, name, start })
     this.redraw()
-  }
-
-  copy() {
-    clipboard = this.state.copy()
-    navigator.clipboard?.writeText(clipboard).catch(() => {}) // not on a page without https
-    return clipboard
-  }
-
-  hasCopied() {
-    return clipboard !== ""
-  }
-
-  pasteCopied() {
-    this.paste(clipboard)
-  }
-
-  paste(content) {
-    try {
-      this.state.paste(content)
-    } catch {
-      // the clipboard holds something else
-    }
   }
 
   /** Plays in real time from the playhead, in the loop or from the start again after the end. */

@@ -1,5 +1,6 @@
 // Keys and clipboard of an editor's canvas.
 
+import { copy, paste } from "./clipboard.js"
 import { onContextMenu } from "./commands.js"
 import { EASINGS, FPS, span } from "./keyframes.js"
 import { scrolled, zoomed } from "./view.js"
@@ -105,9 +106,9 @@ export function onClipboard(editor, event) {
   event.stopPropagation()
   const canEdit = state.canEdit()
   if (event.type === "paste") {
-    if (canEdit) editor.paste(event.clipboardData.getData("text/plain"))
+    if (canEdit) paste(editor, event.clipboardData.getData("text/plain"))
   } else if (state.selected.size) {
-    event.clipboardData.setData("text/plain", editor.copy())
+    event.clipboardData.setData("text/plain", copy(editor))
     if (event.type === "cut" && canEdit) state.remove()
   }
 }

@@ -8,12 +8,13 @@ export const EASINGS = ["smooth", "linear", "hold"]
 export const MAX_SECONDS = 3600
 const MAX_KEYFRAMES = 10000
 const MAX_TEXT = 2_000_000
+const MAX_CHANNELS = 200, MAX_NAME = 80 // where any name is allowed
 
 export const round = (value, parts) => Math.floor(value * parts + 0.5) / parts
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
 export const snap = (time) => round(Math.round(time * FPS) / FPS, 1000)
 
-/** Reads the keyframes of these channels from JSON; throws an Error whose message can be shown as is. */
+/** Reads the keyframes of these channels, null for any, from JSON; throws an Error whose message can be shown as is. */
 export function parse(text, channels) {
   if (text.length > MAX_TEXT) throw new Error(`The keyframes text is longer than ${MAX_TEXT} characters.`)
   if (!text.trim()) return {}
@@ -30,19 +31,23 @@ export function parse(text, channels) {
   if (![1, VERSION].includes(content.version)) {
     throw new Error(`The keyframes have version ${content.version}, not 1 or ${VERSION}.`)
   }
+  const names = Object.keys(content.channels ?? {})
   const unknown = [
     ...Object.keys(content).filter((name) => name !== "version" && name !== "channels"),
-    ...Object.keys(content.channels ?? {}).filter((name) => !channels.includes(name)),
+    ...names.filter((name) => (channels ? !channels.includes(name) : !isName(name))),
   ]
   if (unknown.length) throw new Error(`The keyframes contain an unknown name, "${unknown[0].slice(0, 40)}".`)
+  if (names.length > MAX_CHANNELS) throw new Error(`The keyframes have more than ${MAX_CHANNELS} channels.`)
   const curves = {}
-  for (const name of channels) {
+  for (const name of channels ?? names) {
     if (!Object.hasOwn(content.channels ?? {}, name)) continue
     const curve = readCurve(name, content.channels[name], content.version === VERSION ? EASINGS : [])
     if (curve.length) curves[name] = curve
   }
   return curves
 }
+
+const isName = (name) => name.length > 0 && name.length <= MAX_NAME && name !== "__proto__"
 
 function readCurve(name, values, easings) {
   if (!Array.isArray(values)) throw new Error(`Channel "${name}" must be a list of keyframes [seconds, value].`)

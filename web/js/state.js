@@ -19,6 +19,7 @@ export class State {
   constructor(node, spec, onChange) {
     Object.assign(this, { node, onChange, channels: spec.channels, presets: spec.presets })
     this.names = Object.keys(spec.channels)
+    this.known = this.names // channels that a text may have; null: any
     this.inputs = new NodeInputs(node)
     this.text = null // the keyframes as last read or written
     this.error = "" // why the text cannot be read
@@ -45,7 +46,7 @@ export class State {
     this.selected = new Set()
     this.preset = null
     try {
-      this.curves = parse(text, this.names)
+      this.curves = parse(text, this.known)
       this.error = ""
     } catch (error) {
       this.curves = {}
@@ -273,7 +274,7 @@ export class State {
 
   /** Inserts keyframes from a text at the playhead; throws an Error if it holds none. */
   paste(text) {
-    const part = clamped(parse(text, this.names), this.channels, this.allowsMore())
+    const part = clamped(parse(text, this.known), this.channels, this.allowsMore())
     const found = pasted(this.curves, part, snap(this.playhead))
     if (found.selected.size) this.change(found)
   }

@@ -81,12 +81,12 @@ export class Timeline extends NodeCanvas {
     return { ...colours, channel: (name) => colours.curve(this.state.names.indexOf(name)) }
   }
 
-  drawMessage(context, colours, message, top) {
+  drawMessage(context, colours, message, top, right = this.canvas.clientWidth) {
     context.fillStyle = colours.text
     let line = "", y = top
     // Chinese has no spaces to break at
     for (const word of message.match(/[\u3000-\u9fff\uff00-\uffef]|[^\s\u3000-\u9fff\uff00-\uffef]+\s*|\s+/g) ?? []) {
-      if (context.measureText(line + word).width > this.canvas.clientWidth - 24) {
+      if (context.measureText(line + word).width > right - 24) {
         context.fillText(line, 12, y)
         ;[line, y] = ["", y + LINE_HEIGHT]
       }
