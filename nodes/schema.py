@@ -59,8 +59,8 @@ SHOWN = {
         ("gaze", "eye gaze", "eye direction", "eyes", "look at camera", "eye contact", "视线"), advanced=("allow_more",)
     ),
     "IMTalkerExpression": Shown(
-        ("expression", "facial expression", "emotion", "smile", "blink", "blinking", "wink", "eyebrows", "brows", "puppet")
-        + ("表情", "眨眼", "微笑"),
+        ("expression", "facial expression", "emotion", "smile", "blink", "blinking", "wink", "eyebrows", "brows")
+        + ("puppet", "表情", "眨眼", "微笑"),
         advanced=("allow_more", "blink_seed"),
     ),
     "IMTalkerBlendControl": Shown(("mix controls", "merge controls")),
