@@ -24,13 +24,15 @@ FIRST = {
     "crop face": "IMTalkerFaceCrop",
     "paste face": "IMTalkerPasteBack",
 }
-# ComfyUI puts names before search words, and these services have the words in their names: they stand above
+# ComfyUI puts names before search words, and services have these words in their names: they stand above our node, as
+# may our own blueprint that does the same
 NAMED_AFTER_IT = {"lip sync", "avatar"}
 
 SEARCH = """words => {
     const { $pinia } = document.querySelector('#vue-app').__vue_app__.config.globalProperties
     const { nodeSearchService } = $pinia._s.get('nodeDef')
     return words.map(word => nodeSearchService.searchNode(word, [], { limit: 64 })
+        .filter(({ python_module }) => python_module !== 'blueprint')
         .map(({ name, api_node }) => ({ name, isService: Boolean(api_node) })))
 }"""
 
