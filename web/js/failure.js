@@ -9,15 +9,16 @@ import { Memory } from "./memory.js"
 const WIDGET = "imtalker_failure"
 const MARGIN = 16 // pixels beside a widget
 const PADDING = 20 // pixels above and below a widget together
+const LONGEST = 600 // characters
 const WATCH = 100 // ms between two looks for a refusal, which no event announces
 const failures = new Memory() // an undo or another tab makes the nodes anew
 const shown = new Map() // node: {widget, before, during: its height, onSerialize: what the node had}
 
 const STYLE = `
-.imtalker-failure { box-sizing: border-box; width: 100%; padding: 6px 8px; border-radius: 6px; overflow: auto;
-  font: 12px/1.4 Inter, Arial, sans-serif; overflow-wrap: anywhere; white-space: pre-line; user-select: text; cursor: text;
+.imtalker-failure { box-sizing: border-box; width: 100%; padding: 6px 8px; border-radius: 6px; overflow: hidden;
+  font: 12px/1.4 Inter, Arial, sans-serif; overflow-wrap: anywhere; white-space: pre-line; pointer-events: none;
   color: var(--input-text); background: var(--comfy-input-bg); border: 1px solid var(--error-text, #ff4444);
-  border-left-width: 4px; pointer-events: auto; }
+  border-left-width: 4px; }
 `
 
 /** The node that an id like "5:3" names, after the subgraphs' nodes around it. */
@@ -48,7 +49,6 @@ function show(node, sentence) {
   addStyle("imtalker-failure", STYLE)
   const root = Object.assign(document.createElement("div"), { className: "imtalker-failure", textContent: sentence })
   root.setAttribute("role", "alert")
-  root.addEventListener("pointerdown", (event) => event.stopPropagation()) // to select the text
   const size = [...node.size]
   const height = heightOf(sentence, size[0])
   const widget = node.addDOMWidget(WIDGET, "IMTALKER_FAILURE", root, {
@@ -81,9 +81,10 @@ function hide(node) {
 function fail(id, kind, sentence) {
   const nodes = nodesOf(id)
   if (!kind?.startsWith("IMTalker") || nodes.at(-1)?.comfyClass !== kind) return // of another tab, perhaps
+  const text = sentence.length > LONGEST ? `${sentence.slice(0, LONGEST)} …` : sentence
   for (const node of nodes) {
-    failures.set(node, sentence)
-    show(node, sentence)
+    failures.set(node, text)
+    show(node, text)
   }
 }
 
