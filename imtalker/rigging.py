@@ -39,10 +39,10 @@ NAMES = {"horizontal": "gaze horizontal", "vertical": "gaze vertical"}
 def ask(generator: Generator, progress: Callable[[float], None] = lambda share: None) -> Rig:
     """The rig of a generator's motion space: mouth 1, mouth 2, ...; yaw, pitch, roll, distance, x, y; gaze.
 
-    The head's and eyes' channels are in the units of the keyframe editors, the mouth's in deviations of speech. A
-    direction that the weights hardly know gets a poor score and is off. The mouth can be taken from another motion
-    cleanly; of a head that hardly moves, what is taken is only roughly its own. Takes seconds on a GPU, minutes on a
-    CPU.
+    The channels of head and eyes are in the units of the keyframe editors, around rest, the mouth's in deviations of
+    speech. A direction that the weights hardly know gets a poor score and is off. The mouth can be taken from another
+    motion cleanly; of a head that hardly moves, what is taken is only roughly its own. Takes seconds on a GPU, minutes
+    on a CPU.
     progress: called with the share done, 0..1.
     """
     spoken = _spoken(generator, lambda share: progress(0.6 * share))

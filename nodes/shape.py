@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..imtalker import InputError, Motion, Rig, Source
 from ..imtalker.media.audio import Audio
+from ..imtalker.media.video_writer import write_video
 from ..imtalker.motion import editing, fit
 from ..imtalker.motion.match import Side, check_match
 from ..imtalker.motion.retarget import retarget
@@ -18,9 +19,8 @@ from .doors.clips import Clip
 from .doors.pictures import Pictures
 from .keyframes import RESENT
 from .motion import with_preview
-from .render import write
 from .schema import schema
-from .temporary import lost_files
+from .temporary import handed_out, lost_files, new_temporary
 
 REFERENCES = {"first frame": "first", "mean": "mean", "neutral": "neutral"}
 FRAME = "frame number"
@@ -163,7 +163,9 @@ class FitLength(io.ComfyNode):
         if images is not None:
             fitted[1] = pictures_at(images, fit.positions(len(images), length(fps), way))
         if video is not None:
-            fitted[2] = write(clip_at(video, length(video.fps), way), video.fps, audio)
+            path = new_temporary(".mp4")
+            write_video(path, clip_at(video, length(video.fps), way), video.fps, audio)
+            fitted[2] = InputImpl.VideoFromFile(handed_out(path))
         if motion is not None:
             shown = with_preview(fit.fit(motion, length(motion.fps), way))
             return io.NodeOutput(shown.args[0], *fitted[1:], ui=shown.ui)

@@ -1,29 +1,5 @@
-"""A motion space without names: the avatar's, mixed by a matrix that is folded into the generator's weights."""
+"""The motion space without names that the rigs are tested in: benchmarks/scrambled.py."""
 
-import copy
+from benchmarks.scrambled import mixed, mixed_renderer, mixing
 
-import torch
-from torch import Tensor
-
-from imtalker.drawn.head import MOTION_SIZE
-from imtalker.models.folding import fold
-from imtalker.models.generator import Generator
-
-
-def mixing(seed: int = 0, condition: float = 4.0) -> Tensor:
-    """A random well-conditioned matrix (16,16): mixed latents are latents @ mixing."""
-    random = torch.Generator().manual_seed(seed)
-    one, other = (torch.linalg.qr(torch.randn(MOTION_SIZE, MOTION_SIZE, generator=random)).Q for _ in range(2))
-    return one @ torch.logspace(0, torch.tensor(condition).log10().item(), MOTION_SIZE).diag() @ other
-
-
-def mixed(generator: Generator, matrix: Tensor) -> Generator:
-    """A copy of the generator whose motion is that of the original @ matrix, but for its noise."""
-    mixed, back = copy.deepcopy(generator), torch.linalg.inv(matrix)
-    with torch.no_grad():
-        for half in mixed.flow.input.weight.chunk(2, dim=1):
-            half.copy_(half @ back.T)
-        head = mixed.flow.head.linear
-        head.weight.copy_(matrix.T @ head.weight)
-        head.bias.copy_(head.bias @ matrix)
-    return fold(mixed)
+__all__ = ["mixed", "mixed_renderer", "mixing"]

@@ -45,7 +45,8 @@ def _learn(options: argparse.Namespace) -> None:
     rig = _from_models(models) if options.driving is None else _from_video(models, options)
     rig.save(output)
     print(f"{printable(str(output))}: {len(rig.usable())} of {len(rig.channels)} channels")
-    print(printable(rig.describe()))
+    for line in rig.describe().splitlines():
+        print(printable(line))
 
 
 def _from_models(models: Models) -> Rig:
@@ -79,4 +80,5 @@ def _show(options: argparse.Namespace) -> None:
         f"{rig.generation}, {rig.rest.shape[1]} values per frame, {len(rig.usable())} of {len(rig.channels)} channels"
     )
     print(f"weights: {printable(rig.weights) or 'unknown'}")
-    print(printable(rig.describe()))
+    for line in rig.describe().splitlines():
+        print(printable(line))

@@ -69,7 +69,7 @@ class Rig:
         width = max(map(len, self.names), default=0)
         lines = [
             f"{c.name:<{width}}  {c.part:<5}  {c.low:8.3g} to {c.high:<8.3g}  score {c.score:.2f}"
-            + ("" if c.score >= GOOD else ", off: not in the clip, or not in the motion")
+            + ("" if c.score >= GOOD else ", off: read too poorly")
             for c in self.channels
         ]
         return "\n".join(lines) or "no channels"

@@ -32,8 +32,8 @@ def learn(motion: Motion, readings: Mapping[str, Tensor], parts: Mapping[str, st
             raise InputError(f"The readings of {name} contain NaN or infinite values: read the clip again.")
     if motion.seconds < LEAST_SECONDS:
         raise InputError(
-            f"The clip is {motion.seconds:.1f} s long: learn a rig from at least {LEAST_SECONDS:g} s in which the face "
-            "does all it should know."
+            f"The clip shows the face for {motion.seconds:.1f} s: learn a rig from at least {LEAST_SECONDS:g} s in "
+            "which it does all that the rig should know."
         )
     names = list(readings)
     given = torch.stack([readings[name].double() for name in names], dim=1)

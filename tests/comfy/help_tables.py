@@ -15,7 +15,8 @@ sys.path[1:1] = [str(Path(__file__).resolve().parents[folder]) for folder in (1,
 # found through the path above
 from server import ROOT, Server, comfyui  # noqa: E402
 
-FILE_INPUTS = {"model", "wav2vec2", "smirk", "gaze", "pose", "motion_file"}  # combos that list the server's files
+# combos that list the server's files
+FILE_INPUTS = {"model", "wav2vec2", "smirk", "gaze", "pose", "motion_file", "rig_file"}
 SEED_MAX = 0xFFFFFFFFFFFFFFFF
 
 

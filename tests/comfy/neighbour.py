@@ -131,6 +131,20 @@ def turned_face(yaw, height, width):
     }
 
 
+class MadeUpRig(Maker):
+    """A rig whose channels are the first values of a motion: yaw, mouth, blink and brows."""
+
+    INPUTS = "size:INT"
+    RETURN_TYPES = ("IMTALKER_RIG",)
+
+    def make(self, size):
+        rig = engine().motion.rig
+        parts = {"yaw": "head", "mouth": "mouth", "blink": "eyes", "brows": "brows"}
+        channels = tuple(rig.Channel(name, part, -1.0, 1.0, 1.0, "names") for name, part in parts.items())
+        values = torch.eye(size)
+        return (rig.Rig(channels, values[:, :4], values[:4], torch.zeros(1, size)),)
+
+
 class MadeUpBox(Maker):
     """A BBOX as other packs define it: one (x, y, width, height)."""
 
@@ -176,6 +190,7 @@ KINDS = [
     MadeUpCrop,
     MadeUpBox,
     MadeUpLandmarks,
+    MadeUpRig,
     TightMemory,
     KeepControl,
     *oddities.KINDS,

@@ -23,6 +23,8 @@ DRIVING = {"renderer": ["renderer", 0], "crop": "none", "scale": 1.6, "fps": 25.
 JOINING = {"motion_a": ["short", 0], "motion_b": ["short", 0], "mode": "mix", "crossfade": 0.0, "share": 0.5}
 TALKING = MODELS | SAMPLING | {"audio": ["brief", 0], "crop": "none", "scale": 1.6, "no_face": "error"}
 TRACKING = {"smirk": "none", "gaze": "none", "gaze_order": "as published", "fps": 25.0}
+PARTS = {"head": False, "mouth": False, "eyes": False, "brows": False, "rest": True, "share": 1.0}
+RIG = {"rig": ["rig", 0]}
 PASTING = PASTE | {"images": ["image", 0], "background": ["image", 0]}
 
 # (node, its other inputs, {input: the type of odd values})
@@ -46,6 +48,9 @@ PLACES = [
     ("IMTalkerPoseControl", KEYFRAMES | {"allow_more": False}, {"audio": "AUDIO"}),
     ("IMTalkerSaveMotion", {"motion": ["short", 0]}, {"filename_prefix": "anything"}),
     ("IMTalkerJoinMotion", JOINING, {"mask": "MASK"}),
+    ("IMTalkerCombineParts", PARTS | {"motion": ["short", 0], "other": ["short", 0]}, {"rig": "anything"}),
+    ("IMTalkerCombineParts", PARTS | {"motion": ["short", 0], "other": ["short", 0]} | RIG, {"mask": "MASK"}),
+    ("IMTalkerFitLength", {"way": "loop", "frames": 0, "fps": 25.0, "motion": ["short", 0]}, {"audio": "AUDIO"}),
     ("IMTalkerTalkingHead", TALKING, {"image": "IMAGE"}),
     ("IMTalkerControlFromVideo", TRACKING, {"landmarks": "anything"}),
     ("IMTalkerBlendControl", {"control_b": ["turn", 0], "share": 0.5}, {"control_a": "anything"}),
@@ -61,6 +66,7 @@ def base() -> dict:
         "brief": node("MadeUpAudio", samples=1600, channels=1, rate=16000, value=0.1),
         "crop": node("IMTalkerFaceCrop", **CROP, image=["image", 0], size=64, mask=["solid", 0]),
         "short": node("IMTalkerEditMotion", motion=["motion", 0], fps=0.0, **EDITING),
+        "rig": node("MadeUpRig", size=8),
         "turn": node("IMTalkerPoseControl", **KEYFRAMES, allow_more=False),
     }
 

@@ -417,6 +417,12 @@ class TestSchema:
             "IMTalkerSaveMotion": "motion filename_prefix",
             "IMTalkerLoadMotion": "motion_file",
             "IMTalkerEditMotion": "motion strength smoothing start end speed reverse loop fps source",
+            "IMTalkerRetargetMotion": "motion source mode reference frame strength",
+            "IMTalkerFitLength": "way frames fps motion images video audio",
+            "IMTalkerCombineParts": "motion other rig head mouth eyes brows rest share mask",
+            "IMTalkerSilenceGate": "motion rig audio rest_where level source",
+            "IMTalkerLoadRig": "rig_file generator",
+            "IMTalkerLearnRig": "motion filename_prefix smirk gaze gaze_order landmarks images video",
             "IMTalkerJoinMotion": "motion_a motion_b mode crossfade share motion_c motion_d mask transition",
         }
         for name, order in orders.items():

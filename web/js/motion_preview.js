@@ -1,11 +1,18 @@
-// Curves in the Edit Motion and Join Motion nodes: the strongest movements of the motion from the last run.
+// Curves in the nodes that edit motion: the strongest movements of the motion from the last run.
 
 import { app } from "../../../scripts/app.js"
 import { addStyle, NodeCanvas } from "./canvas.js"
 import { Memory } from "./memory.js"
 import { text } from "./texts.js"
 
-const NODES = ["IMTalkerEditMotion", "IMTalkerJoinMotion"]
+const NODES = [
+  "IMTalkerEditMotion",
+  "IMTalkerJoinMotion",
+  "IMTalkerRetargetMotion",
+  "IMTalkerFitLength",
+  "IMTalkerCombineParts",
+  "IMTalkerSilenceGate",
+]
 const HEIGHT = 84
 const CAPTION_HEIGHT = 16
 const motions = new Memory()
