@@ -37,7 +37,7 @@ def dub(
     video: str | Path,
     audio: Audio | AudioFile | str | Path,
     *,
-    rig: Rig | None = None,
+    rig: Rig | Literal["kept", "none"] = "kept",
     ending: Ending = "cut",
     keep_sound: float = 0.0,
     frames: int | None = None,
@@ -53,7 +53,8 @@ def dub(
     and again while it is rendered. Frames without the face, or of another shot, stay as they are, and are counted in a
     warning.
 
-    rig: of these weights, None for the one that is kept beside them, or is asked from the generator.
+    rig: of these weights. "kept": the one beside them, which is asked from the generator the first time; "none": what
+    speech changes is added to the clip's own motion, less exactly.
     ending: "cut" ends with the shorter of video and speech. Otherwise the longer one decides: a video that ends first
     stays on its last frame ("hold") or goes back and forth ("ping-pong"); after the speech the mouth rests.
     keep_sound: 0..1, volume of the video's own sound under the speech.
@@ -78,8 +79,9 @@ def dub(
     log.warning("%s", plan.report()) if plan.left_alone else log.info("%s", plan.report())
     at = shown(len(plan), speech, reader.fps, ending, frames)
     own = AudioFile(video) if reader.has_audio else None
-    rig = rig or rig_of(generator, Path(*dirs[:1]) / "rigs", lambda share: progress("rig", round(100 * share)))[0]
-    mouth = Mouth(generator, rig, manner)
+    if rig == "kept":
+        rig, _ = rig_of(generator, Path(*dirs[:1]) / "rigs", lambda share: progress("rig", round(100 * share)))
+    mouth = Mouth(generator, None if rig == "none" else rig, manner)
     redrawing = Redrawing(renderer, reader, plan, pasting, batch_size)
     wanted = mouth.wanted(redrawing.source(plan.first), speech, own, latents_for(len(at), reader.fps))
     wanted = stream_at_fps(wanted, float(reader.fps), len(at))

@@ -22,6 +22,7 @@ from ..models.renderer import Source
 from ..motion.inertia import FRAMES, fading
 from ..motion.motion import Motion
 from ..motion.rig import Rig
+from ..rigging import check_rig
 
 log = logging.getLogger("imtalker")
 
@@ -60,15 +61,20 @@ class Manner:
 
 
 class Mouth:
-    """The mouth of a dubbed clip. rig: of the generator's weights, with or without a mouth part."""
+    """The mouth of a dubbed clip. rig: of the generator's weights; None, or one without a mouth part, for a difference.
 
-    def __init__(self, generator: Generator, rig: Rig, manner: Manner):
+    InputError: a rig of other weights, or without the part that the manner needs.
+    """
+
+    def __init__(self, generator: Generator, rig: Rig | None, manner: Manner):
         self._generator, self._rig, self._manner = generator, rig, manner
-        self._by_part = bool(rig.usable(["mouth"]))
+        if rig is not None:
+            check_rig(rig, generator)
+        self._by_part = rig is not None and bool(rig.usable(["mouth"]))
         if not self._by_part:
-            log.warning("The rig of these weights has no mouth part: what the speech changes is added to the clip.")
-        if manner.head < 1 and not rig.usable(["head"]):
-            raise InputError("The rig of these weights has no head part: leave head at 1, or give another rig.")
+            log.warning("No rig tells the mouth of these weights apart: what speech changes is added to the clip.")
+        if manner.head < 1 and not (rig and rig.usable(["head"])):
+            raise InputError("No rig tells the head of these weights apart: leave head at 1, or give another rig.")
 
     def wanted(
         self, person: Source, speech: Audio | AudioFile, own: Audio | AudioFile | None, frames: int
