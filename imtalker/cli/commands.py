@@ -250,9 +250,9 @@ def _add_dub(commands: argparse._SubParsersAction, parents: list) -> None:
     command.add_argument(
         "--gate",
         type=numbers.DECIBELS.option(),
-        default=-45.0,
+        default=-50.0,
         metavar="DB",
-        help="the mouth rests where the speech is so far below its loud parts; -100: never (%(default)g)",
+        help="the mouth rests where the speech is quieter, in dB of full scale; -120: never (%(default)g)",
     )
     command.add_argument("--mask", type=Path, metavar="PICTURE", help="what may change, in white, over the whole frame")
     command.add_argument("--rig", type=Path, metavar="FILE", help="a rig of these weights (the one kept beside them)")

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,15 +21,12 @@ from ..models.renderer import Source
 from ..motion.inertia import FRAMES, fading
 from ..motion.motion import Motion
 from ..motion.rig import Rig
+from ..motion.silence import QUIETEST, resting_at
 from ..rigging import check_rig
 
 log = logging.getLogger("imtalker")
 
 SETTLING = 12  # frames at the start of a sampled clip that are on their way from its first pose
-# Frames: pauses shorter than PAUSE leave the gate open, which opens AROUND frames early and closes as late.
-PAUSE, AROUND = 6, 2
-NO_GATE = -100.0  # decibels
-FAINTEST = 1e-4  # a sound below is silence
 
 
 @dataclass(frozen=True)
@@ -38,13 +34,13 @@ class Manner:
     """How the mouth moves.
 
     strength: 0..2, of its movement about its rest; 0 keeps it shut.
-    gate: decibels below the loud parts of the speech; where it is quieter the mouth rests. -100: never.
+    gate: dB of full scale, -120..0; where the speech is quieter the mouth rests. -120: never.
     head: 0..1, how much of the head's own movement the pasted face has; 0 keeps the pose of the shot's first frame.
     cfg, nfe, seed: as for `Generator.sample`.
     """
 
     strength: float = 1.0
-    gate: float = -45.0
+    gate: float = -50.0
     head: float = 1.0
     cfg: float | None = None
     nfe: int = 10
@@ -53,7 +49,7 @@ class Manner:
     def __post_init__(self):
         for what, value, low, high in (
             ("strength", self.strength, 0, 2),
-            ("gate", self.gate, NO_GATE, 0),
+            ("gate", self.gate, QUIETEST, 0),
             ("head", self.head, 0, 1),
         ):
             if not low <= value <= high:
@@ -84,7 +80,7 @@ class Mouth:
         Where the speech is quiet, and after its end, the mouth rests. person: the first frame that is dubbed. own: the
         clip's own sound, None for a silent one.
         """
-        opened = openness(speech, self._manner.gate)
+        opened = 1 - resting_at(loudness(speech), FPS, self._manner.gate)
         listened = self._generator.listen(speech)
         rests = self._rests(person, max(frames, len(opened)))
         owns = None if self._by_part else _endless(self._sampled(person, self._generator.listen(own) if own else None))
@@ -170,26 +166,12 @@ def _endless(blocks: Iterator[Motion]) -> BlockReader:
     return BlockReader(rows(), dim=0)
 
 
-def openness(speech: Audio | AudioFile, gate: float) -> Tensor:
-    """How far the gate is open, (T,) 0..1, for each frame of the speech at 25 frames a second."""
-    from scipy import ndimage  # takes half of this package's import time
-
-    loud = _loudness(speech)
-    if gate <= NO_GATE:
-        return torch.ones(len(loud))
-    heard = loud > max(np.quantile(loud, 0.95) * 10 ** (gate / 20), FAINTEST)
-    # pauses are filled if they are short, then the gate is widened, and its edges are made soft
-    heard = ndimage.binary_closing(np.pad(heard, PAUSE, mode="edge"), np.ones(PAUSE))[PAUSE:-PAUSE]
-    heard = ndimage.maximum_filter1d(heard.astype(np.float32), 2 * AROUND + 1, mode="nearest")
-    return torch.from_numpy(ndimage.gaussian_filter1d(heard, AROUND / 2, mode="nearest"))
-
-
-def _loudness(speech: Audio | AudioFile) -> np.ndarray:
-    """The root mean square of each frame, (T,)."""
+def loudness(speech: Audio | AudioFile) -> Tensor:
+    """The level of each frame of the speech at 25 frames a second, (T,), in dB of full scale."""
     signal, found = BlockReader(mono_16k(speech)), []
     each = SAMPLE_RATE // FPS
     for start in itertools.count(0, SAMPLE_RATE):
         part = signal.read(start, start + SAMPLE_RATE)
-        found.append(F.pad(part, (0, -len(part) % each)).view(-1, each).square().mean(dim=1).sqrt())
+        found.append(F.pad(part, (0, -len(part) % each)).view(-1, each).square().mean(dim=1))
         if len(part) < SAMPLE_RATE:
-            return torch.cat(found).numpy()
+            return 10 * torch.cat(found).clamp_min(10 ** (QUIETEST / 10)).log10()

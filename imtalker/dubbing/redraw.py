@@ -14,6 +14,7 @@ from ..face.crop import Crop, apply_crop, paste_back
 from ..media.image import to_float
 from ..media.resampling import BlockReader
 from ..models.renderer import Renderer, Source
+from ..motion.fit import frames_at, part_of
 from ..motion.motion import Motion
 from ..pipeline import SEGMENT_FRAMES
 from .mouth import Mouth
@@ -21,7 +22,7 @@ from .plan import DUBBED, Plan
 
 MASK_SIDE = 256  # of the mask over the square
 BYTES_PER_PIXEL = 60  # of a whole frame that is pasted into
-BACKWARDS = 256 << 20  # bytes of frames that are kept to show them backwards
+BACKWARDS = 256 << 20  # bytes of frames, 8 bits a colour, that are kept to show them backwards
 
 
 @dataclass(frozen=True)
@@ -59,48 +60,6 @@ def lower_face(crop: Crop, face: Sequence[float], amount: float, size: int = MAS
     return t * t * (3 - 2 * t)
 
 
-def played(frames: Iterable[Tensor], at: Tensor, first: int = 0) -> Iterator[tuple[int, Tensor]]:
-    """The frames (H,W,3) of a clip at the positions `at` (whole, rising or falling by 1, or staying), with their
-    numbers, from position `first` on.
-
-    frames: can be iterated again and again. A stretch that is shown backwards is read from the clip's start each time,
-    as many frames as BACKWARDS allows.
-    """
-    position, count, frame = first, len(at), None
-    while position < count:
-        number = int(at[position])
-        steps = at[position:].diff()
-        step = int(steps[0]) if len(steps) else 1
-        changes = (steps != step).nonzero()
-        run = (int(changes[0]) if len(changes) else len(steps)) + 1
-        if step == 1:
-            yield from zip(range(number, number + run), part_of(frames, number, number + run))
-        elif step == 0:
-            frame = next(part_of(frames, number, number + 1))
-            yield from itertools.repeat((number, frame), run)
-        else:
-            run = yield from _backwards(frames, number, run)
-        position += run
-
-
-def _backwards(frames: Iterable[Tensor], number: int, run: int) -> Iterator[tuple[int, Tensor]]:
-    """Frame `number` and those before it, `run` of them or fewer; returns how many."""
-    size = next(part_of(frames, 0, 1)).nbytes
-    run = min(run, max(8, BACKWARDS // size))
-    kept = list(part_of(frames, number - run + 1, number + 1))
-    while kept:
-        yield number, kept.pop()
-        number -= 1
-    return run
-
-
-def part_of(frames: Iterable[Tensor], first: int, stop: int) -> Iterator[Tensor]:
-    """The frames first..stop; readers of video files do not convert those before."""
-    if hasattr(frames, "part"):
-        return frames.part(first, stop)
-    return itertools.islice(iter(frames), first, stop)
-
-
 class Redrawing:
     """Makes the frames of a dubbed clip. plan: of these frames."""
 
@@ -135,7 +94,9 @@ class Redrawing:
         """
         poses = self._poses() if mouth.steadies else {}
         wishes = BlockReader((block.latents for block in wanted), dim=0)
-        given = self._blocks(played(self._frames, at, first), first)
+        numbers = at.tolist()[first:]
+        keep = max(8, BACKWARDS // (3 * self._plan.height * self._plan.width))
+        given = self._blocks(zip(numbers, frames_at(self._frames, numbers, keep)), first)
         position = first
         # the next block is decoded while this one is rendered
         with ThreadPoolExecutor(1) as thread:
