@@ -28,6 +28,11 @@ SHOWN = {
         advanced=("steps", "cfg", "scale"),
         essentials="Video Tools",
     ),
+    "IMTalkerDub": Shown(
+        ("dub", "dubbing", "lip dub", "video lip sync", "wav2lip", "latentsync", "translate video")
+        + ("配音", "视频对口型"),
+        advanced=("steps", "cfg", "scale", "shots", "head", "gate", "mask_output", "quality"),
+    ),
     "IMTalkerExample": Shown(("example", "demo", "try out", "drawn head", "示例")),
     "IMTalkerLoadRenderer": Shown(("checkpoint", "weights", "face model"), advanced=("precision",)),
     "IMTalkerLoadGenerator": Shown(("speech model", "wav2vec2"), advanced=("wav2vec2", "precision")),

@@ -97,6 +97,11 @@ class Mouth:
             yield self._relative(replace(block, latents=rest + closing * away[-1:]), owns, start)
 
     @property
+    def by_difference(self) -> bool:
+        """Whether `wanted` needs the clip's own sound."""
+        return not self._by_part
+
+    @property
     def steadies(self) -> bool:
         """Whether `change` needs a pose."""
         return self._manner.head < 1

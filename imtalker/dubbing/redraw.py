@@ -74,6 +74,7 @@ class Redrawing:
         self._renderer, self._frames, self._plan, self._pasting = renderer, frames, plan, pasting
         each = renderer.bytes_per_image + renderer.bytes_per_frame + BYTES_PER_PIXEL * plan.height * plan.width
         self._batch = batch_size or renderer.batch_size(each)
+        self.memory = (self._batch + 1) * each  # bytes that a block works in; one more for what every block takes
         self._device = renderer.motion_decoder.const.device
         self._still: tuple[int, Source] | None = None  # the latest frame that was encoded alone
         masks = pasting.mask
