@@ -217,7 +217,7 @@ class Dub(io.ComfyNode):
         frames = host.previewed(masks.kept(redrawing.stream(mouth, [wanted], at)), progress)
         sound = Mixed(audio, own, keep_sound) if own and keep_sound else audio
         dubbed = render.write(frames, video.fps, sound, quality, mark)
-        report = plan.report()
+        report = redrawing.report()
         log.log(logging.WARNING if plan.left_alone else logging.INFO, "%s", report)
         return io.NodeOutput(dubbed, masks.found, report)
 

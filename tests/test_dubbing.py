@@ -1,5 +1,7 @@
 """Dubbing: the mouth says the new words, and the rest of the clip stays as it was."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -227,6 +229,15 @@ class TestMouth:
         for name, left in (("yaw", 0.25), ("roll", 0.25), ("blink", 1.0), ("brows", 1.0)):
             number = MOTION.index(name)
             torch.testing.assert_close(changed[:, number], left * (own.latents - pose)[:, number], rtol=0, atol=1e-5)
+
+    def test_a_head_that_turns_away_fades_to_the_frame_as_it_is(self, avatar):
+        rig = Rig.load(AVATAR / "rig.safetensors")
+        own = torch.zeros(4, 16)
+        own[:, MOTION.index("yaw")] = torch.tensor([0.0, -0.8, 1.0, -1.2])  # of 40 degrees
+        facing = Mouth(avatar.generator, rig, Manner()).facing(Motion(own)).tolist()
+        assert facing == [1, 1, pytest.approx(0.5, abs=0.01), 0]
+        asked = replace(rig, channels=tuple(replace(channel, origin="generator") for channel in rig.channels))
+        assert Mouth(avatar.generator, asked, Manner()).facing(Motion(own)).tolist() == [1, 1, 1, 1]
 
     def test_without_a_rig_the_speech_s_difference_is_added(self, engines):
         renderer, generator = engines

@@ -21,7 +21,7 @@ from ..motion.match import Side, check_match
 from ..motion.motion import stream_at_fps
 from ..motion.rig import Rig
 from ..pipeline import Clip
-from ..rigging import rig_of
+from ..rigging import ask, rig_of, shipped_rig
 from .mouth import Manner, Mouth
 from .plan import Following, study
 from .redraw import Pasting, Redrawing
@@ -53,8 +53,8 @@ def dub(
     and again while it is rendered. Frames without the face, or of another shot, stay as they are, and are counted in a
     warning.
 
-    rig: of these weights. "kept": the one beside them, which is asked from the generator the first time; "none": what
-    speech changes is added to the clip's own motion, less exactly.
+    rig: of these weights. "kept": the one beside them, in `rigs` of the first of model_dirs, which is asked from the
+    generator the first time; "none": what speech changes is added to the clip's own motion, less exactly.
     ending: "cut" ends with the shorter of video and speech. Otherwise the longer one decides: a video that ends first
     stays on its last frame ("hold") or goes back and forth ("ping-pong"); after the speech the mouth rests.
     keep_sound: 0..1, volume of the video's own sound under the speech.
@@ -80,7 +80,7 @@ def dub(
     at = shown(len(plan), speech, reader.fps, ending, frames)
     own = AudioFile(video) if reader.has_audio else None
     if rig == "kept":
-        rig, _ = rig_of(generator, Path(*dirs[:1]) / "rigs", lambda share: progress("rig", round(100 * share)))
+        rig = _kept_rig(generator, dirs, lambda share: progress("rig", round(100 * share)))
     mouth = Mouth(generator, None if rig == "none" else rig, manner)
     redrawing = Redrawing(renderer, reader, plan, pasting, batch_size)
     wanted = mouth.wanted(redrawing.source(plan.first), speech, own, latents_for(len(at), reader.fps))
@@ -88,6 +88,12 @@ def dub(
     rendered = (block for block, _ in redrawing.stream(mouth, wanted, at, first or 0))
     sound = Mixed(speech, own, keep_sound) if own and keep_sound else speech
     return Clip(rendered, reader.fps, max(0, len(at) - (first or 0)), sound)
+
+
+def _kept_rig(generator: Generator, dirs: tuple, progress: Callable[[float], None]) -> Rig:
+    if dirs:
+        return rig_of(generator, Path(dirs[0]) / "rigs", progress)[0]
+    return shipped_rig(generator) or ask(generator, progress)
 
 
 def _sorted(settings: dict[str, object]) -> list:

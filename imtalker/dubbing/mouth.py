@@ -20,12 +20,14 @@ from ..models.generator import Generator, StreamedFeatures
 from ..models.renderer import Source
 from ..motion.inertia import FRAMES, fading
 from ..motion.motion import Motion
-from ..motion.rig import Rig
+from ..motion.rig import GOOD, Rig
 from ..motion.silence import QUIETEST, resting_at
 from ..rigging import check_rig
 
 log = logging.getLogger("imtalker")
 
+# Degrees between which a turned head fades to the frame as it is.
+TURNING, TURNED = 35.0, 45.0
 SETTLING = 12  # frames at the start of a sampled clip that are on their way from its first pose
 
 
@@ -119,6 +121,17 @@ class Mouth:
         if self.steadies:
             changed = self._rig.combine(changed, replace(own, latents=pose), ["head"], 1 - self._manner.head)
         return changed
+
+    def facing(self, own: Motion) -> Tensor:
+        """How far the head faces the camera, (n,) 0..1; 1 if no rig has learned yaw from readings, or knows its name.
+
+        What the generator alone says of a head's turn is not exact enough.
+        """
+        known = self._rig and [c for c in self._rig.channels if c.name == "yaw" and c.origin != "generator"]
+        if not known or known[0].score < GOOD:
+            return torch.ones(len(own))
+        t = ((self._rig.read(own)["yaw"].abs() - TURNING) / (TURNED - TURNING)).clamp(0, 1)
+        return 1 - t * t * (3 - 2 * t)
 
     def _sampled(self, person: Source, heard: StreamedFeatures | None) -> Iterator[Motion]:
         heard = heard or _Silence(self._generator, self._generator.config.window)

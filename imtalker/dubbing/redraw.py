@@ -1,6 +1,7 @@
 """The second pass: frames with a face are encoded, rendered with another mouth, and pasted back."""
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from ..motion.fit import frames_at, part_of
 from ..motion.motion import Motion
 from .mouth import Mouth
 from .plan import DUBBED, Plan
+
+log = logging.getLogger("imtalker")
 
 MASK_SIDE = 256  # of the mask over the square
 BYTES_PER_PIXEL = 60  # of a whole frame that is pasted into
@@ -77,6 +80,7 @@ class Redrawing:
         self.memory = (self._batch + 1) * each  # bytes that a block works in; one more for what every block takes
         self._device = renderer.motion_decoder.const.device
         self._still: tuple[int, Source] | None = None  # the latest frame that was encoded alone
+        self.turned: set[int] = set()  # frames so far in which the head is turned away
         masks = pasting.mask
         if masks is not None and len(masks) not in (1, len(plan)):
             raise InputError(f"{len(masks)} masks do not match the clip's {len(plan)} frames: give 1 or {len(plan)}.")
@@ -108,6 +112,13 @@ class Redrawing:
                 rows = wishes.read(position, position + len(block))
                 position += len(block)
                 yield self._redraw(mouth, poses, list(numbers), list(frames), rows)
+        if self.turned:
+            log.warning("%s", self.report())
+
+    def report(self) -> str:
+        """The plan's report, and how many frames are also left alone because the head is turned away."""
+        turned = f" In {len(self.turned)} of the dubbed frames the head is turned away: they stay as they are."
+        return self._plan.report() + (turned if self.turned else "")
 
     def _poses(self) -> dict[int, Tensor]:
         """The latent (1,size) of the first frame that is dubbed in each shot, by the shot's number."""
@@ -135,10 +146,13 @@ class Redrawing:
         source = self._encode(chosen, pictures[rows])
         own = Motion(source.motion.float().cpu().expand(len(chosen), -1), self._plan.fps, self._renderer.generation)
         pose = torch.cat([poses[int(self._plan.shots[number])] for number in chosen]) if poses else None
-        motion = mouth.change(own, wanted[rows], self._plan.share[chosen], pose)
+        facing = mouth.facing(own)
+        self.turned.update(number for number, share in zip(chosen, facing.tolist()) if share == 0)
+        motion = mouth.change(own, wanted[rows], self._plan.share[chosen] * facing, pose)
         faces = (face for block in self._renderer.stream(source, motion, self._batch) for face in block)
-        for row, number, face in zip(rows, chosen, faces):
-            pictures[row], masks[row] = self._paste(pictures[row], face, number)
+        for row, number, face, share in zip(rows, chosen, faces, facing.tolist()):
+            opacity = float(self._plan.opacity[number]) * share
+            pictures[row], masks[row] = self._paste(pictures[row], face, number, opacity)
         return pictures, masks
 
     def _encode(self, numbers: Sequence[int], pictures: Iterable[Tensor]) -> Source:
@@ -155,7 +169,7 @@ class Redrawing:
         self._still = (numbers[0], source) if still else None
         return source
 
-    def _paste(self, picture: Tensor, face: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    def _paste(self, picture: Tensor, face: Tensor, number: int, opacity: float) -> tuple[Tensor, Tensor]:
         """The frame (H,W,3) with its new face, and how much of each pixel is new (H,W)."""
         crop, plan, given = self._plan.crop(number), self._plan, self._pasting.mask
         if given is None:
@@ -164,7 +178,7 @@ class Redrawing:
             given = given[number if len(given) > 1 else 0].to(picture)[None, None]
             given = F.interpolate(given, picture.shape[:2], mode="bilinear", align_corners=False)[0, 0]
             mask = apply_crop(given[None, ..., None], crop, MASK_SIDE)[0, ..., 0]
-        mask = mask * float(plan.opacity[number])
+        mask = mask * opacity
         pasted, alpha = paste_back(picture[None], face[None], crop, mask[None], colour_match=self._pasting.colour_match)
         if given is None:
             return pasted[0], alpha[0]
