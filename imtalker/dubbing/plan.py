@@ -22,6 +22,7 @@ log = logging.getLogger("imtalker")
 LOST = 0.2  # seconds without the face that are bridged
 # Seconds over which, beside frames that are left alone, the pasted face appears and the mouth changes over.
 APPEARING, JOINING = 0.16, 0.48
+LOOSE = 1.25  # where the face itself is not looked for, the mask leaves so much room for its movement
 FOLLOWING = 0.08  # seconds, standard deviation: the mask stays nearer to the face than the crop does
 
 Tracking = Literal["smooth", "steady"]
@@ -168,7 +169,8 @@ def _plan(
             crops = [square_crop(steady_box(same), *size, following.scale)] * len(part)
         squares[rows] = torch.tensor([(crop.x, crop.y, crop.size) for crop in crops], dtype=torch.float64)
         nearer = smooth_boxes(own, fps, FOLLOWING)
-        faces[rows] = torch.tensor([(*box.center, box.side) for box in nearer])
+        room = 1 if following.crop == "auto" else LOOSE
+        faces[rows] = torch.tensor([(*box.center, room * box.side) for box in nearer])
         # beside a cut, or an end of the clip, nothing is to be joined
         before = part.start > 0 and shots[part.start - 1] == shots[part.start]
         after = part.stop < count and shots[part.stop] == shots[part.stop - 1]
