@@ -181,7 +181,7 @@ def test_the_mask_is_soft_and_lies_on_the_lower_face():
         mask = lower_face(crop, face, amount, 160)  # a pixel each
         assert mask[80 + 25, 80] == 1, "the mouth, a quarter of the box below its middle"
         assert mask[:40].max() == 0, "nothing above the eyes"
-        assert mask.diff(dim=0).abs().max() < 0.2
+        assert mask.diff(dim=0).abs().max() < 0.3
         assert max(mask[0].max(), mask[:, 0].max(), mask[:, -1].max()) == 0
     assert lower_face(crop, face, 1.0).sum() > 2 * lower_face(crop, face, 0.0).sum()
     moved = lower_face(crop, (190, 130, 100), 0.5, 160)
