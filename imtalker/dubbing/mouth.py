@@ -92,6 +92,8 @@ class Mouth:
             away = self._manner.strength * opened[done : done + len(block), None] * (block.latents - rest)
             yield self._relative(replace(block, latents=rest + away), owns, done)
             done += len(block)
+            if done >= frames:
+                return
         count = self._generator.config.window
         for number, start in enumerate(range(done, frames, count)):
             closing = fading(count, FRAMES, number * count + 1)[:, None]
