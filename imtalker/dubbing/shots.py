@@ -5,7 +5,6 @@ Frames are (H,W,3), uint8 or float in 0..1. Cuts are seen on copies of SIDE x SI
 
 from collections import deque
 from collections.abc import Sequence
-from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +16,10 @@ from ..face.follow import choose_face, still_there
 from ..media.image import to_float
 
 SIDE = 24
-# Mean differences of small copies, of colours in 0..1: a cut is larger than LEAST and JUMP times what is usual, and
-# frames that differ less than SAME show the same view.
-LEAST, JUMP, USUAL = 0.03, 5, 12
+# Mean differences of small copies, of colours in 0..1. A step that is larger than LEAST, and JUMP times as large as the
+# RECENT ones, is a cut: a quick movement builds up. One of CERTAIN is a cut in any case. Frames that differ less than
+# SAME show the same view.
+LEAST, JUMP, RECENT, CERTAIN = 0.04, 4, 3, 0.12
 SAME = 0.1
 
 
@@ -39,14 +39,14 @@ class Cuts:
 
     def __init__(self):
         self._last: Tensor | None = None
-        self._steps: deque[float] = deque(maxlen=USUAL)
+        self._steps: deque[float] = deque(maxlen=RECENT)
 
     def __call__(self, small: Tensor) -> bool:
         last, self._last = self._last, small
         if last is None:
             return False
         step = difference(small, last)
-        cut = step > max(LEAST, JUMP * median(self._steps) if self._steps else 0)
+        cut = step > max(LEAST, min(JUMP * max(self._steps, default=0), CERTAIN))
         if cut:
             self._steps.clear()
         else:

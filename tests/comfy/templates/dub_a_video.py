@@ -1,9 +1,12 @@
 """A video that exists says something else."""
 
+from server import ROOT
+
 from . import parts
 
 NAME = "10 Dub a video"
 MOMENTS = (0.9, 3.2)
+BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 
 def draw(graph):
