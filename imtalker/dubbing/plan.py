@@ -22,7 +22,7 @@ log = logging.getLogger("imtalker")
 LOST = 0.2  # seconds without the face that are bridged
 # Seconds over which, beside frames that are left alone, the pasted face appears and the mouth changes over.
 APPEARING, JOINING = 0.16, 0.48
-LOOSE = 1.25  # where the face itself is not looked for, the mask leaves so much room for its movement
+LOOSE = 1.1  # where the face itself is not looked for, the mask leaves so much room for its movement
 FOLLOWING = 0.08  # seconds, standard deviation: the mask stays nearer to the face than the crop does
 
 Tracking = Literal["smooth", "steady"]

@@ -57,7 +57,7 @@ def lower_face(crop: Crop, face: Sequence[float], amount: float, size: int = MAS
     line = (torch.arange(size) + 0.5) * crop.size / size
     u, v = (crop.x + line - x) / side, (crop.y + line - y) / side
     # in sides of the box, in which the mouth is a quarter below the centre and the chin a half
-    across, down, middle = 0.30 + 0.45 * amount, 0.20 + 0.28 * amount, 0.30 - 0.04 * amount
+    across, down, middle = 0.30 + 0.45 * amount, 0.18 + 0.24 * amount, 0.31 + 0.04 * amount
     away = (u / across).abs()[None] ** 2.5 + ((v - middle) / down).abs()[:, None] ** 2.5
     t = (3.3 * (1 - away**0.4)).clamp(0, 1)
     return t * t * (3 - 2 * t)
