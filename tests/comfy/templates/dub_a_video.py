@@ -4,7 +4,7 @@ from server import ROOT
 
 from . import parts
 
-NAME = "10 Dub a video"
+NAME = "11 Dub a video"
 MOMENTS = (0.9, 3.2)
 BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
