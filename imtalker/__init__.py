@@ -1,6 +1,7 @@
 """IMTalker: a portrait and speech, or a driving video, to a talking-head video (after arXiv 2511.22167)."""
 
 from . import torch_floor  # noqa: F401 (first, before anything fails on an old PyTorch)
+from .dubbing.dub import dub
 from .errors import InputError
 from .models.generator import AudioFeatures, Generator
 from .models.renderer import Renderer, Source
@@ -24,6 +25,7 @@ __all__ = [
     "Session",
     "Source",
     "__version__",
+    "dub",
     "load_generator",
     "load_renderer",
     "reenact",

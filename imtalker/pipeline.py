@@ -18,6 +18,7 @@ from .face.detectors import DetectorMissing
 from .face.follow import View, find_crop, steady_view
 from .media.audio import FPS, Audio, AudioFile
 from .media.image import check_image, read_image
+from .media.mixing import Mixed
 from .media.provenance import TAGS, find_signer
 from .media.video import VideoReader, frame_rate
 from .media.video_writer import write_video
@@ -49,7 +50,7 @@ class Clip:
     rendered: Iterator[Tensor]  # (n,H,W,3), RGB in 0..1, on the renderer's device
     fps: Fraction
     count: int | None  # frames in all; None if the driving video does not say
-    audio: Audio | AudioFile | None
+    audio: Audio | AudioFile | Mixed | None
 
     @property
     def blocks(self) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from . import (
     control,
+    dub,
     encode,
     example,
     expression,
@@ -20,6 +21,6 @@ from . import (
 
 STAGES = (
     *(example, load, rig, face, encode, control, tracking, keyframes, sample, motion, shape, expression),
-    *(render, paste, talk),
+    *(render, paste, talk, dub),
 )
 NODES = [node for stage in STAGES for node in stage.NODES]

@@ -27,6 +27,7 @@ from .schema import schema
 log = logging.getLogger("imtalker")
 
 FPS = 25.0  # assumed: an IMAGE batch has no frame rate
+ORDERS_OF_FACES = ["largest", "left to right", "nearest to centre", "best score"]
 
 
 def scale_input() -> io.Float.Input:
@@ -62,7 +63,7 @@ class FaceCrop(io.ComfyNode):
                 io.Image.Input("image", tooltip="A picture of any size, or the frames of one video in order."),
                 io.Combo.Input(
                     "face",
-                    options=["largest", "left to right", "nearest to centre", "best score"],
+                    options=ORDERS_OF_FACES,
                     tooltip="How faces are ordered if there are several. largest: by size; left to right: by position; "
                     "nearest to centre: by distance to the middle; best score: by detection confidence. In a video, "
                     "the face is chosen in the first frame that shows one, then followed.",

@@ -79,7 +79,10 @@ SHOWN = {
     "IMTalkerFitLength": Shown(("match length", "loop to audio", "ping pong", "stretch motion", "repeat frames")),
     "IMTalkerCombineParts": Shown(("lips only", "eyes only", "mouth only", "mix parts", "swap expression")),
     "IMTalkerSilenceGate": Shown(("close mouth", "silence", "two speakers", "noise gate", "quiet")),
-    "IMTalkerDub": Shown(("dub", "dubbing", "redub", "translate video", "new speech for a video", "配音")),
+    "IMTalkerDub": Shown(
+        ("dub", "dubbing", "redub", "wav2lip", "latentsync", "translate video", "new speech for a video", "配音"),
+        advanced=("steps", "cfg", "scale", "shots", "head", "gate", "mask_output", "quality"),
+    ),
     "IMTalkerSaveMotion": Shown(("export motion",)),
     "IMTalkerLoadMotion": Shown(("import motion",)),
     "IMTalkerRender": Shown(("render frames", "animate face"), advanced=("batch_size",)),

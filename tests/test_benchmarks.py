@@ -17,6 +17,7 @@ from benchmarks import (
     budget,
     bundle,
     cards,
+    dub,
     end_to_end,
     finetune,
     gpu,
@@ -82,6 +83,16 @@ def test_audio_in_blocks_equals_the_whole():
     rows = audio.main(["--small", "--compared", "0.02", "--minutes", "--device", "cpu"])["rows"]
     assert [row["what"] for row in rows] == ["whole", "blocks"]
     assert rows[1]["max_difference"] < 2e-5
+
+
+def test_dub_by_stage_and_from_file_to_file(inputs):
+    rows = dub.main(["--stages", *FAST, *BATCHES])["rows"]
+    assert {row["side"] for row in rows} >= {"dub: encode", "dub: render", "reenact: encode"}
+    assert all(row["ms_per_frame"] > 0 for row in rows)
+    files = ["--video", str(inputs / "driving.mp4"), "--sound", str(inputs / "speech.wav")]
+    (row,) = dub.main([*files, "--seconds", "0.4", *FAST])["rows"]
+    assert (row["frames"], row["shown"], row["fps"], row["size"]) == (10, 10, "30", "80x60")
+    assert row["sound_seconds"] == pytest.approx(1 / 3, abs=0.05)
 
 
 def test_joins_of_both_generations():

@@ -17,7 +17,7 @@ LAYERS = [
     {"weights"},
     {"pipeline", "session", "idle", "rigging", "tracking"},
     {"readings"},
-    {"train"},
+    {"train", "dubbing"},
     {"__init__"},  # the public names
     {"cli", "avatar"},
     {"__main__", "nodes", "benchmarks"},

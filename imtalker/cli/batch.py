@@ -1,6 +1,7 @@
 """Many videos from a table, one job per row, on all devices of this machine or on a Ray cluster.
 
-The table is CSV with the columns source, audio or driving, output, and any of SETTINGS; paths are relative to it. The
+The table is CSV with the columns source, audio or driving, output, and any of SETTINGS; or video and audio, to dub the
+video, and any of DUB_SETTINGS too. Paths are relative to it. The
 report beside it, JOBS.csv.report.csv, lists the outcome of each row. A later run skips the rows listed as done, as long
 as their settings, inputs, weights and output are unchanged.
 """
@@ -21,9 +22,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from ..dubbing.dub import Ending
+from ..dubbing.plan import Shots, Tracking
 from ..errors import InputError
 from ..media.atomic import only_run, whole_file
 from ..media.files import regular_file, unusable
@@ -31,12 +35,12 @@ from ..models.backend import is_out_of_memory
 from ..motion.inertia import check_joins
 from ..motion.retarget import reference
 from . import numbers
-from .jobs import Job, Models, check_output_of
+from .jobs import DUBBING, FACES, Job, Models, check_output_of
 from .resume import weights_state
 
 log = logging.getLogger("imtalker")
 
-FILES = ("source", "audio", "driving", "output", "control", "pose", "gaze", "expression", "rig")
+FILES = ("source", "audio", "driving", "video", "output", "control", "pose", "gaze", "mask", "expression", "rig")
 NUMBERS = {
     "seed": numbers.SEED,
     "cfg": numbers.CFG,
@@ -45,8 +49,14 @@ NUMBERS = {
     "frames": numbers.FRAMES,
     "strength": numbers.STRENGTH,
     "blinks": numbers.BLINKS,
+    "index": numbers.INDEX,
+    "gate": numbers.DECIBELS,
+    **dict.fromkeys(("lower_face", "head", "colour_match", "keep_sound"), numbers.SHARE),
 }
+CHOICES = {"crop": ("auto", "none"), "face": FACES, "tracking": get_args(Tracking), "shots": get_args(Shots),
+           "ending": get_args(Ending)}  # fmt: skip
 SETTINGS = ("seed", "cfg", "nfe", "joins", "fps", "crop", "frames", "relative", "strength", "blinks", "mark")
+DUB_SETTINGS = ("face", *DUBBING[1:])
 MAX_ROWS = 100_000
 DONE, FAILED = "done", "failed"
 
@@ -92,13 +102,18 @@ def read_jobs(path: Path) -> list[Row]:
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
-    known = (*FILES, *SETTINGS)
+    known = (*FILES, *SETTINGS, *DUB_SETTINGS)
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"{path} has an unknown column {unknown[0][:40]!r}: use {', '.join(known)}.")
     if len(set(names)) < len(names):
         raise InputError(f"{path} has the same column twice ({', '.join(names)}): remove one.")
-    if not {"source", "output"} <= set(names) or not {"audio", "driving"} & set(names):
-        raise InputError(f"{path} needs the columns source, output, and audio or driving, but has {', '.join(names)}.")
+    given = set(names)
+    dubs, others = {"video", "audio"} <= given, "source" in given and {"audio", "driving"} & given
+    if "output" not in given or not (dubs or others):
+        raise InputError(
+            f"{path} needs the columns output, and source with audio or driving, or video with audio, but has "
+            f"{', '.join(names)}."
+        )
 
 
 def _row(number: int, values: dict, folder: Path) -> Row:
@@ -113,13 +128,15 @@ def _row(number: int, values: dict, folder: Path) -> Row:
 
 
 def _job(given: dict[str, str], folder: Path) -> Job:
-    for name in ("source", "output"):
+    for name in ("output", "audio" if "video" in given else "source"):
         if name not in given:
             raise InputError(f"The cell {name} is empty: fill it in.")
-    if ("audio" in given) == ("driving" in given):
+    if "video" in given and {"source", "driving"} & given.keys():
+        raise InputError("A row with a video is dubbed: leave source and driving empty.")
+    if "video" not in given and ("audio" in given) == ("driving" in given):
         raise InputError("Fill in either audio or driving, not both.")
-    fields = {name: folder / text for name, text in given.items() if name in FILES}
-    for name in SETTINGS:
+    fields = {"source": None} | {name: folder / text for name, text in given.items() if name in FILES}
+    for name in (*SETTINGS, *DUB_SETTINGS):
         if name in given and name not in NUMBERS:
             fields[name] = given[name]
         elif name in given:
@@ -134,10 +151,12 @@ def _job(given: dict[str, str], folder: Path) -> Job:
             raise InputError(
                 f"relative must be first, mean, neutral or a frame number, not {given['relative'][:40]!r}."
             ) from error
-    job = Job(**fields)
+    for name, allowed in CHOICES.items():
+        if name in fields and fields[name] not in allowed:
+            raise InputError(f"{name} must be {', '.join(allowed[:-1])} or {allowed[-1]}, not {fields[name][:40]!r}.")
+    dubbing = {"which" if name == "face" else name: fields.pop(name) for name in DUB_SETTINGS if name in fields}
+    job = Job(**fields, dubbing=dubbing)
     check_joins(job.joins)
-    if job.crop not in ("auto", "none"):
-        raise InputError(f"crop must be auto or none, not {job.crop[:40]!r}.")
     check_output_of(job)
     for path in job.inputs().values():
         regular_file(path)

@@ -1,4 +1,4 @@
-"""The command line: talk, reenact, batch, sign, download, convert, info.
+"""The command line: talk, reenact, dub, batch, sign, download, convert, info.
 
 rig is in rigs.py; prepare and train are in training.py.
 """
@@ -19,6 +19,8 @@ from typing import get_args
 from torch import Tensor
 
 from .. import __doc__ as package_doc
+from ..dubbing.dub import Ending
+from ..dubbing.plan import Shots, Tracking
 from ..errors import InputError, printable
 from ..media.atomic import only_run
 from ..media.files import unusable
@@ -31,13 +33,14 @@ from ..version import __version__
 from ..weights.checkpoints import convert, inspect, models_folder
 from ..weights.download import download, plan
 from . import batch, numbers, resume, rigs, training
-from .jobs import DTYPES, SHORT_DTYPES, Job, Models, check_output_of
+from .jobs import DTYPES, DUBBING, FACES, SHORT_DTYPES, Job, Models, check_output_of
 
 log = logging.getLogger("imtalker")
 
 DEFAULT_MODELS = Path.home() / ".cache" / "imtalker"
 SECONDS_BETWEEN_LINES = 5
 ADDED = ("expression", "blinks", "rig")
+LOOKING = {"face": "Looking for the face: {} frames", "rig": "Asking the generator for its rig: {} %"}
 DONE, FAILED = 0, 1  # argparse exits with 2 for wrong usage
 
 _stopped = threading.Event()  # by a signal
@@ -96,8 +99,10 @@ def parser() -> argparse.ArgumentParser:
     common = _common()
     engine = [common, _models_options(), _engine_options()]
     video = [*engine, _video_options()]
-    _add_talk(commands, video)
-    _add_reenact(commands, video)
+    portrait = [*video, _portrait_options()]
+    _add_talk(commands, [*portrait, _sampling_options()])
+    _add_reenact(commands, portrait)
+    _add_dub(commands, [*video, _sampling_options()])
     _add_batch(commands, engine)
     _add_sign(commands, [common])
     _add_download(commands, [common])
@@ -139,12 +144,18 @@ def _engine_options() -> argparse.ArgumentParser:
 
 def _video_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
     options.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="the video to write")
     options.add_argument("--resume", action="store_true", help="pick up where a stopped run of this command left off")
     options.add_argument("--crop", choices=("auto", "none"), default="auto", help="auto finds the face (%(default)s)")
-    options.add_argument("--fps", type=numbers.FPS.option(), help="frames per second (25, or the driving video's own)")
     options.add_argument("--frames", type=numbers.FRAMES.option(), metavar="N", help="only the first N frames")
+    options.add_argument("--mark", default="", metavar="TEXT", help="small text in a corner, such as AI-generated")
+    return options
+
+
+def _portrait_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--source", type=Path, required=True, metavar="PICTURE", help="the portrait")
+    options.add_argument("--fps", type=numbers.FPS.option(), help="frames per second (25, or the driving video's own)")
     options.add_argument(
         "--expression", type=Path, metavar="FILE", help="keyframes in .json of blinks, brows, smile and other channels"
     )
@@ -152,22 +163,26 @@ def _video_options() -> argparse.ArgumentParser:
         "--blinks", type=numbers.BLINKS.option(), default=0.0, metavar="N", help="added blinks a minute (%(default)g)"
     )
     options.add_argument("--rig", type=Path, metavar="FILE", help="for both, from rig learn (the weights' own)")
-    options.add_argument("--mark", default="", metavar="TEXT", help="small text in a corner, such as AI-generated")
+    return options
+
+
+def _sampling_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--audio", type=Path, required=True, help="speech: an audio file, or a video with sound")
+    options.add_argument(
+        "--seed", type=numbers.SEED.option(), default=0, help="another seed gives another delivery (%(default)s)"
+    )
+    options.add_argument(
+        "--cfg", type=numbers.CFG.option(), help="how strongly the speech drives the motion (v1 3.0, v2 2.0)"
+    )
+    options.add_argument(
+        "--nfe", type=numbers.NFE.option(), default=10, metavar="N", help="points in time; N-1 steps (%(default)s)"
+    )
     return options
 
 
 def _add_talk(commands: argparse._SubParsersAction, parents: list) -> None:
     command = commands.add_parser("talk", parents=parents, help="portrait + speech -> video with sound")
-    command.add_argument("--audio", type=Path, required=True, help="speech: an audio file, or a video with sound")
-    command.add_argument(
-        "--seed", type=numbers.SEED.option(), default=0, help="another seed gives another delivery (%(default)s)"
-    )
-    command.add_argument(
-        "--cfg", type=numbers.CFG.option(), help="how strongly the speech drives the motion (v1 3.0, v2 2.0)"
-    )
-    command.add_argument(
-        "--nfe", type=numbers.NFE.option(), default=10, metavar="N", help="points in time; N-1 steps (%(default)s)"
-    )
     command.add_argument(
         "--joins",
         choices=get_args(Joins),
@@ -199,9 +214,54 @@ def _add_reenact(commands: argparse._SubParsersAction, parents: list) -> None:
     command.set_defaults(run=_reenact)
 
 
+def _add_dub(commands: argparse._SubParsersAction, parents: list) -> None:
+    command = commands.add_parser("dub", parents=parents, help="video + speech -> the video says it")
+    command.add_argument("--video", type=Path, required=True, help="gives the picture; read twice")
+    command.add_argument("--face", dest="which", choices=FACES, default="largest", help="which face (%(default)s)")
+    command.add_argument("--index", type=numbers.INDEX.option(), default=0, help="which in that order (%(default)s)")
+    command.add_argument(
+        "--tracking",
+        choices=get_args(Tracking),
+        default="smooth",
+        help="the square follows the head smoothly, or stays steady for a whole shot (%(default)s)",
+    )
+    command.add_argument(
+        "--shots",
+        choices=get_args(Shots),
+        default="same view",
+        help="dub shots with the same view as the first, or choose a face anew in every shot (%(default)s)",
+    )
+    command.add_argument(
+        "--ending",
+        choices=get_args(Ending),
+        default="cut",
+        help="cut: the shorter of video and speech decides the length; hold, ping-pong: the longer one (%(default)s)",
+    )
+    for name, default, help_ in (
+        ("--lower-face", 0.5, "how much is replaced: 0 the lips, 1 all below the eyes (%(default)g)"),
+        ("--head", 1.0, "how much of the head's own movement the new lower face keeps, 0 to 1 (%(default)g)"),
+        ("--colour-match", 0.0, "match the colours along the soft edge, 0 to 1 (%(default)g)"),
+        ("--keep-sound", 0.0, "volume of the video's own sound under the speech, 0 to 1 (%(default)g)"),
+    ):
+        command.add_argument(name, type=numbers.SHARE.option(), default=default, metavar="SHARE", help=help_)
+    command.add_argument(
+        "--strength", type=numbers.DUB_STRENGTH.option(), default=1.0, help="of the mouth, 0 to 2 (%(default)g)"
+    )
+    command.add_argument(
+        "--gate",
+        type=numbers.DECIBELS.option(),
+        default=-50.0,
+        metavar="DB",
+        help="the mouth rests where the speech is quieter, in dB of full scale; -120: never (%(default)g)",
+    )
+    command.add_argument("--mask", type=Path, metavar="PICTURE", help="what may change, in white, over the whole frame")
+    command.add_argument("--rig", type=Path, metavar="FILE", help="a rig of these weights (the one kept beside them)")
+    command.set_defaults(run=_dub)
+
+
 def _add_batch(commands: argparse._SubParsersAction, parents: list) -> None:
     command = commands.add_parser("batch", parents=parents, help="many videos, from a table")
-    command.add_argument("table", type=Path, metavar="JOBS.csv", help="source, audio or driving, output, settings")
+    command.add_argument("table", type=Path, metavar="JOBS.csv", help="source, audio, driving, video, output, settings")
     command.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, host:port, or local")
     command.set_defaults(run=_batch)
 
@@ -251,13 +311,20 @@ def _reenact(options: argparse.Namespace) -> None:
     _make(Job(**{name: getattr(options, name) for name in names}), options)
 
 
+def _dub(options: argparse.Namespace) -> None:
+    names = ("video", "audio", "output", "seed", "cfg", "nfe", "frames", "crop", "strength", "mark", "mask", "rig")
+    dubbing = {name: getattr(options, name) for name in DUBBING}
+    _make(Job(source=None, dubbing=dubbing, **{name: getattr(options, name) for name in names}), options)
+
+
 def _make(job: Job, options: argparse.Namespace) -> None:
     check_output_of(job)
     resume.check_inputs(job)
     models = _models(options)
 
     def make(first: int | None = None) -> Clip:
-        clip = models.clip(job, first)
+        with _Looking() as looking:
+            clip = models.clip(job, first, looking)
         return replace(clip, rendered=_progress(clip.rendered, clip.count))
 
     started = time.monotonic()
@@ -346,6 +413,30 @@ def _progress(blocks: Iterator[Tensor], count: int | None) -> Iterator[Tensor]:
                 printed, rate = now, done / (now - started)
                 left = f" of {count}, {(count - done) / rate:.0f} s left" if count else ""
                 print(f"{done} frames{left}, {rate:.1f} frames/s", file=sys.stderr, flush=True)
+
+
+class _Looking:
+    """Progress of the first pass over a video, and of a rig that is asked for."""
+
+    def __init__(self):
+        self.printed, self.terminal, self.width = time.monotonic(), sys.stderr.isatty(), 0
+
+    def __enter__(self) -> "_Looking":
+        return self
+
+    def __call__(self, what: str, done: int) -> None:
+        if _stopped.is_set():
+            raise KeyboardInterrupt
+        now = time.monotonic()
+        if now - self.printed > (0.2 if self.terminal else SECONDS_BETWEEN_LINES):
+            line = LOOKING[what].format(done)
+            self.printed, self.width = now, len(line)
+            start, end = ("\r", "") if self.terminal else ("", "\n")
+            print(f"{start}{line}", end=end, file=sys.stderr, flush=True)
+
+    def __exit__(self, *exception: object) -> None:
+        if self.terminal and self.width:
+            print("\r" + " " * self.width, end="\r", file=sys.stderr, flush=True)
 
 
 class _Bytes:

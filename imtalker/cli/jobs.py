@@ -2,15 +2,19 @@
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from ..dubbing.dub import dub
 from ..errors import InputError
 from ..media import provenance
 from ..media.files import VIDEO_SUFFIXES, check_output
+from ..media.image import read_image
 from ..models.config import PUBLISHED
 from ..models.folding import fold
 from ..models.generator import Generator
@@ -31,11 +35,19 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 SHORT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # as ComfyUI calls them
 
 
+# Of a dub alone, as `dub` names them, and ways to choose a face.
+DUBBING = ("which", "index", "tracking", "shots", "ending", "lower_face", "head", "colour_match", "keep_sound", "gate")
+FACES = ("largest", "left to right", "nearest to centre", "best score")
+
+
 @dataclass(frozen=True)
 class Job:
-    """A portrait, speech or a driving video, and the output. Settings as for `talk` and `reenact`."""
+    """A portrait and speech or a driving video, or a video and speech to dub it with; and the output.
 
-    source: Path
+    Settings as for `talk`, `reenact` and `dub`.
+    """
+
+    source: Path | None
     output: Path
     audio: Path | None = None
     driving: Path | None = None
@@ -56,10 +68,13 @@ class Job:
     blinks: float = 0.0  # a minute
     rig: Path | None = None
     mark: str = ""  # text in a corner of every frame
+    video: Path | None = None
+    mask: Path | None = None
+    dubbing: dict[str, object] = field(default_factory=dict)  # further settings of `dub`, by name
 
     def inputs(self) -> dict[str, Path]:
         """The files to read, by field."""
-        names = ("source", "audio", "driving", "control", "pose", "gaze", "expression", "rig")
+        names = ("source", "audio", "driving", "control", "pose", "gaze", "expression", "video", "rig", "mask")
         return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
@@ -126,16 +141,26 @@ class Models:
         settings = {"allow_more": job.allow_more, "blinks": job.blinks, "seed": job.seed}
         return partial(express_stream, rig=rig, content=content, **settings)
 
-    def clip(self, job: Job, first: int | None = None) -> Clip:
-        """The job's video, rendered while it is read; `first` as for `talk`. Raises InputError for bad input."""
+    def clip(
+        self, job: Job, first: int | None = None, progress: Callable[[str, int], None] = lambda what, done: None
+    ) -> Clip:
+        """The job's video, rendered while it is read; `first` as for `talk`. Raises InputError for bad input.
+
+        progress: as for `dub`.
+        """
         common = {
             "frames": job.frames,
             "crop": job.crop,
             "model_dirs": [self.folder],
             "batch_size": self.batch_size,
             "first": first,
-            "shape": self.expressions(job),
         }
+        if job.video:
+            settings = {"cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "strength": job.strength, **job.dubbing}
+            settings |= {"rig": self._rig(job), "mask": None if job.mask is None else _mask(job.mask)}
+            clip = dub(self.renderer, self.generator, job.video, job.audio, progress=progress, **settings, **common)
+            return self._marked(clip, job)
+        common["shape"] = self.expressions(job)
         if job.driving:
             settings = {"fps": job.fps, "relative": job.relative, "strength": job.strength}
             clip = reenact(self.renderer, job.source, job.driving, **settings, **common)
@@ -145,8 +170,21 @@ class Models:
             sampling = {"cfg": job.cfg, "nfe": job.nfe, "seed": job.seed, "joins": job.joins}
             settings = {"control": control, "fps": job.fps or 25, **sampling}
             clip = talk(renderer, generator, job.source, job.audio, **settings, **common)
+        return self._marked(clip, job)
+
+    def _marked(self, clip: Clip, job: Job) -> Clip:
         blocks = provenance.mark(clip.rendered, untrained.LABEL if self.untrained else "", "top")
         return replace(clip, rendered=provenance.mark(blocks, job.mark))
+
+    def _rig(self, job: Job) -> Rig | str:
+        if job.rig:
+            return Rig.load(job.rig)
+        return "none" if self.untrained else "kept"
+
+
+def _mask(path: Path) -> Tensor:
+    """A picture's brightness as a mask (1,H,W)."""
+    return read_image(path).mean(dim=3)
 
 
 def check_output_of(job: Job) -> Path:

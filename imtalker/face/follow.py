@@ -115,13 +115,20 @@ def follow_boxes(
         if boxes and last is None:
             box = choose_face(boxes, which, index, size)
         elif boxes:
-            nearest = min(boxes, key=lambda other: math.dist(other.center, last.center))
-            # False detections differ in size, other people are further away; our face may move further in a longer gap.
-            near = math.dist(nearest.center, last.center) < last.side * (0.5 + 0.1 * gap)
-            box = nearest if near and 2 / 3 < nearest.side / last.side < 3 / 2 else None
+            box = still_there(boxes, last, gap)
         last, gap = (box, 0) if box else (last, gap + 1)
         followed.append(box)
     return followed
+
+
+def still_there(boxes: Sequence[Box], last: Box, gap: int) -> Box | None:
+    """The box of the face that was at `last`, `gap` frames without it ago; None if there is none."""
+    if not boxes:
+        return None
+    nearest = min(boxes, key=lambda other: math.dist(other.center, last.center))
+    # False detections differ in size, other people are further away; our face may move further in a longer gap.
+    near = math.dist(nearest.center, last.center) < last.side * (0.5 + 0.1 * gap)
+    return nearest if near and 2 / 3 < nearest.side / last.side < 3 / 2 else None
 
 
 def steady_box(boxes: Sequence[Box | None]) -> Box:
@@ -188,12 +195,12 @@ def _hidden(boxes: Sequence[Box | None], searched: Sequence[int]) -> tuple[range
     return tuple(stretches)
 
 
-def smooth_boxes(boxes: Sequence[Box | None], fps: float) -> list[Box]:
+def smooth_boxes(boxes: Sequence[Box | None], fps: float, seconds: float = SMOOTH_SECONDS) -> list[Box]:
     """One box per frame without the detector's jitter, for a crop that follows the head as a camera would.
 
     Gaps are interpolated linearly and held at both ends, a running median removes outliers, then a Gaussian with a
-    standard deviation of 0.4 s smooths centre and size. It is symmetric in time, so the crop does not lag; at 25 fps
-    white jitter drops to about a sixth. FaceNotFound: all boxes are None.
+    standard deviation of `seconds` smooths centre and size. It is symmetric in time, so the crop does not lag; with
+    0.4 s at 25 fps, white jitter drops to about a sixth. FaceNotFound: all boxes are None.
     """
     from scipy import ndimage  # takes half of this package's import time
 
@@ -202,7 +209,7 @@ def smooth_boxes(boxes: Sequence[Box | None], fps: float) -> list[Box]:
     rows = np.array([(*box.center, box.x1 - box.x0, box.y1 - box.y0) for box in found])
     track = np.stack([np.interp(np.arange(len(boxes)), known, column) for column in rows.T], axis=1)
     track = ndimage.median_filter(track, size=(2 * round(0.1 * fps) + 1, 1), mode="nearest")
-    track = ndimage.gaussian_filter1d(track, SMOOTH_SECONDS * fps, axis=0, mode="nearest")
+    track = ndimage.gaussian_filter1d(track, seconds * fps, axis=0, mode="nearest")
     return [Box(x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, y, w, h in track.tolist()]
 
 

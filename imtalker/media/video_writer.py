@@ -17,6 +17,7 @@ from ..errors import InputError
 from .atomic import whole_file
 from .audio import Audio, AudioFile
 from .files import VIDEO_SUFFIXES, check_output
+from .mixing import Mixed
 from .planes import Planes
 from .resampling import BlockReader, resample_blocks
 from .video import BT709, FULL, LIMITED, frame_rate
@@ -34,7 +35,7 @@ def write_video(
     path: str | os.PathLike,
     frames: Iterable[Tensor | Planes],
     fps: float | Fraction,
-    audio: Audio | AudioFile | None = None,
+    audio: Audio | AudioFile | Mixed | None = None,
     metadata: Mapping[str, str] | None = None,
     crf: int = 18,
     preset: str = "veryfast",
@@ -159,7 +160,7 @@ def _single_frames(frames: Iterable[Tensor | Planes]) -> Iterator[Tensor]:
 class Soundtrack:
     """Streams audio in a form that AAC supports: one or two channels at one of its sample rates."""
 
-    def __init__(self, audio: Audio | AudioFile):
+    def __init__(self, audio: Audio | AudioFile | Mixed):
         self.sample_rate = audio.sample_rate if audio.sample_rate in AAC_RATES else 48000
         blocks = audio.blocks()
         first = next(blocks)

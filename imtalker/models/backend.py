@@ -212,9 +212,10 @@ def keeps_in_cache(x: Tensor) -> bool:
 
 
 def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention of q (B,h,N,d) over k, v (1,h,M,d), and for each query the key with the largest head-averaged weight.
+    """Attention of q (B,h,N,d) over k, v (1 or B,h,M,d), and the best key of each query.
 
-    Returns the output (B,h,N,d) and indices (B,N), the first among equal weights. The whole N x M map never exists.
+    That is the key with the largest head-averaged weight. Returns the output (B,h,N,d) and indices (B,N), the first
+    among equal weights. The whole N x M map never exists.
     """
 
     def kernel() -> tuple[Tensor, Tensor]:

@@ -182,9 +182,11 @@ class Generator(nn.Module):
         return self._stream(audio, source, control, cfg, nfe, noise, padding, joins)
 
     def check_source(self, source: Source) -> None:
-        """Raises InputError for a source of another generation or motion size."""
+        """Raises InputError for a source of another generation or motion size, or of several pictures."""
         ours = Side("the generator", self.generation, self.config.motion_size)
         check_match(ours, Side("the source", source.generation, source.motion.shape[1]))
+        if len(source.motion) != 1:
+            raise InputError(f"Motion is sampled for one picture, not {len(source.motion)}: encode one of them.")
 
     def project_speech(self, features: Tensor) -> Tensor:
         """The speech's part of the condition: audio features (n,hidden_size) -> (n,condition_size)."""

@@ -20,15 +20,16 @@ SMALLEST, LARGEST = 1e-25, 1e30
 def attend_and_match(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor] | None:
     """See backend.attend_and_match."""
     batch, heads, count, width = q.shape
-    # Without their mean the keys give the same attention, and no weights that sum to less than one per key.
-    keys = (k[0] - k[0].mean(1, keepdim=True)) * width**-0.5
-    values = F.pad(v[0].transpose(1, 2), (0, 0, 0, 1), value=1.0)
     output = torch.empty_like(q)
     sums = q.new_empty(batch, heads, count)
     match = torch.empty(batch, count, dtype=torch.long)
     step = min(count, max(32, _part_of(k.shape[2])))
     memory, average = q.new_empty(2, k.shape[2] * step)
     for b in range(batch):
+        if b < len(k):  # images may share the keys and values of one
+            # Without their mean the keys give the same attention, and no weights that sum to less than one per key.
+            keys = (k[b] - k[b].mean(1, keepdim=True)) * width**-0.5
+            values = F.pad(v[b].transpose(1, 2), (0, 0, 0, 1), value=1.0)
         for start in range(0, count, step):
             part = slice(start, min(start + step, count))
             # of another size for the last part

@@ -14,9 +14,10 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor, working_set: int) -> tuple
     output = torch.empty_like(q)
     match = torch.empty(batch, count, dtype=torch.long, device=q.device)
     with torch.autocast(q.device.type, enabled=False):
-        keys = (k[0].float().transpose(1, 2) * width**-0.5).contiguous()
-        values = v[0].float()
         for b in range(batch):
+            if b < len(k):  # images may share the keys and values of one
+                keys = (k[b].float().transpose(1, 2) * width**-0.5).contiguous()
+                values = v[b].float()
             for start in range(0, count, chunk):
                 part = slice(start, start + chunk)
                 weights = torch.bmm(q[b, :, part].float(), keys).softmax(dim=-1)

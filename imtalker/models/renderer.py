@@ -1,9 +1,10 @@
-"""The renderer: one source image and a motion, to frames."""
+"""The renderer: a source image, or one for every frame, and a motion, to frames."""
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from .recording import Recording, Weights
 from .synthesis import Synthesis
 from .transfer import IdentityAdapter, MotionDecoder, MotionTransfer, Reference
 
+T = TypeVar("T")
+
 log = logging.getLogger("imtalker")
 
 # Working memory in numbers per value of an image: the peak of all tensors alive, at the published sizes.
@@ -30,28 +33,56 @@ RECORDED = 2  # frames at a time, up to which launching the work takes longer th
 
 @dataclass(frozen=True)
 class Source:
-    """Everything that depends on the source image alone, computed once and never changed afterwards."""
+    """Everything that depends on the source images alone, computed once and never changed afterwards.
 
-    features: tuple[Tensor, ...]  # (1,C,S,S), coarse to fine
-    identity: Tensor  # (1,identity_size)
-    motion: Tensor  # (1,motion_size)
+    Usually one image for all frames of a motion; N images (a dubbed video) are the sources of N frames, one each.
+    """
+
+    features: tuple[Tensor, ...]  # (N,C,S,S), coarse to fine
+    identity: Tensor  # (N,identity_size)
+    motion: Tensor  # (N,motion_size)
     reference: Reference
     generation: str
+
+    def __len__(self) -> int:
+        return len(self.motion)
+
+    def rows(self, rows: slice) -> "Source":
+        """The sources of some frames; one source is that of every frame."""
+        if len(self) == 1:
+            return self
+        return self._map(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Source":
         """A copy on another device or in another precision; returns itself if nothing changes."""
         if self.identity.device == device and self.identity.dtype == dtype:
             return self
+        return self._map(lambda tensor: tensor.to(device, dtype))
 
-        def move(value):
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Source":
+        def changed(value):
             if isinstance(value, Tensor):
-                return value.to(device, dtype)
-            return tuple(map(move, value)) if isinstance(value, tuple) else value
+                return change(value)
+            if isinstance(value, Reference):
+                return replace(value, **{f.name: changed(getattr(value, f.name)) for f in fields(value)})
+            return tuple(map(changed, value)) if isinstance(value, tuple) else value
 
-        def moved(instance):
-            return replace(instance, **{f.name: move(getattr(instance, f.name)) for f in fields(instance)})
+        return replace(self, **{f.name: changed(getattr(self, f.name)) for f in fields(self)})
 
-        return replace(moved(self), reference=moved(self.reference))
+    @classmethod
+    def join(cls, sources: "list[Source]") -> "Source":
+        """Several sources of one renderer as one, in order."""
+        if len(sources) == 1:
+            return sources[0]
+
+        def joined(values):
+            if isinstance(values[0], Tensor):
+                return torch.cat(values)
+            if isinstance(values[0], Reference):
+                return Reference(*(joined([getattr(v, f.name) for v in values]) for f in fields(Reference)))
+            return tuple(map(joined, zip(*values))) if isinstance(values[0], tuple) else values[0]
+
+        return cls(*(joined([getattr(source, f.name) for source in sources]) for f in fields(cls)))
 
     def tensors(self) -> list[Tensor]:
         return [*self.features, self.identity, self.motion, *self.reference.tensors()]
@@ -82,7 +113,10 @@ class Renderer(nn.Module):
         return fingerprint("renderer", self.motion_encoder.mlp.last.derived()[0])
 
     def forward(self, source: Source, latents: Tensor) -> Tensor:
-        """Motion latents (B,motion_size), not adapted -> frames (B,3,output_size,output_size) in 0..1."""
+        """Motion latents (B,motion_size), not adapted -> frames (B,3,output_size,output_size) in 0..1.
+
+        source: one for all latents, or B.
+        """
         adapted = self.adapter(latents, source.identity)
         maps = self.motion_decoder(adapted)
         aligned = self.transfer(maps, source.reference)
@@ -109,22 +143,25 @@ class Renderer(nn.Module):
             self.forget()
         return self
 
-    @torch.inference_mode()
-    def encode_source(self, image: Tensor, checked: bool = False) -> Source:
-        """One square image (1,H,W,3), RGB in 0..1 -> Source. Raises InputError for a batch or an image not square.
+    def encode_source(self, images: Tensor, checked: bool = False, batch_size: int | None = None) -> Source:
+        """Square images (N,H,W,3), RGB in 0..1 -> Source, one for all frames or one for each of N. InputError: not
+        square.
 
-        checked: the image was made from what `check_image` returned, and is not looked at again.
+        checked: the images were made from what `check_image` returned, and are not looked at again.
+        batch_size: images encoded at a time, None for what suits the device. When memory runs out, it is halved.
         """
-        image = image if checked else check_image(image)
-        if len(image) != 1:
-            raise InputError(f"The source must be one picture, not a batch of {len(image)}: choose one of them.")
-        image = self._encoder_input(image)
-        features, identity = self.identity_encoder(image)
-        motion = self.motion_encoder(image)
+        images = images if checked else check_image(images)
+        batch_size = batch_size or self.batch_size(self.bytes_per_image)
+        return Source.join(list(self._in_blocks(len(images), batch_size, lambda part: self._encode(images[part]))))
+
+    def _encode(self, images: Tensor) -> Source:
+        images = self._encoder_input(images)
+        features, identity = self.identity_encoder(images)
+        motion = self.motion_encoder(images)
         maps = self.motion_decoder(self.adapter(motion, identity))
         reference = self.transfer.prepare(features, maps)
         source = Source(features, identity, motion, reference, self.generation)
-        check_numbers(torch.stack([x.sum(dtype=torch.float32) for x in source.tensors()]), "The source", image.dtype)
+        check_numbers(torch.stack([x.sum(dtype=torch.float32) for x in source.tensors()]), "The source", images.dtype)
         return source
 
     @torch.inference_mode()
@@ -137,7 +174,10 @@ class Renderer(nn.Module):
         return Motion(latents, fps, self.generation, self.fingerprint)
 
     def render(self, source: Source, motion: Motion, batch_size: int | None = None) -> Tensor:
-        """Frames (T,output_size,output_size,3), RGB in 0..1, float32 on the CPU, one per latent of the motion."""
+        """Frames (T,output_size,output_size,3), RGB in 0..1, float32 on the CPU, one per latent of the motion.
+
+        From one source for all, or from source i for latent i.
+        """
         size, done = self.config.output_size, 0
         frames = torch.empty(len(motion), size, size, 3, device="cpu")
         for block in backend.to_cpu(self.stream(source, motion, batch_size)):
@@ -160,16 +200,14 @@ class Renderer(nn.Module):
         anchor = self.motion_decoder.const
         source = source.to(anchor.device, anchor.dtype)
         latents = backend.upload(motion.latents, anchor)
-        done, unchecked = 0, deque()
-        while done < len(motion):
-            frames = self._frames(source, latents[done : done + batch_size], batch_size > 1, replay)
-            if frames is None:
-                batch_size //= 2
-                log.warning("Out of memory: continuing with %d frames at a time.", batch_size)
-                self.forget()
-                backend.release_memory(anchor.device)
-                continue
-            done += len(frames)
+        # sources that change with every frame are nothing to record
+        render = self.replayed if replay and len(source) == 1 else self
+        unchecked = deque()
+
+        def frames_of(part: slice) -> Tensor:
+            return render(source.rows(part), latents[part]).float().permute(0, 2, 3, 1)
+
+        for frames in self._in_blocks(len(motion), batch_size, frames_of):
             # the sum shows NaN anywhere; it lands after its frames, and is read when the device has its next work
             unchecked.append(backend.Download(frames.sum(dtype=torch.float32)))
             while len(unchecked) > 1 or (unchecked and unchecked[0].landed):
@@ -178,13 +216,26 @@ class Renderer(nn.Module):
         for total in unchecked:
             check_numbers(total.wait(), "Some frames", anchor.dtype)
 
-    def _frames(self, source: Source, latents: Tensor, may_fail: bool, replay: bool) -> Tensor | None:
-        """One block of frames, or None if memory runs out and `may_fail` allows it."""
+    def _in_blocks(self, count: int, batch_size: int, work: Callable[[slice], T]) -> Iterator[T]:
+        """The results of `work` on the rows 0..count, at most `batch_size` at a time, fewer once memory runs out."""
+        done = 0
+        while done < count:
+            result = self._attempt(work, slice(done, done + batch_size), batch_size > 1)
+            if result is None:
+                batch_size //= 2
+                log.warning("Out of memory: continuing with %d frames at a time.", batch_size)
+                self.forget()
+                backend.release_memory(self.motion_decoder.const.device)
+                continue
+            done += batch_size
+            yield result
+
+    def _attempt(self, work: Callable[[slice], T], part: slice, may_fail: bool) -> T | None:
+        """`work(part)`, or None if memory runs out and `may_fail` allows it."""
         try:
             # entered for each block: a generator must not leave its caller in inference mode
             with torch.inference_mode():
-                render = self.replayed if replay else self
-                return render(source, latents).float().permute(0, 2, 3, 1)
+                return work(part)
         except Exception as error:
             if may_fail and backend.is_out_of_memory(error):
                 return None
@@ -194,6 +245,11 @@ class Renderer(nn.Module):
         ours = Side("the renderer", self.generation, self.config.motion_size)
         check_match(ours, Side("the source", source.generation, source.motion.shape[1]))
         check_match(ours, Side("the motion", motion.generation, motion.latents.shape[1]))
+        if len(source) not in (1, len(motion)):
+            raise InputError(
+                f"The source holds {len(source)} pictures and the motion {len(motion)} frames: encode one picture, or "
+                "one for every frame."
+            )
 
     def _encoder_input(self, images: Tensor) -> Tensor:
         """(N,H,W,3) of any square size -> (N,3,input_size,input_size)."""

@@ -14,7 +14,7 @@ from .layers import EqualLinear, EqualMLP, StyledConv, styled
 
 
 class IdentityAdapter(nn.Module):
-    """Motion latents (B,motion_size) and one identity (1,identity_size) -> latents in that person's motion space."""
+    """Motion latents (B,motion_size) and identities (1 or B,identity_size) -> latents in that person's motion space."""
 
     def __init__(self, config: RendererConfig):
         super().__init__()
@@ -55,11 +55,11 @@ class MotionDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the transfer needs from a source: computed once, never changed afterwards."""
+    """What the transfer needs from N sources: computed once, never changed afterwards."""
 
-    keys: tuple[Tensor, ...]  # (1,heads,S*S,C/heads) per attention level
+    keys: tuple[Tensor, ...]  # (N,heads,S*S,C/heads) per attention level
     values: tuple[Tensor, ...]  # the same shapes
-    pooled: tuple[Tensor, ...]  # finer levels averaged over the cells of the last attention level, (S*S,C)
+    pooled: tuple[Tensor, ...]  # finer levels averaged over the cells of the last attention level, (N,S*S,C)
 
     def tensors(self) -> list[Tensor]:
         return [*self.keys, *self.values, *self.pooled]
@@ -86,20 +86,19 @@ class MotionTransfer(nn.Module):
         self.levels = nn.ModuleList(CrossAttention(width, config.heads) for width in channels)
 
     def prepare(self, features: tuple[Tensor, ...], maps: list[Tensor]) -> Reference:
-        """From the source's `features` (1,C,S,S) and the `maps` decoded from its own motion."""
+        """From the sources' `features` (N,C,S,S) and the `maps` decoded from their own motion."""
         attentions = [level.cross for level in self.levels]
         side = maps[-1].shape[-1]
         return Reference(
             keys=tuple(attn.keys(to_tokens(m)) for attn, m in zip(attentions, maps)),
             values=tuple(attn.values(to_tokens(f)) for attn, f in zip(attentions, features)),
-            pooled=tuple(
-                to_tokens(F.avg_pool2d(f, f.shape[-1] // side)).squeeze(0) for f in features[len(attentions) :]
-            ),
+            pooled=tuple(to_tokens(F.avg_pool2d(f, f.shape[-1] // side)) for f in features[len(attentions) :]),
         )
 
     def forward(self, maps: list[Tensor], reference: Reference) -> list[Tensor]:
         """Driving maps (B,C,S,S) -> the source's features in the driver's pose, coarse to fine, (B,C,S,S) each.
 
+        reference: of one source for all maps, or of B, one each.
         Finer levels are constant over each cell of the last attention level and are returned at that level's side.
         """
         aligned = []
@@ -112,4 +111,11 @@ class MotionTransfer(nn.Module):
         q = attention.queries(to_tokens(maps[-1]))
         x, match = attend_and_match(q, reference.keys[-1], reference.values[-1])
         aligned.append(to_map(attention.proj(join_heads(x))))
-        return aligned + [to_map(pooled[match]) for pooled in reference.pooled]
+        return aligned + [to_map(_chosen(pooled, match)) for pooled in reference.pooled]
+
+
+def _chosen(cells: Tensor, match: Tensor) -> Tensor:
+    """Cells (1 or B,M,C) at indices (B,N) -> (B,N,C)."""
+    if len(cells) == 1:
+        return cells[0][match]
+    return cells.gather(1, match[..., None].expand(-1, -1, cells.shape[2]))

@@ -1,6 +1,8 @@
 """A motion or a clip brought to a length: looped, played there and back, held, or stretched."""
 
+import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
@@ -54,19 +56,45 @@ def frames_of(seconds: float, fps: float) -> int:
 def frames_at(frames: Iterable[Tensor], places: Sequence[int], keep: int = 256) -> Iterator[Tensor]:
     """The frames of a clip at these places, in this order; frames that are not there are the last one.
 
-    frames: can be iterated more than once, and is read anew wherever the places lead back. keep: frames in memory.
+    frames: can be iterated more than once, and is read anew wherever the places lead back. keep: frames in memory where
+    the places fall from one to the next; elsewhere it is one.
     """
-    reading, position, last = iter(frames), 0, None
-    for start in range(0, len(places), keep):
-        part = places[start : start + keep]
-        if min(part) < position:
-            reading, position = iter(frames), 0
-        wanted, found = set(part), {}
-        while position <= max(part) and (frame := next(reading, None)) is not None:
-            last = frame
-            if position in wanted:
-                found[position] = frame
-            position += 1
-        if last is None:
-            raise InputError("The clip has no frames: choose another.")
-        yield from (found.get(place, last) for place in part)
+    reading, position, last, index = None, 0, None, 0  # `last` is the frame before `position`
+    while index < len(places):
+        stop = _end_of_fall(places, index, keep)
+        if stop > index + 1:
+            low = places[stop - 1]
+            kept = list(part_of(frames, low, places[index] + 1)) or [_last(frames)]
+            yield from (kept[min(place - low, len(kept) - 1)] for place in places[index:stop])
+            reading = None
+        else:
+            place = places[index]
+            if reading is None or place < position - 1:
+                reading, position, last = part_of(frames, place, None), place, None
+            while position <= place and (frame := next(reading, None)) is not None:
+                last, position = frame, position + 1
+            last = _last(frames) if last is None else last
+            yield last
+        index = stop
+
+
+def _last(frames: Iterable[Tensor]) -> Tensor:
+    found = deque(frames, maxlen=1)
+    if not found:
+        raise InputError("The clip has no frames: choose another.")
+    return found[0]
+
+
+def _end_of_fall(places: Sequence[int], start: int, most: int) -> int:
+    """The first index after `start` at which the places do not fall, at most `most` further."""
+    stop = start + 1
+    while stop < min(len(places), start + most) and places[stop] < places[stop - 1]:
+        stop += 1
+    return stop
+
+
+def part_of(frames: Iterable[Tensor], first: int, stop: int | None) -> Iterator[Tensor]:
+    """The frames first..stop of a clip; a reader of video files does not convert those before."""
+    if hasattr(frames, "part"):
+        return frames.part(first, stop)
+    return itertools.islice(iter(frames), first, stop)

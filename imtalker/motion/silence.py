@@ -33,10 +33,15 @@ def gate(
 
 def resting(audio: Audio, fps: float, frames: int, level: float, loud: bool = False) -> Tensor:
     """How much the mouth rests in each frame, (frames,), 0..1: 1 in quiet stretches of at least SHORTEST seconds."""
-    quiet = (loudness(audio, fps, frames) < level).numpy() != loud
+    return resting_at(loudness(audio, fps, frames), fps, level, loud)
+
+
+def resting_at(levels: Tensor, fps: float, level: float, loud: bool = False) -> Tensor:
+    """`resting` for frames whose loudness (frames,), in dB of full scale, is known."""
+    quiet = (levels < level).numpy() != loud
     quiet = ndimage.binary_opening(quiet, structure=np.ones(max(1, round(SHORTEST * fps))))
     if quiet.all():
-        return torch.ones(frames)
+        return torch.ones(len(levels))
     # the fade lies in the quiet, so that the mouth is free whenever there is sound
     away = torch.from_numpy(ndimage.distance_transform_edt(quiet)).float()
     return 0.5 - 0.5 * (math.pi * (away / (FADE * fps)).clamp(max=1)).cos()

@@ -70,5 +70,4 @@ def attention(q: Tensor, k: Tensor) -> Tensor:
 @torch.no_grad()
 def best_match(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The key with the largest head-averaged weight for each query, (B,N), without building the full attention map."""
-    each = ((x[None] for x in parts) for parts in zip(q, k, v))
-    return torch.cat([attend_and_match(*one)[1] for one in each])
+    return attend_and_match(q, k, v)[1]

@@ -12,7 +12,13 @@ TITLE, ROW, WIDGET, BORDER = 30, 20, 24, 6  # pixels of the page's nodes
 BELOW = 40  # under each node: its owner's name in Nodes 2.0, whose widgets are taller too
 MARGIN, HEADING = 20, 50  # of a group
 # room for what a run shows in the node
-PREVIEWS = {"SaveVideo": 300, "IMTalkerRenderVideo": 240, "IMTalkerTalkingHead": 300, "PreviewImage": 260}
+PREVIEWS = {
+    "SaveVideo": 300,
+    "IMTalkerRenderVideo": 240,
+    "IMTalkerTalkingHead": 300,
+    "IMTalkerDub": 300,
+    "PreviewImage": 260,
+}
 EDITORS = {"IMTalkerPoseControl": (660, 420), "IMTalkerGazeControl": (660, 350), "IMTalkerExpression": (660, 560)}
 COLOURS = {"Example": "#a1309b", "Models": "#3f789e", "Result": "#8A8"}
 KEPT_SEED = "IMTalkerExample"  # the seeds of all others change after each run, so that Run does something again

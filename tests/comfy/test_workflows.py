@@ -29,6 +29,7 @@ EXPECTED = {
     "08 Idle, then talk": (50, (128, 128), 2.4),
     "09 Long video": (10, (1024, 512), 0.4),
     "10 Draw an expression": (10, (128, 128), 0.4),
+    "11 Dub a video": (10, (256, 256), 0.4),
 }
 OPENED = 0.75  # of the page's width or height, at most, is filled by the nodes of a template that it opens
 SHARP = 0.6  # below this zoom the oldest page draws no text
@@ -148,7 +149,7 @@ class TestFile:
 
 def test_a_workflow_only_departs_from_the_defaults_where_it_must(server):
     info = server.get("/object_info")
-    chosen = {"model", "cfg", "seed", "index", "face", "keyframes", "seconds", "crossfade"}
+    chosen = {"model", "cfg", "seed", "index", "face", "keyframes", "seconds", "crossfade", "crop"}
     for name in shipped.NAMES:
         for one in shipped.to_api(shipped.read(name)).values():
             if not one["class_type"].startswith("IMTalker"):

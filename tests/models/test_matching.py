@@ -19,6 +19,11 @@ def cases(scales=(0.0, 1e-3, 1.0, 30.0, 1e3)):
             # every key three times over: the first of the three must be chosen
             repeated = k[:, :, : (keys + 2) // 3].repeat(1, 1, 3, 1)[:, :, :keys]
             yield q, repeated, v
+    for batch, heads, count, keys, width in SHAPES:  # an image each has keys of its own
+        yield (
+            torch.randn(batch, heads, count, width, generator=random),
+            *torch.randn(2, batch, heads, keys, width, generator=random),
+        )
 
 
 def check(q, k, v, output, match):

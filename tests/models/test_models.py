@@ -205,9 +205,48 @@ def test_half_precision_stays_close(renderer, source):
     assert (frames - renderer.render(source, motion)).abs().mean() < 0.02
 
 
-def test_source_must_be_one_picture(renderer):
-    with pytest.raises(InputError, match="batch of 2"):
-        renderer.encode_source(torch.rand(2, 64, 64, 3))
+def test_a_frame_with_a_source_of_its_own_is_as_if_it_were_alone(renderer):
+    """N pictures encoded together, at any batch size, are the sources of N frames."""
+    pictures = torch.rand(5, 64, 64, 3, generator=torch.Generator().manual_seed(5))
+    motion = some_motion(renderer)
+    alone = [
+        renderer.render(renderer.encode_source(pictures[[i]]), dataclasses.replace(motion, latents=motion.latents[[i]]))
+        for i in range(5)
+    ]
+    for batch in (1, 2, 5):
+        sources = renderer.encode_source(pictures, batch_size=batch)
+        assert len(sources) == 5
+        assert all(len(tensor) == 5 for tensor in sources.tensors())
+        frames = renderer.render(sources, motion, batch_size=batch)
+        torch.testing.assert_close(frames, torch.cat(alone), rtol=0, atol=1e-5)
+    backwards = renderer.render(sources.rows(slice(3, 5)), dataclasses.replace(motion, latents=motion.latents[3:]))
+    torch.testing.assert_close(backwards, torch.cat(alone[3:]), rtol=0, atol=1e-5)
+
+
+def test_sources_halve_their_batch_when_memory_runs_out(renderer, monkeypatch, caplog):
+    pictures = torch.rand(5, 64, 64, 3, generator=torch.Generator().manual_seed(5))
+    expected = renderer.encode_source(pictures)
+    encode, sizes = type(renderer)._encode, []
+
+    def small_device(self, images):
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.cuda.OutOfMemoryError("as a small device would")
+        return encode(self, images)
+
+    monkeypatch.setattr(type(renderer), "_encode", small_device)
+    with caplog.at_level("WARNING", logger="imtalker"):
+        sources = renderer.encode_source(pictures, batch_size=4)
+    assert sizes == [4, 2, 2, 1]
+    torch.testing.assert_close(sources.motion, expected.motion, rtol=0, atol=1e-5)
+
+
+def test_pictures_and_frames_must_be_as_many(renderer):
+    sources = renderer.encode_source(torch.rand(2, 64, 64, 3))
+    with pytest.raises(InputError, match="2 pictures and the motion 5 frames"):
+        renderer.render(sources, some_motion(renderer))
+    with pytest.raises(InputError, match="one picture, not 2"):
+        tiny_generator(renderer.generation).check_source(sources)
 
 
 def test_generations_do_not_mix(renderer, source):

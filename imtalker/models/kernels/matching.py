@@ -14,7 +14,7 @@ from .attention import attend, block_queries, dot_keys, load_rows, rows, scale, 
 
 
 def attend_and_match(q: Tensor, k: Tensor, v: Tensor, products: str, warps: int) -> tuple[Tensor, Tensor]:
-    """See backend.attend_and_match. q (B,h,N,d), k and v (1,h,M,d), in one precision; sums are float32.
+    """See backend.attend_and_match. q (B,h,N,d), k and v (1 or B,h,M,d), in one precision; sums are float32.
 
     products, warps: see backend.products.
     """
@@ -25,7 +25,7 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor, products: str, warps: int)
     q, k = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k))
     queries = block_queries(q.dtype, warps)
     _match[(triton.cdiv(count, queries), batch)](
-        q, k, log_sums, match, scale(width), heads, count, k.shape[2], *q.stride()[:3], *rows(k)[1:],
+        q, k, log_sums, match, scale(width), heads, count, k.shape[2], *q.stride()[:3], *rows(k),
         **sizes(width, count, k.shape[2], queries), PRODUCTS=products, num_warps=warps, num_stages=2,
     )  # fmt: skip
     return output, match
@@ -33,7 +33,7 @@ def attend_and_match(q: Tensor, k: Tensor, v: Tensor, products: str, warps: int)
 
 @triton.jit
 def _match(
-    q, k, log_sums, match, scale, heads, count, keys, q_image, q_head, q_row, k_head, k_row,
+    q, k, log_sums, match, scale, heads, count, keys, q_image, q_head, q_row, k_image, k_head, k_row,
     WIDTH: tl.constexpr, DEPTH: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, WHOLE: tl.constexpr,
     PRODUCTS: tl.constexpr,
 ):  # fmt: skip
@@ -41,6 +41,7 @@ def _match(
     row = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
     image = tl.program_id(1).to(tl.int64)
     q += image * q_image
+    k += image * k_image
     log_sums += image * heads * count
     best = tl.full([QUERIES], -1.0, tl.float32)
     where = tl.zeros([QUERIES], tl.int32)
