@@ -142,7 +142,8 @@ def listen(generator: host.Handle, audio: Audio, progress: Callable[[float], Non
 
 def find_face(clip: Clip, scale: float) -> View:
     """One square around the face for the whole clip, and the frames that do not show it."""
-    return steady_view(host.watched(clip.frames), clip.count, scale, model_dirs=folders.detector_folders())
+    with face.advising('set crop to "none"'):
+        return steady_view(host.watched(clip.frames), clip.count, scale, fps=clip.fps, **folders.detector())
 
 
 def middle(clip: Clip) -> View:

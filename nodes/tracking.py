@@ -22,7 +22,14 @@ from . import folders, host, types
 from .control import NONE, chosen
 from .doors.clips import Clip, clip_of_pictures
 from .doors.pictures import Pictures
+from .face import advising
 from .schema import schema
+
+# where the authors publish their weights, by the input that takes them
+PUBLISHED = {
+    "smirk": ("SMIRK_em1.pt", "https://drive.google.com/file/d/1T65uEd9dVLHgVw5KiUYL66NUee-MCzoE"),
+    "gaze": ("L2CSNet_gaze360.pkl", "https://drive.google.com/drive/folders/17p6ORr-JQJcw-eYtG2WGNiuS_qVKwdWd"),
+}
 
 # bytes for a batch in L2CS-Net, the larger of the two: six float32 maps of 64 channels at half resolution
 WORKING_MEMORY = BATCH_SIZE * 6 * 64 * (L2CS_SIDE // 2) ** 2 * 4
@@ -42,14 +49,14 @@ class ControlFromVideo(io.ComfyNode):
                 types.FileInput(
                     "smirk",
                     options=[NONE, *folders.model_files()],
-                    tooltip="SMIRK weights in models/imtalker, as published by its authors (SMIRK_em1.pt): reads head "
-                    "pose and camera. none: taken from landmarks (pose only) or control.",
+                    tooltip="SMIRK weights in models/imtalker: reads head pose and camera. none: taken from landmarks "
+                    "(pose only) or control. Its authors publish {} at {}".format(*PUBLISHED["smirk"]),
                 ),
                 types.FileInput(
                     "gaze",
                     options=[NONE, *folders.model_files()],
-                    tooltip="L2CS-Net weights in models/imtalker, as published by its authors "
-                    "(L2CSNet_gaze360.pkl): reads eye direction. none: taken from landmarks or control.",
+                    tooltip="L2CS-Net weights in models/imtalker: reads eye direction. none: taken from landmarks or "
+                    "control. Its authors publish {} at {}".format(*PUBLISHED["gaze"]),
                 ),
                 io.Combo.Input(
                     "gaze_order",
@@ -87,7 +94,7 @@ class ControlFromVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, smirk: str = NONE, gaze: str = NONE) -> bool | str:
-        return folders.check_files(*chosen(smirk, gaze))
+        return next((missing(*each) for each in (("smirk", smirk), ("gaze", gaze)) if not there(each[1])), True)
 
     @classmethod
     def fingerprint_inputs(cls, smirk: str = NONE, gaze: str = NONE, **_) -> list[tuple]:
@@ -114,7 +121,8 @@ class ControlFromVideo(io.ComfyNode):
             raise InputError("SMIRK and L2CS-Net need frames: connect images or video to Control From Video.")
         if not nets and landmarks is None:
             raise InputError(
-                "Control From Video has nothing to read with: choose a file for smirk or gaze, or connect landmarks."
+                "Control From Video has nothing to read with: put {} from {} into models/imtalker, press R and set "
+                "smirk to it, or connect landmarks.".format(*PUBLISHED["smirk"])
             )
         controls = [] if control is None else [control]
         if landmarks is not None:
@@ -122,6 +130,20 @@ class ControlFromVideo(io.ComfyNode):
         if nets:
             controls.append(track(clip, nets, landmarks, gaze_order))
         return io.NodeOutput(merge(controls))
+
+
+def there(choice: str | None) -> bool:
+    """Whether the choice needs no file, is linked (None), or is a file in models/imtalker."""
+    return choice in (None, NONE, *folders.model_files())
+
+
+def missing(name: str, choice: str) -> str:
+    """The sentence for a file that is chosen at the input `name` and is not there. ComfyUI shows it at both inputs."""
+    file, address = PUBLISHED[name]
+    return (
+        f"{name}: {choice!r} is not in models/imtalker: download {file} from {address}, put it there and press R, or "
+        f'set {name} to "none".'
+    )
 
 
 def networks(smirk: str, gaze: str, expressions: bool = False) -> host.Handle | None:
@@ -157,7 +179,8 @@ def read(
     count = clip.count or 1
     progress = host.Progress(count if landmarks is not None else 2 * count)
     if landmarks is None:
-        boxes = face_boxes(host.counted(clip.frames, progress), model_dirs=folders.detector_folders())
+        with advising("connect landmarks"):
+            boxes = face_boxes(host.counted(clip.frames, progress), **folders.detector())
     else:
         boxes = landmark_boxes(landmarks)
     models = host.on_device(nets, WORKING_MEMORY)
