@@ -37,11 +37,11 @@ class NoFace(InputError):
     """The face that a crop needs is not there. `what` says why and what to do, `instead` how to do without it."""
 
     def __init__(self, what: str, instead: str = WITHOUT_FACE):
-        super().__init__(what, instead)
+        super().__init__(f"{what}, or {instead}.")
         self.what, self.instead = what, instead
 
-    def __str__(self) -> str:
-        return f"{self.what}, or {self.instead}."
+    def __reduce__(self) -> tuple:
+        return type(self), (self.what, self.instead)
 
 
 class DetectorMissing(NoFace):
