@@ -83,7 +83,8 @@ class ControlFromVideo(io.ComfyNode):
                     optional=True,
                     tooltip="From ComfyUI's Detect Face Landmarks (newer versions), for the same frames. Locates the "
                     "face and gives its pose and a gaze estimate; SMIRK and L2CS-Net take precedence for what they "
-                    "read. Without landmarks, the largest face is detected and followed.",
+                    "read. Without landmarks, the largest face is detected and followed; the first time this downloads a "
+                    "detector (0.2 MB) to models/imtalker.",
                 ),
                 types.Control.Input(
                     "control", optional=True, tooltip="Another control: fills in the parts that are not read here."
@@ -94,7 +95,7 @@ class ControlFromVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, smirk: str = NONE, gaze: str = NONE) -> bool | str:
-        return next((missing(*each) for each in (("smirk", smirk), ("gaze", gaze)) if not there(each[1])), True)
+        return check_trackers(smirk, gaze)
 
     @classmethod
     def fingerprint_inputs(cls, smirk: str = NONE, gaze: str = NONE, **_) -> list[tuple]:
@@ -132,18 +133,16 @@ class ControlFromVideo(io.ComfyNode):
         return io.NodeOutput(merge(controls))
 
 
-def there(choice: str | None) -> bool:
-    """Whether the choice needs no file, is linked (None), or is a file in models/imtalker."""
-    return choice in (None, NONE, *folders.model_files())
-
-
-def missing(name: str, choice: str) -> str:
-    """The sentence for a file that is chosen at the input `name` and is not there. ComfyUI shows it at both inputs."""
-    file, address = PUBLISHED[name]
-    return (
-        f"{name}: {choice!r} is not in models/imtalker: download {file} from {address}, put it there and press R, or "
-        f'set {name} to "none".'
-    )
+def check_trackers(smirk: str | None, gaze: str | None) -> bool | str:
+    """For validate_inputs: True, or a sentence with the input that it is about, since ComfyUI shows it at both."""
+    for name, choice in (("smirk", smirk), ("gaze", gaze)):
+        if choice not in (None, NONE, *folders.model_files()):  # None: linked
+            file, address = PUBLISHED[name]
+            return (
+                f"{name}: {choice!r} is not in models/imtalker: download {file} from {address}, put it there and press "
+                f'R, or set {name} to "none".'
+            )
+    return True
 
 
 def networks(smirk: str, gaze: str, expressions: bool = False) -> host.Handle | None:
