@@ -81,8 +81,8 @@ class EncodeMotion(io.ComfyNode):
                 io.Combo.Input(
                     "crop",
                     options=["face", "none"],
-                    tooltip="face: one steady square around the face for the whole clip; the first search for a real person's "
-                    "face downloads a detector (0.2 MB) to models/imtalker. none: the middle square, for "
+                    tooltip="face: one steady square around the face for the whole clip; the first search for a real "
+                    "person's face downloads a detector (0.2 MB) to models/imtalker. none: the middle square, for "
                     "frames that are already cropped.",
                 ),
                 face.scale_input(),

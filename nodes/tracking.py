@@ -83,8 +83,8 @@ class ControlFromVideo(io.ComfyNode):
                     optional=True,
                     tooltip="From ComfyUI's Detect Face Landmarks (newer versions), for the same frames. Locates the "
                     "face and gives its pose and a gaze estimate; SMIRK and L2CS-Net take precedence for what they "
-                    "read. Without landmarks, the largest face is detected and followed; the first time this downloads a "
-                    "detector (0.2 MB) to models/imtalker.",
+                    "read. Without landmarks, the largest face is detected and followed; the first time this "
+                    "downloads a detector (0.2 MB) to models/imtalker.",
                 ),
                 types.Control.Input(
                     "control", optional=True, tooltip="Another control: fills in the parts that are not read here."

@@ -32,7 +32,7 @@ def test_a_portrait_is_found_anywhere_in_a_larger_picture(seed):
     side, x, y = 120 + 80 * seed, 40 + 100 * seed, 10 * seed
     picture[y : y + side, x : x + side] = portrait(side, seed)[0]
     (box,) = drawn_heads(picture)
-    assert errors(square_crop(box, 540, 960), x, y, side) < 0.12
+    assert errors(square_crop(box, 540, 960), x, y, side) < 0.15
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -124,7 +124,7 @@ def test_a_steady_crop_sees_bytes_as_it_sees_floats_and_searches_about_sixty_fra
     monkeypatch.setattr(follow, "open_detector", lambda *args: lambda frame: searched.append(frame) or [PEOPLE[1]])
     frames = torch.full((180, 300, 400, 3), 128, dtype=torch.uint8)
     crop = follow.steady_view(iter(frames), 180, scale=1.1).crop
-    assert crop == Crop(5, 5, 110, 300, 400)
+    assert (crop.x, crop.y, crop.size) == pytest.approx((5, 5, 110))
     assert len(searched) == 60
     assert searched[0].dtype == torch.float32
     assert searched[0].max() == pytest.approx(128 / 255)
