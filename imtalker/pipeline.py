@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from .motion.hold import first_needed, hold
 from .motion.inertia import Joins
 from .motion.motion import Motion, stream_at_fps
 from .motion.retarget import Reference
+from .weights.download import fetch_detector
 
 log = logging.getLogger("imtalker")
 
@@ -183,20 +185,25 @@ def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Cr
     if crop == "none":
         return _middle(name, *image.shape[1:3])
     try:
-        return find_crop(image, model_dirs=model_dirs, name=name)
-    except DetectorMissing:
-        # warns: which detector to install, and what is used instead
-        return find_crop(image, model_dirs=model_dirs, name=name, fallback="centre")
+        return find_crop(image, name=name, **_detector(model_dirs))
+    except DetectorMissing as error:
+        log.warning("%s Using the middle square of %s.", error, name)
+        return centre_crop(*image.shape[1:3])
 
 
 def _driving_view(reader: VideoReader, crop: str, model_dirs: Iterable[str | Path]) -> View:
     if crop == "none":
         return View(_middle(str(reader.path), reader.height, reader.width))
     try:
-        return steady_view(reader, reader.frames, model_dirs=tuple(model_dirs))
+        return steady_view(reader, reader.frames, fps=float(reader.fps), **_detector(tuple(model_dirs)))
     except DetectorMissing as error:
         log.warning("%s Using the middle square of the driving video.", error)
         return View(centre_crop(reader.height, reader.width))
+
+
+def _detector(model_dirs: tuple) -> dict:
+    """Where face detectors are looked for; one that is missing is downloaded into the first of these folders."""
+    return {"model_dirs": model_dirs, "fetch": partial(fetch_detector, model_dirs[0]) if model_dirs else None}
 
 
 def _middle(name: str, height: int, width: int) -> Crop:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .face.crop import Box, Crop, apply_crop
-from .face.detectors import CORRECTIONS, correct_box
+from .face.detectors import CORRECTIONS, Fetch, correct_box
 from .face.follow import follow_boxes, follow_face, smooth_boxes, steady_box
 from .media.image import check_image
 from .models.l2cs import L2CS_SIDE, GazeEncoder
@@ -37,10 +37,12 @@ MESH_ASPECT = 0.84  # width / height of mesh boxes, median over 16 frontal faces
 FACE_HIGH, FACE_WIDE = 304, 224
 
 
-def face_boxes(frames: Iterable[Tensor], model_dirs: Sequence[str | Path] = ()) -> list[Box | None]:
+def face_boxes(
+    frames: Iterable[Tensor], model_dirs: Sequence[str | Path] = (), fetch: Fetch | None = None
+) -> list[Box | None]:
     """The mesh box of the largest face in each frame, tracked by `follow_face`; None where it was not found."""
     checked = (_checked(frame)[0] for frame in frames)
-    return [box and mesh_box(box) for box in follow_face(checked, model_dirs=model_dirs)]
+    return [box and mesh_box(box) for box in follow_face(checked, model_dirs=model_dirs, fetch=fetch)]
 
 
 def mesh_box(box: Box) -> Box:

@@ -81,7 +81,8 @@ class EncodeMotion(io.ComfyNode):
                 io.Combo.Input(
                     "crop",
                     options=["face", "none"],
-                    tooltip="face: one steady square around the face for the whole clip. none: the middle square, for "
+                    tooltip="face: one steady square around the face for the whole clip; the first search for a real "
+                    "person's face downloads a detector (0.2 MB) to models/imtalker. none: the middle square, for "
                     "frames that are already cropped.",
                 ),
                 face.scale_input(),
@@ -142,7 +143,8 @@ def listen(generator: host.Handle, audio: Audio, progress: Callable[[float], Non
 
 def find_face(clip: Clip, scale: float) -> View:
     """One square around the face for the whole clip, and the frames that do not show it."""
-    return steady_view(host.watched(clip.frames), clip.count, scale, model_dirs=folders.detector_folders())
+    with face.advising('set crop to "none"'):
+        return steady_view(host.watched(clip.frames), clip.count, scale, fps=clip.fps, **folders.detector())
 
 
 def middle(clip: Clip) -> View:

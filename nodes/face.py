@@ -1,14 +1,16 @@
 """Face Crop: a face out of a picture or video."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..imtalker import InputError
-from ..imtalker.face.crop import CROP_SCALE, Box, Crop, apply_crop, centre_crop, paste_back, square_crop
-from ..imtalker.face.detectors import DetectorMissing
+from ..imtalker.face.crop import CROP_SCALE, Box, Crop, apply_crop, centre_crop, framed, paste_back
+from ..imtalker.face.detectors import NoFace
 from ..imtalker.face.follow import (
     FaceNotFound,
     find_crop,
@@ -38,7 +40,8 @@ def scale_input() -> io.Float.Input:
         max=4.0,
         step=0.05,
         tooltip="Side of the square as a multiple of the face's longer side; the models were trained with 1.6. Higher "
-        "shows more hair and shoulders, but less detail in the face.",
+        "shows more hair and shoulders, but less detail in the face. A square that would leave the picture is moved "
+        "and shrunk by up to a sixth of its side.",
     )
 
 
@@ -46,8 +49,18 @@ def no_face_input() -> io.Combo.Input:
     return io.Combo.Input(
         "no_face",
         options=["error", "whole picture"],
-        tooltip="If no face is found. error: stops with a message; whole picture: uses its middle square.",
+        tooltip="If no face is found. error: stops with a message; whole picture: uses its middle square. The first "
+        "search for a real person's face downloads a detector (0.2 MB) to models/imtalker; drawn heads need none.",
     )
+
+
+@contextlib.contextmanager
+def advising(instead: str) -> Iterator[None]:
+    """Where no face is found, the sentence says what to do at this node: `instead`, with the name of its input."""
+    try:
+        yield
+    except NoFace as error:
+        raise type(error)(error.what, instead) from error
 
 
 class FaceCrop(io.ComfyNode):
@@ -158,8 +171,9 @@ class FaceCrop(io.ComfyNode):
         try:
             order = box_order if box_order != AUTO else order_of_giver(cls.hidden)
             given = given_boxes(mask, box, frame, order)
-            crop = find_crops(image, given, face, index, scale, tracking, progress)
-        except (FaceNotFound, DetectorMissing) as error:
+            with advising('set no_face to "whole picture"'):
+                crop = find_crops(image, given, face, index, scale, tracking, progress)
+        except NoFace as error:
             if no_face == "error":
                 raise
             log.warning("%s Using the middle square of the whole picture.", error)
@@ -193,9 +207,10 @@ def given_boxes(mask: Tensor | None, box: object, frame: Frame, order: str) -> l
     faces = boxes_of_mask(mask, frame) if box is None else enter("box", boxes_of_input, box, frame=frame, order=order)
     if not any(faces):
         raise FaceNotFound(
-            "The box input holds no box: choose another picture, or disconnect it to detect the face."
+            "The box input holds no box: choose another picture"
             if mask is None
-            else "The mask is empty: paint the face white, or disconnect it to detect the face."
+            else "The mask is empty: paint the face white",
+            "disconnect it to detect the face",
         )
     return faces
 
@@ -211,19 +226,19 @@ def find_crops(
 ) -> Crop | list[Crop]:
     """One crop, or with smooth tracking one per picture. given: boxes of each picture, instead of detection."""
     count, height, width = len(images), images.height, images.width
-    model_dirs = folders.detector_folders()
+    detector = folders.detector()
     if count == 1 and given is None:
-        return find_crop(images[0], scale, which, index, model_dirs=model_dirs)
+        return find_crop(images[0], scale, which, index, **detector)
     frames = host.counted(images, progress)
     if given is not None:
         track = follow_boxes(((faces, (height, width)) for faces in given), which, index)
     elif tracking == "steady":
-        return steady_view(frames, count, scale, which, index, model_dirs).crop
+        return steady_view(frames, count, scale, which, index, **detector).crop
     else:
-        track = follow_face(frames, which, index, model_dirs=model_dirs)
+        track = follow_face(frames, which, index, **detector)
     if tracking == "steady" or count == 1:
-        return square_crop(steady_box(track), height, width, scale)
-    return [square_crop(box, height, width, scale) for box in smooth_boxes(track, FPS)]
+        return framed(steady_box(track), height, width, scale)
+    return [framed(box, height, width, scale) for box in smooth_boxes(track, FPS)]
 
 
 def ellipse(size: int) -> Tensor:

@@ -8,10 +8,10 @@ import comfy.utils
 import folder_paths
 
 from ..imtalker import InputError
-from ..imtalker.face.detectors import YUNET_FILE
 from ..imtalker.weights.checkpoints import AVATAR, find_weights
-from ..imtalker.weights.download import download
+from ..imtalker.weights.download import Progress, download, fetch_detector
 from ..imtalker.weights.reading import kind_of_file
+from . import host
 from .listing import Listing
 
 log = logging.getLogger("imtalker")
@@ -42,10 +42,24 @@ def model_folders() -> list[str]:
     return folder_paths.get_folder_paths(FOLDER)
 
 
-def detector_folders() -> list[str]:
-    """Where to look for the face detector: models/imtalker, and models/detection in newer ComfyUI."""
+def detector() -> dict[str, object]:
+    """The arguments with which `find_crop` and its like find a face: where the detector is, and how it gets there.
+
+    It is looked for in models/imtalker, and in models/detection of newer ComfyUI; a missing one is downloaded.
+    """
     detection, *_ = folder_paths.folder_names_and_paths.get("detection", ([],))
-    return [*model_folders(), *detection]
+    return {"model_dirs": [*model_folders(), *detection], "fetch": lambda: fetch_detector(model_folders()[0], _shown())}
+
+
+def _shown() -> Progress:
+    """Shows a download in the node's progress bar; each call is a chance to interrupt."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def show(name: str, done: int, total: int | None) -> None:
+        host.check_interrupted()
+        bar.update_absolute(done, max(1, total or done))
+
+    return show
 
 
 def model_files(kind: str | None = None) -> list[str]:
@@ -117,11 +131,6 @@ def check_choice(choice: str) -> bool | str:
     return True if choice in (*BUILT_IN, *model_files()) else _missing(choice)
 
 
-def check_files(*choices: str | None) -> bool | str:
-    """For validate_inputs: True if all are files in models/imtalker, or an error sentence; None (linked) is skipped."""
-    return next((_missing(choice) for choice in choices if choice and choice not in model_files()), True)
-
-
 def _missing(name: str) -> str:
     return f"{name!r} is not in models/{FOLDER}: put it there and press R, or choose another file."
 
@@ -155,10 +164,7 @@ def weights_path(choice: str, published: str) -> str:
     folder = model_folders()[0]
     os.makedirs(folder, exist_ok=True)
     log.info("Downloading %s to %s", published, folder)
-    bar = comfy.utils.ProgressBar(1)
-    # the face detector is small, and needed unless every picture is already cropped
-    files = download(folder, lambda _, done, total: bar.update_absolute(done, total or done), [published, YUNET_FILE])
-    return str(files[0])
+    return str(download(folder, _shown(), [published])[0])
 
 
 def fingerprint(path: str | None) -> tuple:

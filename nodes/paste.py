@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..imtalker import InputError
-from ..imtalker.face.crop import Crop, paste_back
+from ..imtalker.face.crop import SOFT_SQUARE, Crop, paste_back
 from . import host, types
 from .doors.pictures import Pictures
 from .schema import schema
@@ -32,18 +32,20 @@ class PasteBack(io.ComfyNode):
                 types.Crop.Input("crop", tooltip="From Face Crop: where the faces go."),
                 io.Float.Input(
                     "feather",
-                    default=0.15,
+                    default=SOFT_SQUARE["feather"],
                     min=0.0,
                     max=0.5,
                     step=0.01,
                     tooltip="Width of the soft edge as a fraction of the square's side. 0: hard edge; 0.5: fades all "
-                    "the way to the middle.",
+                    "the way to the middle. In a wide edge the old head shows beside one that moves.",
                 ),
                 io.Combo.Input(
                     "shape",
                     options=["ellipse", "square"],
-                    tooltip="Area to paste. ellipse: the ellipse that fills the square; square: all of it. A connected "
-                    "mask replaces both.",
+                    default=SOFT_SQUARE["shape"],
+                    tooltip="Area to paste. ellipse: the ellipse that fills the square, for a face that hardly moves; "
+                    "square: all of it, so that no old outline shows beside a moving head. A connected mask replaces "
+                    "both.",
                 ),
                 io.Float.Input(
                     "colour_match",
@@ -65,6 +67,17 @@ class PasteBack(io.ComfyNode):
                     optional=True,
                     tooltip="Area to paste, in white. It covers the square, not the whole picture. Any size; one mask, "
                     "or one per image. It still fades out at the square's border.",
+                ),
+                # optional, so that graphs saved before it existed still run
+                io.Float.Input(
+                    "seam",
+                    default=SOFT_SQUARE["seam"],
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How far colours are joined along the soft edge, so that it does not show. 0: not at all; "
+                    "1: fully. The middle of the face keeps its colours.",
                 ),
             ],
             outputs=[
@@ -88,6 +101,7 @@ class PasteBack(io.ComfyNode):
         colour_match: float,
         even_size: bool,
         mask: Tensor | None = None,
+        seam: float = SOFT_SQUARE["seam"],
     ) -> io.NodeOutput:
         count = len(images) if len(images) > 1 else len(background)
         height, width = (side + side % 2 if even_size else side for side in (background.height, background.width))
@@ -99,7 +113,7 @@ class PasteBack(io.ComfyNode):
         pictures = torch.empty(count, height, width, 3, device=host.result_device())
         masks = torch.empty(count, height, width, device=host.result_device())
         progress = host.Progress(count)
-        style = {"feather": feather, "shape": shape, "colour_match": colour_match}
+        style = {"feather": feather, "shape": shape, "colour_match": colour_match, "seam": seam}
         rows = torch.arange(height).clamp_max(background.height - 1)[:, None]
         columns = torch.arange(width).clamp_max(background.width - 1)
         for number, (picture, alpha) in enumerate(paste(images, background, crop, mask, count, style)):

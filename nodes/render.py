@@ -7,7 +7,7 @@ from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 
 from ..imtalker import InputError, Motion, Source
-from ..imtalker.face.crop import Crop, paste_back
+from ..imtalker.face.crop import SOFT_SQUARE, Crop, paste_back
 from ..imtalker.media.audio import Audio
 from ..imtalker.media.provenance import TAGS, mark
 from ..imtalker.media.video_writer import write_video
@@ -109,6 +109,15 @@ class RenderVideo(io.ComfyNode):
                     tooltip="The whole picture that was cropped, or one per frame. Needs crop too.",
                 ),
                 mark_input(),
+                # optional, so that graphs saved before it existed still run
+                io.Combo.Input(
+                    "shape",
+                    options=["square", "ellipse"],
+                    default="square",
+                    optional=True,
+                    tooltip="With crop and background, the area to paste. square: all of the rendered square, so that "
+                    "no old outline shows beside a moving head; ellipse: the face only.",
+                ),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="For Save Video, which copies it without re-encoding.")
@@ -133,13 +142,14 @@ class RenderVideo(io.ComfyNode):
         crop: Crop | list[Crop] | None = None,
         background: Pictures | None = None,
         mark: str = "",
+        shape: str = "square",
     ) -> io.NodeOutput:
         motion = motion.at_fps(fps or motion.fps)
         blocks = host.render(renderer, source, motion, batch_size)
         if (crop is None) != (background is None):
             raise InputError("Render Video needs crop and background together: connect both, or neither.")
         if crop is not None:
-            blocks = paste(backend.to_cpu(blocks), background, crop, len(motion))
+            blocks = paste(backend.to_cpu(blocks), background, crop, len(motion), "Render Video", shape)
         blocks = host.previewed(blocks, host.Progress(len(motion)))
         return io.NodeOutput(write(blocks, motion.fps, audio, quality, mark))
 
@@ -162,13 +172,21 @@ def write(blocks: Iterator[Tensor], fps: float, audio: Audio | None, quality: in
     return InputImpl.VideoFromFile(handed_out(path))
 
 
-def paste(blocks: Iterator[Tensor], background: Pictures, crop: Crop | Sequence[Crop], count: int) -> Iterator[Tensor]:
-    """Yields frames of the background's size (1,H,W,3), one at a time; `count` faces are expected."""
-    backgrounds = types.one_per_frame("The background of Render Video", background, count)
-    crops = types.one_per_frame("The crop of Render Video", crop, count)
+def paste(
+    blocks: Iterator[Tensor],
+    background: Pictures,
+    crop: Crop | Sequence[Crop],
+    count: int,
+    node: str,
+    shape: str = "square",
+) -> Iterator[Tensor]:
+    """Yields frames of the background's size (1,H,W,3), one at a time; `count` faces are expected by the `node`."""
+    backgrounds = types.one_per_frame(f"The background of {node}", background, count)
+    crops = types.one_per_frame(f"The crop of {node}", crop, count)
+    style = SOFT_SQUARE if shape == "square" else {"shape": shape, "feather": 0.1, "seam": SOFT_SQUARE["seam"]}
     faces = (face for block in blocks for face in block)
     for rendered, picture, square in zip(faces, backgrounds, crops, strict=False):
-        yield paste_back(picture[None], rendered[None], square)[0]
+        yield paste_back(picture[None], rendered[None], square, **style)[0]
 
 
 NODES = [Render, RenderVideo]

@@ -133,7 +133,7 @@ class LearnRig(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, smirk: str = NONE, gaze: str = NONE) -> bool | str:
-        return folders.check_files(*chosen(smirk, gaze))
+        return tracking.check_trackers(smirk, gaze)
 
     @classmethod
     def fingerprint_inputs(cls, smirk: str = NONE, gaze: str = NONE, **_) -> list[tuple]:

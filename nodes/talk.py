@@ -5,9 +5,11 @@ import math
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..imtalker.face.crop import apply_crop, centre_crop
+from ..imtalker import Control
+from ..imtalker.face.crop import Crop, apply_crop, centre_crop
 from ..imtalker.face.follow import find_crop
 from ..imtalker.media.audio import FPS, Audio
+from ..imtalker.models import backend
 from . import encode, face, folders, host, render, sample, types
 from .doors.pictures import Pictures
 from .schema import schema
@@ -31,12 +33,25 @@ class TalkingHead(io.ComfyNode):
                 io.Combo.Input(
                     "crop",
                     options=["face", "none"],
-                    tooltip="face: a square around the largest face. none: the middle square, for a picture that is "
-                    "already cropped.",
+                    tooltip="face: a square around the largest face, which is searched for as no_face says. none: the "
+                    "middle square, for a picture that is already cropped.",
                 ),
                 face.scale_input(),
                 face.no_face_input(),
                 render.mark_input(),
+                types.Control.Input(
+                    "control",
+                    optional=True,
+                    tooltip="Head pose, camera and gaze to follow; without it the model decides.",
+                ),
+                # optional, so that graphs saved before it existed still run
+                io.Boolean.Input(
+                    "paste_back",
+                    default=False,
+                    optional=True,
+                    tooltip="On: the video shows the whole picture, with the talking head in its place. Off: the "
+                    "square alone.",
+                ),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="25 frames a second with the speech, for Save Video."),
@@ -63,26 +78,34 @@ class TalkingHead(io.ComfyNode):
         scale: float,
         no_face: str,
         mark: str = "",
+        control: Control | None = None,
+        paste_back: bool = False,
     ) -> io.NodeOutput:
-        portrait = crop_portrait(image.one("The source"), renderer.model.config.input_size, crop, scale, no_face)
+        picture = image.one("The source")
+        square = find_square(picture, crop, scale, no_face)
+        portrait = apply_crop(picture, square, renderer.model.config.input_size)
         source = encode.encode_source(renderer, portrait)
         frames = math.ceil(audio.seconds * FPS)
         # one step per window to encode, one per window to sample, one per frame to render
         windows = sample.window_count(generator, frames)
         progress = host.Progress(2 * windows + frames)
         features = encode.listen(generator, audio, lambda done: progress.step(done * windows / frames))
-        motion = sample.sample_motion(generator, source, features, seed, steps, cfg, progress)
-        blocks = host.previewed(host.render(renderer, source, motion, 0), progress)
+        motion = sample.sample_motion(generator, source, features, seed, steps, cfg, progress, control=control)
+        blocks = host.render(renderer, source, motion, 0)
+        if paste_back:
+            blocks = render.paste(backend.to_cpu(blocks), image, square, len(motion), "Talking Head")
+        blocks = host.previewed(blocks, progress)
         video = render.write(blocks, motion.fps, audio, text=mark)
         return io.NodeOutput(video, portrait.to(host.result_device()))
 
 
-def crop_portrait(image: Tensor, size: int, crop: str, scale: float, no_face: str) -> Tensor:
-    """The square around the face, or from the middle: (1,size,size,3)."""
+def find_square(picture: Tensor, crop: str, scale: float, no_face: str) -> Crop:
+    """The square around the face of a picture (1,H,W,3), or from its middle."""
     if crop == "none":
-        return apply_crop(image, centre_crop(*image.shape[1:3]), size)
+        return centre_crop(*picture.shape[1:3])
     fallback = "error" if no_face == "error" else "centre"
-    return apply_crop(image, find_crop(image, scale, model_dirs=folders.detector_folders(), fallback=fallback), size)
+    with face.advising('set no_face to "whole picture"'):
+        return find_crop(picture, scale, fallback=fallback, **folders.detector())
 
 
 NODES = [TalkingHead]

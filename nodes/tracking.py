@@ -22,7 +22,14 @@ from . import folders, host, types
 from .control import NONE, chosen
 from .doors.clips import Clip, clip_of_pictures
 from .doors.pictures import Pictures
+from .face import advising
 from .schema import schema
+
+# where the authors publish their weights, by the input that takes them
+PUBLISHED = {
+    "smirk": ("SMIRK_em1.pt", "https://drive.google.com/file/d/1T65uEd9dVLHgVw5KiUYL66NUee-MCzoE"),
+    "gaze": ("L2CSNet_gaze360.pkl", "https://drive.google.com/drive/folders/17p6ORr-JQJcw-eYtG2WGNiuS_qVKwdWd"),
+}
 
 # bytes for a batch in L2CS-Net, the larger of the two: six float32 maps of 64 channels at half resolution
 WORKING_MEMORY = BATCH_SIZE * 6 * 64 * (L2CS_SIDE // 2) ** 2 * 4
@@ -42,14 +49,14 @@ class ControlFromVideo(io.ComfyNode):
                 types.FileInput(
                     "smirk",
                     options=[NONE, *folders.model_files()],
-                    tooltip="SMIRK weights in models/imtalker, as published by its authors (SMIRK_em1.pt): reads head "
-                    "pose and camera. none: taken from landmarks (pose only) or control.",
+                    tooltip="SMIRK weights in models/imtalker: reads head pose and camera. none: taken from landmarks "
+                    "(pose only) or control. Its authors publish {} at {}".format(*PUBLISHED["smirk"]),
                 ),
                 types.FileInput(
                     "gaze",
                     options=[NONE, *folders.model_files()],
-                    tooltip="L2CS-Net weights in models/imtalker, as published by its authors "
-                    "(L2CSNet_gaze360.pkl): reads eye direction. none: taken from landmarks or control.",
+                    tooltip="L2CS-Net weights in models/imtalker: reads eye direction. none: taken from landmarks or "
+                    "control. Its authors publish {} at {}".format(*PUBLISHED["gaze"]),
                 ),
                 io.Combo.Input(
                     "gaze_order",
@@ -76,7 +83,8 @@ class ControlFromVideo(io.ComfyNode):
                     optional=True,
                     tooltip="From ComfyUI's Detect Face Landmarks (newer versions), for the same frames. Locates the "
                     "face and gives its pose and a gaze estimate; SMIRK and L2CS-Net take precedence for what they "
-                    "read. Without landmarks, the largest face is detected and followed.",
+                    "read. Without landmarks, the largest face is detected and followed; the first time this "
+                    "downloads a detector (0.2 MB) to models/imtalker.",
                 ),
                 types.Control.Input(
                     "control", optional=True, tooltip="Another control: fills in the parts that are not read here."
@@ -87,7 +95,7 @@ class ControlFromVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, smirk: str = NONE, gaze: str = NONE) -> bool | str:
-        return folders.check_files(*chosen(smirk, gaze))
+        return check_trackers(smirk, gaze)
 
     @classmethod
     def fingerprint_inputs(cls, smirk: str = NONE, gaze: str = NONE, **_) -> list[tuple]:
@@ -114,7 +122,8 @@ class ControlFromVideo(io.ComfyNode):
             raise InputError("SMIRK and L2CS-Net need frames: connect images or video to Control From Video.")
         if not nets and landmarks is None:
             raise InputError(
-                "Control From Video has nothing to read with: choose a file for smirk or gaze, or connect landmarks."
+                "Control From Video has nothing to read with: put {} from {} into models/imtalker, press R and set "
+                "smirk to it, or connect landmarks.".format(*PUBLISHED["smirk"])
             )
         controls = [] if control is None else [control]
         if landmarks is not None:
@@ -122,6 +131,18 @@ class ControlFromVideo(io.ComfyNode):
         if nets:
             controls.append(track(clip, nets, landmarks, gaze_order))
         return io.NodeOutput(merge(controls))
+
+
+def check_trackers(smirk: str | None, gaze: str | None) -> bool | str:
+    """For validate_inputs: True, or a sentence with the input that it is about, since ComfyUI shows it at both."""
+    for name, choice in (("smirk", smirk), ("gaze", gaze)):
+        if choice not in (None, NONE, *folders.model_files()):  # None: linked
+            file, address = PUBLISHED[name]
+            return (
+                f"{name}: {choice!r} is not in models/imtalker: download {file} from {address}, put it there and press "
+                f'R, or set {name} to "none".'
+            )
+    return True
 
 
 def networks(smirk: str, gaze: str, expressions: bool = False) -> host.Handle | None:
@@ -157,7 +178,8 @@ def read(
     count = clip.count or 1
     progress = host.Progress(count if landmarks is not None else 2 * count)
     if landmarks is None:
-        boxes = face_boxes(host.counted(clip.frames, progress), model_dirs=folders.detector_folders())
+        with advising("connect landmarks"):
+            boxes = face_boxes(host.counted(clip.frames, progress), **folders.detector())
     else:
         boxes = landmark_boxes(landmarks)
     models = host.on_device(nets, WORKING_MEMORY)

@@ -1,5 +1,7 @@
 """Shared fixtures: the avatar, tiny models on disk, a portrait, speech, driving videos, prepared data."""
 
+import os
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,8 @@ from imtalker.media.audio import Audio
 from imtalker.media.video_writer import write_video
 from imtalker.train.prepare import Preparation, prepare
 from imtalker.weights.checkpoints import AVATAR, find_weights
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network for a file
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook

@@ -165,7 +165,7 @@ def test_the_motion_stands_still_where_the_driving_video_shows_no_face(avatar, t
     shown[6:15] = 0
     write_video(tmp_path / "driving.mp4", shown, 25)
     find = lambda frame: [Box(16, 16, 48, 48)] if frame.max() > 0.5 else []  # noqa: E731
-    monkeypatch.setattr(follow, "open_detector", lambda folders: find)
+    monkeypatch.setattr(follow, "open_detector", lambda *args: find)
     clip = reenact(avatar.renderer, drawn.portrait(), tmp_path / "driving.mp4")
     frames = torch.cat(list(clip.blocks))
     moves = frames.diff(dim=0).abs().amax((1, 2, 3))

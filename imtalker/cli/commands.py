@@ -30,14 +30,14 @@ from ..motion.inertia import Joins
 from ..motion.retarget import reference
 from ..pipeline import Clip
 from ..version import __version__
+from ..weights import download
 from ..weights.checkpoints import convert, inspect, models_folder
-from ..weights.download import download, plan
 from . import batch, numbers, resume, rigs, training
 from .jobs import DTYPES, DUBBING, FACES, SHORT_DTYPES, Job, Models, check_output_of
 
 log = logging.getLogger("imtalker")
 
-DEFAULT_MODELS = Path.home() / ".cache" / "imtalker"
+DEFAULT_MODELS = download.CACHE
 SECONDS_BETWEEN_LINES = 5
 ADDED = ("expression", "blinks", "rig")
 LOOKING = {"face": "Looking for the face: {} frames", "rig": "Asking the generator for its rig: {} %"}
@@ -368,13 +368,13 @@ def _sign(options: argparse.Namespace) -> None:
 
 
 def _download(options: argparse.Namespace) -> None:
-    files = plan(options.to)
+    files = download.plan(options.to)
     for name, size, present in files:
         _say(f"{name}: {'already there' if present else _size(size)}")
     total = sum(size or 0 for _, size, present in files if not present)
     _say(f"To download: {_size(total)}, into {options.to}")
     bar = _Bytes()
-    download(options.to, bar)
+    download.download(options.to, bar)
     bar.close()
     _say("All files are there.")
 

@@ -27,7 +27,8 @@ from ..motion.rig import Rig
 from ..pipeline import Clip, Shape, reenact, talk
 from ..rigging import rig_of
 from ..weights import untrained
-from ..weights.checkpoints import find_weights, load_generator, load_renderer
+from ..weights.checkpoints import AVATAR, find_weights, load_generator, load_renderer
+from ..weights.download import CACHE
 
 log = logging.getLogger("imtalker")
 
@@ -151,7 +152,7 @@ class Models:
         common = {
             "frames": job.frames,
             "crop": job.crop,
-            "model_dirs": [self.folder],
+            "model_dirs": [CACHE if self.folder == AVATAR else self.folder],
             "batch_size": self.batch_size,
             "first": first,
         }

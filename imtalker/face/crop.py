@@ -16,8 +16,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.image import to_float
+from .blend import join_seam, match_colour
 
 CROP_SCALE = 1.6  # side of the square over the longer side of the face box, as the weights were trained
+MAX_CHANGE = 1 / 6  # share of the side by which a square is moved or shrunk to stay inside the image
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,28 @@ def square_crop(box: Box, height: int, width: int, scale: float = CROP_SCALE) ->
     return Crop(x - size / 2, y - size / 2, size, height, width)
 
 
+def framed(box: Box, height: int, width: int, scale: float = CROP_SCALE) -> Crop:
+    """`square_crop`, kept inside the image where it nearly is: an edge that is repeated shows as streaks in the video.
+
+    A square that leaves the image is moved and shrunk, each by up to MAX_CHANGE of its side; what is still outside
+    stays so. The result changes smoothly with the box.
+    """
+    (x, y), size = box.center, scale * box.side
+    shift, lengths = MAX_CHANGE * size, ((x, width), (y, height))
+    # the largest square that a centre within reach has room for
+    room = min(min(length, 2 * (at + shift), 2 * (length - at + shift)) for at, length in lengths)
+    side = min(size, max(room, (1 - MAX_CHANGE) * size))
+    x, y = (_moved(at, side, length, shift) for at, length in lengths)
+    return Crop(x - side / 2, y - side / 2, side, height, width)
+
+
+def _moved(centre: float, side: float, length: int, shift: float) -> float:
+    """The centre of a square, moved by up to `shift` to be inside a line of `length`, or in its middle if too long."""
+    margin = min(side, length) / 2
+    nearest = min(max(centre, margin), length - margin)
+    return min(max(nearest, centre - shift), centre + shift)
+
+
 def centre_crop(height: int, width: int) -> Crop:
     """The largest square in the middle of the image, on whole pixels."""
     size = min(height, width)
@@ -95,6 +119,10 @@ def cropped_blocks(frames: Iterable[Tensor], crop: Crop, size: int, count: int) 
         yield torch.cat(block)
 
 
+# all of the square, which was rendered as a whole: an ellipse in it would show the old head beside the new one
+SOFT_SQUARE = {"shape": "square", "feather": 0.05, "seam": 1.0}
+
+
 def paste_back(
     background: Tensor,
     faces: Tensor,
@@ -103,6 +131,7 @@ def paste_back(
     feather: float = 0.1,
     shape: str = "ellipse",
     colour_match: float = 0.0,
+    seam: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Pastes faces (N, S, S, 3) back into the images they were cropped from.
 
@@ -113,6 +142,7 @@ def paste_back(
     feather: share of the crop's side, 0..0.5, over which the mask rises from exactly 0 at the crop's border; a given
     mask fades there too. There is no fade where the crop leaves the image, since no seam can show there.
     colour_match: 0..1, how closely each face matches the background's colour mean and spread along the soft edge.
+    seam: 0..1, how far colours are joined at the soft edge; nothing changes in the middle of the face.
     InputError: counts differ and neither is 1, or the background's size is not the crop's.
     """
     crops, given_masks = _each(crop), _each(mask)
@@ -136,7 +166,10 @@ def paste_back(
             alpha = alpha * _to_background(given_mask, crop, y0, y1, x0, x1)[..., 0]
         region = images[number, y0:y1, x0:x1]
         if colour_match > 0:
-            face = face.lerp(_match_colour(face, region, 4 * alpha * (1 - alpha)), colour_match)
+            face = face.lerp(match_colour(face, region, 4 * alpha * (1 - alpha)), colour_match)
+        if seam > 0:
+            depth = _depth(crop, y0, y1, x0, x1).to(images.device)
+            face = face.lerp(join_seam(face, region, 4 * alpha * (1 - alpha), depth), seam)
         region.lerp_(face, alpha[..., None])
         masks[number, y0:y1, x0:x1] = alpha
     return images, masks
@@ -201,8 +234,7 @@ def _to_background(patch: Tensor, crop: Crop, y0: int, y1: int, x0: int, x1: int
 
 def _feather(crop: Crop, y0: int, y1: int, x0: int, x1: int, feather: float, shape: str) -> Tensor:
     """The soft mask (y1 - y0, x1 - x0): 0 at the crop's border and outside, 1 from `feather` inwards."""
-    v = ((torch.arange(y0, y1) + 0.5 - crop.y) / crop.size - 0.5).abs()[:, None]
-    u = ((torch.arange(x0, x1) + 0.5 - crop.x) / crop.size - 0.5).abs()[None]
+    v, u = _from_centre(crop, y0, y1, x0, x1)
     width = max(feather, 1 / crop.size)  # at least a pixel, or the edge of a moving crop would crawl
 
     def rise(depth: Tensor) -> Tensor:
@@ -216,48 +248,14 @@ def _feather(crop: Crop, y0: int, y1: int, x0: int, x1: int, feather: float, sha
     raise InputError(f"Unknown mask shape {shape!r}: use ellipse or square.")
 
 
-# Oklab, a perceptual colour space with nearly independent axes (B. Ottosson, 2020)
-RGB_TO_LMS = torch.tensor(
-    [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ]
-)
-LMS_TO_LAB = torch.tensor(
-    [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ]
-)
+def _from_centre(crop: Crop, y0: int, y1: int, x0: int, x1: int) -> tuple[Tensor, Tensor]:
+    """How far rows (y1 - y0, 1) and columns (1, x1 - x0) of pixels are from the crop's centre, over its side."""
+    v = ((torch.arange(y0, y1) + 0.5 - crop.y) / crop.size - 0.5).abs()[:, None]
+    u = ((torch.arange(x0, x1) + 0.5 - crop.x) / crop.size - 0.5).abs()[None]
+    return v, u
 
 
-def _to_lab(rgb: Tensor) -> Tensor:
-    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return (linear @ RGB_TO_LMS.T.to(rgb.device)) ** (1 / 3) @ LMS_TO_LAB.T.to(rgb.device)
-
-
-def _from_lab(lab: Tensor) -> Tensor:
-    to_lms, to_rgb = LMS_TO_LAB.inverse().T.to(lab.device), RGB_TO_LMS.inverse().T.to(lab.device)
-    linear = ((lab @ to_lms) ** 3 @ to_rgb).clamp(0, 1)
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def _match_colour(face: Tensor, background: Tensor, weight: Tensor) -> Tensor:
-    """Gives `face` the weighted mean and spread of `background`'s colours, in each frame independently."""
-    lab, target = _to_lab(face), _to_lab(background)
-    # Large differences mean that the head has moved there: at full weight they would make the colours pulse.
-    distance = (lab - target).norm(dim=-1)
-    usual = (distance * weight).sum() / weight.sum().clamp_min(1e-6)
-    weight = weight / (1 + (distance / usual.clamp_min(1e-3)) ** 4)
-    total = weight.sum().clamp_min(1e-6)
-
-    def statistics(lab: Tensor) -> tuple[Tensor, Tensor]:
-        mean = (lab * weight[..., None]).sum((0, 1)) / total
-        return mean, (((lab - mean) ** 2 * weight[..., None]).sum((0, 1)) / total).sqrt()
-
-    (mean, spread), (target_mean, target_spread) = statistics(lab), statistics(target)
-    # A flat wall has no contrast to match: 0.01 keeps the ratio of two tiny spreads near 1.
-    gain = ((target_spread + 0.01) / (spread + 0.01)).clamp(0.5, 2)
-    return _from_lab((lab - mean) * gain + target_mean)
+def _depth(crop: Crop, y0: int, y1: int, x0: int, x1: int) -> Tensor:
+    """How far pixels (y1 - y0, x1 - x0) are from the crop's border, over its side."""
+    v, u = _from_centre(crop, y0, y1, x0, x1)
+    return (0.5 - torch.maximum(u, v)).clamp_min(0)

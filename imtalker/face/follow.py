@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.image import to_float
-from .crop import CROP_SCALE, Box, Crop, centre_crop, square_crop
-from .detectors import DetectorMissing, open_detector
+from .crop import CROP_SCALE, Box, Crop, centre_crop, framed
+from .detectors import Fetch, NoFace, open_detector
 
 log = logging.getLogger("imtalker")
 
@@ -26,10 +26,8 @@ SEARCHED_FRAMES = 60  # `steady_view` searches about this many frames of a clip,
 MAX_STEP = 10  # but at least one in so many frames, to notice when the face is gone
 HIDDEN_FRAMES = 8  # as many searched frames in a row without the face are a stretch that does not show it
 
-WITHOUT_FACE = "use the whole picture (no_face or crop in the nodes, --crop none on the command line)"
 
-
-class FaceNotFound(InputError):
+class FaceNotFound(NoFace):
     """No face was found where one is needed."""
 
 
@@ -42,7 +40,7 @@ def choose_face(
     FaceNotFound: no boxes. InputError: unknown order, or an index past the last face.
     """
     if not boxes:
-        raise FaceNotFound(f"No face was found: use an image with a visible face, or {WITHOUT_FACE}.")
+        raise FaceNotFound("No face was found: use an image with a visible face")
     orders: dict[str, Callable[[Box], float]] = {
         "largest": lambda box: -box.area,
         "left to right": lambda box: box.center[0],
@@ -64,25 +62,26 @@ def find_crop(
     model_dirs: Sequence[str | Path] = (),
     fallback: str = "error",
     name: str = "the picture",
+    fetch: Fetch | None = None,
 ) -> Crop:
     """Finds the crop around one face of an image (H, W, 3) or (1, H, W, 3); messages call the image `name`.
 
-    The face is chosen as by `choose_face`. If no face is found or no detector is installed, `fallback` "error" raises
-    FaceNotFound or DetectorMissing, and "centre" returns the middle square with a warning. InputError: an index past
-    the last face.
+    The face is chosen as by `choose_face`; model_dirs and fetch are as for `open_detector`. If no face is found or no
+    detector is installed, `fallback` "error" raises FaceNotFound or DetectorMissing, and "centre" returns the middle
+    square with a warning. InputError: an index past the last face.
     """
     height, width = image.shape[-3:-1]
     try:
-        boxes = open_detector(model_dirs)(image)
+        boxes = open_detector(model_dirs, fetch)(image)
         if not boxes:
-            raise FaceNotFound(f"No face was found in {name}: use an image with a visible face, or {WITHOUT_FACE}.")
-    except (FaceNotFound, DetectorMissing) as error:
+            raise FaceNotFound(f"No face was found in {name}: use an image with a visible face")
+    except NoFace as error:
         if fallback == "error":
             raise
         reason = f"No face was found in {name}." if isinstance(error, FaceNotFound) else str(error)
         log.warning("%s Using the middle square of the whole picture.", reason)
         return centre_crop(height, width)
-    return square_crop(choose_face(boxes, which, index, (height, width)), height, width, scale)
+    return framed(choose_face(boxes, which, index, (height, width)), height, width, scale)
 
 
 def follow_face(
@@ -90,29 +89,38 @@ def follow_face(
     which: str = "largest",
     index: int = 0,
     model_dirs: Sequence[str | Path] = (),
+    fetch: Fetch | None = None,
 ) -> list[Box | None]:
     """Follows one face through the frames (H, W, 3) of a video, uint8 or float in 0..1, as `follow_boxes` does.
 
     None for frames without the face. The result is for `steady_box` or `smooth_boxes`. DetectorMissing: no detector is
     installed.
     """
-    detect = open_detector(model_dirs)
+    detect = open_detector(model_dirs, fetch)
     return follow_boxes(((detect(to_float(frame)), frame.shape[-3:-1]) for frame in frames), which, index)
 
 
 def follow_boxes(
-    detections: Iterable[tuple[Sequence[Box], tuple[int, int]]], which: str = "largest", index: int = 0
+    detections: Iterable[tuple[Sequence[Box], tuple[int, int]]],
+    which: str = "largest",
+    index: int = 0,
+    fps: float | None = None,
 ) -> list[Box | None]:
     """Follows one face through detections, the boxes and (H, W) of each frame; None for frames without it.
 
     `choose_face` picks the face in the first frame that has any. After that it is the box nearest to its last position,
-    if that is near enough and of similar size.
+    if that is near enough and of similar size. fps: as for `steady_view`.
     """
     followed: list[Box | None] = []
     last, gap = None, 0
     for boxes, size in detections:
         box = None
         if boxes and last is None:
+            if not 0 <= index < len(boxes):
+                raise InputError(
+                    f"There is no face number {index} {_moment(len(followed), fps)}, the first frame with a face: it "
+                    f"shows {len(boxes)}, use 0 to {len(boxes) - 1}."
+                )
             box = choose_face(boxes, which, index, size)
         elif boxes:
             box = still_there(boxes, last, gap)
@@ -129,6 +137,14 @@ def still_there(boxes: Sequence[Box], last: Box, gap: int) -> Box | None:
     # False detections differ in size, other people are further away; our face may move further in a longer gap.
     near = math.dist(nearest.center, last.center) < last.side * (0.5 + 0.1 * gap)
     return nearest if near and 2 / 3 < nearest.side / last.side < 3 / 2 else None
+
+
+def _moment(number: int, fps: float | None) -> str:
+    return f"in frame {number}" if fps is None else f"at {number / fps:.2f} s"
+
+
+def _span(count: int, fps: float | None) -> str:
+    return f"from 0 to {count - 1}" if fps is None else f"from 0 to {(count - 1) / fps:.2f} s"
 
 
 def steady_box(boxes: Sequence[Box | None]) -> Box:
@@ -152,11 +168,14 @@ def steady_view(
     which: str = "largest",
     index: int = 0,
     model_dirs: Sequence[str | Path] = (),
+    fetch: Fetch | None = None,
+    fps: float | None = None,
 ) -> View:
     """Finds one fixed crop for a whole clip of frames (H, W, 3), uint8 or float in 0..1, from its `steady_box`.
 
     count: number of frames in the clip, None if unknown; about SEARCHED_FRAMES of them are searched, and every frame
     from one without a face to the next that shows one.
+    fps: the clip's frame rate, with which messages say the time.
     FaceNotFound, DetectorMissing. InputError: a clip without frames.
     """
     frames = iter(frames)
@@ -164,7 +183,7 @@ def steady_view(
     if first is None:
         raise InputError("The clip has no frames: choose another.")
     every = min(max(1, (count or 0) // SEARCHED_FRAMES), MAX_STEP)
-    detect = open_detector(model_dirs)
+    detect = open_detector(model_dirs, fetch)
     searched: list[int] = []
 
     def detections() -> Iterator[tuple[Sequence[Box], tuple[int, int]]]:
@@ -177,8 +196,12 @@ def steady_view(
                 lost = not boxes
             yield boxes, frame.shape[-3:-1]
 
-    boxes = follow_boxes(detections(), which, index)
-    return View(square_crop(steady_box(boxes), *first.shape[:2], scale), _hidden(boxes, searched))
+    boxes = follow_boxes(detections(), which, index, fps)
+    if not any(boxes):
+        raise FaceNotFound(
+            f"No face was found in {len(searched)} frames {_span(len(boxes), fps)}: use a clip with a visible face"
+        )
+    return View(framed(steady_box(boxes), *first.shape[:2], scale), _hidden(boxes, searched))
 
 
 def _hidden(boxes: Sequence[Box | None], searched: Sequence[int]) -> tuple[range, ...]:
@@ -217,7 +240,5 @@ def _boxes_found(boxes: Sequence[Box | None]) -> list[Box]:
     """The boxes that are not None. FaceNotFound: there are none."""
     found = [box for box in boxes if box]
     if not found:
-        raise FaceNotFound(
-            f"No face was found in any of {len(boxes)} frames: use a video with a visible face, or {WITHOUT_FACE}."
-        )
+        raise FaceNotFound(f"No face was found in any of {len(boxes)} frames: use a video with a visible face")
     return found

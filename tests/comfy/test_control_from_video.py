@@ -132,7 +132,7 @@ def test_refusals_are_sentences(server: Server, settings, words):
 def test_without_a_face_or_a_detector_it_says_so(server: Server):
     assert any(
         words in refusal(server, tracked(smirk=SMIRK, images=["images", 0]))
-        for words in ("No face was found", "imtalker download")
+        for words in ("No face was found", "cannot be downloaded")
     )
 
 

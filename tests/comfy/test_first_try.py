@@ -55,6 +55,48 @@ def drawn(seed: int) -> np.ndarray:
     return portrait(512, seed)[0].numpy()
 
 
+def test_drawn_heads_are_cropped_and_pasted_back_without_a_detector(fresh):
+    """With default settings, offline: the second of two people says a second of the speech in the whole picture."""
+    keyframes = '{"version": 1, "channels": {"yaw": [[0, 5]]}}'
+    turn = {"seconds": 0.0, "strength": 1.0, "keyframes": keyframes, "allow_more": False}
+    talk = {"seed": 0, "steps": 2, "cfg": 1.0, "crop": "face", "scale": 1.6, "no_face": "error", "paste_back": True}
+    crop = {"face": "left to right", "index": 1, "scale": 1.6, "tracking": "steady", "padding": "edge", "size": 512}
+    graph = {
+        "example": node("IMTalkerExample", seed=SOMEBODY),
+        "turn": node("IMTalkerPoseControl", **turn),
+        "crop": node("IMTalkerFaceCrop", image=["example", 2], no_face="error", **crop),
+        "renderer": node("IMTalkerLoadRenderer", model="avatar", precision="auto"),
+        "generator": node("IMTalkerLoadGenerator", model="avatar", wav2vec2="auto", precision="auto"),
+        "drive": node(
+            "IMTalkerEncodeMotion", renderer=["renderer", 0], crop="face", scale=1.6, fps=25.0, video=["example", 4]
+        ),
+        "second": node("TrimAudioDuration", audio=["example", 1], start_index=0.0, duration=1.0),
+        "talk": node(
+            "IMTalkerTalkingHead",
+            renderer=["renderer", 0],
+            generator=["generator", 0],
+            image=["example", 2],
+            audio=["second", 0],
+            control=["turn", 0],
+            **talk,
+        ),
+        "video": node("SaveVideo", video=["talk", 0], filename_prefix="both", format="auto", codec="auto"),
+        "right": node("SaveImage", images=["crop", 0], filename_prefix="right"),
+        "both": node("SaveImage", images=["example", 2], filename_prefix="both"),
+        "kept": node("IMTalkerSaveMotion", motion=["drive", 0], filename_prefix="driven"),
+    }
+    run = fresh.run(graph, timeout=300)
+    assert run.succeeded, run.error
+    both, right = (
+        np.asarray(Image.open(fresh.base / "output" / run.files(name)[0]["filename"])) / 255
+        for name in ("both", "right")
+    )
+    found = probe(fresh, run.files("video")[0])
+    assert (found["frames"], found["size"]) == (25, (both.shape[1], both.shape[0]))
+    assert np.abs(right - both[:, 512:]).mean() < 0.1  # nearly the right half
+    assert files_below(fresh, "models") == []
+
+
 @pytest.mark.parametrize("seed", [SOMEBODY, 2**64 - 1])
 def test_the_example_is_the_seeds_drawn_heads_and_what_ships_with_the_avatar(fresh, seed):
     run = fresh.run(example(seed))

@@ -411,7 +411,9 @@ class TestSchema:
         info = server.get("/object_info")
         orders = {
             "IMTalkerFaceCrop": "image face index scale tracking padding no_face size mask box box_order",
-            "IMTalkerPasteBack": "images background crop feather shape colour_match even_size mask",
+            "IMTalkerPasteBack": "images background crop feather shape colour_match even_size mask seam",
+            "IMTalkerTalkingHead": "renderer generator image audio seed steps cfg crop scale no_face mark control "
+            "paste_back",
             "IMTalkerLoadControl": "pose gaze fps gaze_order control",
             "IMTalkerIdleMotion": "generator source seconds sway loop seed control",
             "IMTalkerSaveMotion": "motion filename_prefix",

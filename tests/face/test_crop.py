@@ -7,7 +7,12 @@ from meaning import TALK, follows, mouth_in, sentence
 
 from imtalker import talk
 from imtalker.drawn import example as drawn
+from imtalker.drawn.example import SOMEBODY
+from imtalker.drawn.head import MOTION, MOTION_SIZE
+from imtalker.drawn.people import random_appearances
+from imtalker.drawn.portraits import draw
 from imtalker.errors import InputError
+from imtalker.face import blend
 from imtalker.face import crop as cropping
 from imtalker.face.crop import Box, Crop
 
@@ -21,6 +26,29 @@ def smooth_image(height=300, width=400, seed=0):
 def test_the_square_is_1_6_times_the_longer_side_of_the_box():
     crop = cropping.square_crop(Box(100, 50, 160, 150), 480, 640)
     assert crop == Crop(x=130 - 80, y=100 - 80, size=160, height=480, width=640)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        (Box(100, 100, 200, 200), Crop(70, 70, 160, 300, 400)),  # inside: as published
+        (Box(10, 100, 110, 200), Crop(0, 70, 160, 300, 400)),  # moved by 20
+        (Box(0, 100, 100, 200), Crop(0, 220 / 3, 460 / 3, 300, 400)),  # moved by a sixth, and a little smaller
+        (Box(100, 70, 280, 250), Crop(46, 12, 288, 300, 400)),  # moved up
+        (Box(100, 50, 300, 250), Crop(50, 0, 300, 300, 400)),  # shrunk to what there is
+        (Box(100, -50, 400, 250), Crop(0, -50, 400, 300, 400)),  # shrunk by a sixth: what is left is padded
+    ],
+)
+def test_a_square_stays_inside_where_it_nearly_does(box, expected):
+    crop = cropping.framed(box, 300, 400)
+    for name in ("x", "y", "size"):
+        assert getattr(crop, name) == pytest.approx(getattr(expected, name), abs=1e-6)
+
+
+def test_a_square_changes_smoothly_as_its_box_moves_out_of_the_picture():
+    crops = [cropping.framed(Box(x, 120, x + 100, 220), 300, 400) for x in torch.arange(-90, 390, 0.5).tolist()]
+    track = torch.tensor([(crop.x, crop.y, crop.size) for crop in crops])
+    assert track.diff(dim=0).abs().max() <= 1.0 + 1e-4
 
 
 def test_a_crop_on_whole_pixels_is_an_exact_copy():
@@ -189,10 +217,10 @@ def test_colour_match_ignores_a_head_that_moves_into_the_soft_edge():
 
 
 def test_lab_is_oklab_and_inverts():
-    white = cropping._to_lab(torch.ones(1, 1, 3))
+    white = blend._to_lab(torch.ones(1, 1, 3))
     assert torch.allclose(white, torch.tensor([1.0, 0, 0]), atol=1e-4)
     rgb = torch.rand(32, 32, 3)
-    assert torch.allclose(cropping._from_lab(cropping._to_lab(rgb)), rgb, atol=1e-4)
+    assert torch.allclose(blend._from_lab(blend._to_lab(rgb)), rgb, atol=1e-4)
 
 
 class TestDevices:
@@ -211,3 +239,54 @@ class TestDevices:
             torch.rand(2, 90, 120, 3, device="meta"), torch.rand(2, 32, 32, 3), crop, mask, colour_match=colour_match
         )
         assert (whole.device.type, shade.device.type) == ("meta", "meta")
+
+
+def moved_head(count=8):
+    """A drawn portrait on a larger wall, its square, and a head that turns in it, with a slight cast."""
+    people, motion = random_appearances(1, SOMEBODY), torch.zeros(count, MOTION_SIZE)
+    turn = torch.linspace(0, 2 * torch.pi, count + 1)[:-1]
+    motion[:, MOTION.index("yaw")], motion[:, MOTION.index("x")] = 0.7 * turn.sin(), 0.5 * turn.sin()
+    rows, columns = (torch.arange(n).sub(start).clamp(0, 191) for n, start in ((280, 40), (400, 90)))
+    wall = drawn.portrait(192)[:, rows][:, :, columns]
+    faces = draw(people[torch.zeros(count, dtype=torch.long)], motion, 192).permute(0, 2, 3, 1)
+    return wall, (faces * torch.tensor([0.97, 1.0, 1.02]) - 0.01).clamp(0, 1), Crop(90, 40, 192, 280, 400)
+
+
+def ghost(pasted, wall, faces):
+    """How far pixels are from both the old and the new picture, beyond a cast: an old outline beside the new one."""
+    square = pasted[:, 40:232, 90:282]
+    far = torch.minimum((square - faces).abs().amax(-1), (square - wall[:, 40:232, 90:282]).abs().amax(-1))
+    return float((far - 0.05).clamp_min(0).mean())
+
+
+def seam(pasted, wall, faces):
+    """The mean step across the soft edge where both the old and the new picture show the wall."""
+    change, cast = (pasted - wall).mean(-1), (faces_in(wall, faces) - wall).abs().amax(-1)
+    edge = torch.zeros_like(change, dtype=torch.bool)
+    edge[:, 36:232, 86:286], edge[:, 56:232, 106:266] = True, False
+    same = edge & (cast < 0.06)
+    return float(change.diff(dim=2).abs()[same[:, :, 1:] & same[:, :, :-1]].mean())
+
+
+def test_a_head_that_moves_leaves_no_second_outline_and_no_edge():
+    wall, faces, crop = moved_head()
+    ellipse, _ = cropping.paste_back(wall, faces, crop, feather=0.15)
+    square, _ = cropping.paste_back(wall, faces, crop, shape="square", feather=0.05)
+    joined, _ = cropping.paste_back(wall, faces, crop, **cropping.SOFT_SQUARE)
+    print(
+        ghost(ellipse, wall, faces),
+        ghost(square, wall, faces),
+        ghost(joined, wall, faces),
+        seam(ellipse, wall, faces),
+        seam(square, wall, faces),
+        seam(joined, wall, faces),
+    )
+    assert ghost(joined, wall, faces) < 0.2 * ghost(ellipse, wall, faces)
+    assert seam(joined, wall, faces) < 0.5 * seam(square, wall, faces)
+    assert (joined - faces_in(wall, faces))[:, 100:170, 150:220].abs().max() < 0.01  # the middle keeps its colours
+
+
+def faces_in(wall, faces):
+    whole = wall.expand(len(faces), -1, -1, -1).clone()
+    whole[:, 40:232, 90:282] = faces
+    return whole

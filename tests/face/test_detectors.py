@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from imtalker.drawn.example import portrait
 from imtalker.errors import InputError
 from imtalker.face import detectors
 from imtalker.face.crop import Box
 from imtalker.face.follow import find_crop
+from imtalker.media.files import sha256_of
 
 # real portraits, if this machine has them: none are committed
+NOTHING = torch.full((64, 80, 3), 0.4)
 ASSETS = Path(__file__).parents[3] / "shared" / "assets"
 
 
@@ -113,20 +116,48 @@ def test_a_damaged_yunet_file_is_ignored_and_the_messages_say_what_to_do(monkeyp
     assert detectors._find_yunet([tmp_path]) is None
     assert "download it again" in caplog.text
     with pytest.raises(detectors.DetectorMissing, match=r"imtalker download.* next to the other weights.*crop none"):
-        detectors.open_detector([tmp_path])
+        detectors.open_detector([tmp_path])(NOTHING)
+
+
+@pytest.mark.parametrize("name", detectors.YUNET_FILES)
+def test_either_version_of_yunet_is_taken_by_either_name_and_opened_once(monkeypatch, tmp_path, name, capfd):
+    pytest.importorskip("cv2")
+    detectors._network.cache_clear()
+    build_yunet_stand_in(tmp_path / name)
+    monkeypatch.setattr(detectors, "YUNET_HASHES", ("0" * 64, sha256_of(tmp_path / name)))
+    for _ in range(2):
+        assert detectors.open_detector([tmp_path], lambda: pytest.fail("nothing is missing"))(NOTHING) == []
+    assert detectors._network.cache_info().misses == 1
+    assert capfd.readouterr().err == ""  # OpenCV 5 warns at each detector made
+
+
+def test_a_missing_detector_is_fetched_once_and_only_for_faces_that_are_not_drawn(monkeypatch, tmp_path):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(detectors, "HAAR_FILE", "none.xml")
+    build_yunet_stand_in(tmp_path / "fetched.onnx")
+    fetched = []
+    detect = detectors.open_detector((), lambda: fetched.append(1) or tmp_path / "fetched.onnx")
+    assert len(detect(portrait(128)[0])) == 1
+    assert fetched == []
+    assert detect(NOTHING) == []  # the drawn head is hidden for a moment
+    assert fetched == []
+    detect = detectors.open_detector((), lambda: fetched.append(1) or tmp_path / "fetched.onnx")
+    assert detect(NOTHING) == detect(NOTHING) == []
+    assert fetched == [1]
 
 
 def test_without_opencv_the_package_loads_and_the_message_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)  # as if a shared library that OpenCV needs were missing
     with pytest.raises(detectors.DetectorMissing, match="pip install opencv-python"):
-        detectors.open_detector()
+        detectors.open_detector()(NOTHING)
+    assert len(detectors.open_detector()(portrait(128)[0])) == 1  # drawn heads need none of it
 
 
 def test_an_opencv_emptied_by_the_removal_of_another_counts_as_missing(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cv2", types.ModuleType("cv2"))
     monkeypatch.setattr(detectors, "_find_yunet", lambda folders: tmp_path / detectors.YUNET_FILE)
     with pytest.raises(detectors.DetectorMissing, match="pip install opencv-python"):
-        detectors.open_detector()
+        detectors.open_detector()(NOTHING)
     assert detectors.point_finder([tmp_path]) is None
 
 

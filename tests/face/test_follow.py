@@ -2,6 +2,7 @@
 
 import logging
 import math
+import pickle
 import sys
 
 import numpy as np
@@ -122,12 +123,28 @@ def test_a_steady_crop_sees_bytes_as_it_sees_floats_and_searches_about_sixty_fra
     searched = []
     monkeypatch.setattr(follow, "open_detector", lambda *args: lambda frame: searched.append(frame) or [PEOPLE[1]])
     frames = torch.full((180, 300, 400, 3), 128, dtype=torch.uint8)
-    crop = follow.steady_view(iter(frames), 180, scale=2.0).crop
-    assert crop == Crop(-40, -40, 200, 300, 400)
+    crop = follow.steady_view(iter(frames), 180, scale=1.1).crop
+    assert (crop.x, crop.y, crop.size) == pytest.approx((5, 5, 110))
     assert len(searched) == 60
     assert searched[0].dtype == torch.float32
     assert searched[0].max() == pytest.approx(128 / 255)
-    assert follow.steady_view(iter(frames[:2].float() / 255), None, scale=2.0).crop == crop
+    assert follow.steady_view(iter(frames[:2].float() / 255), None, scale=1.1).crop == crop
+
+
+def test_a_clip_without_a_face_or_with_too_few_says_when(monkeypatch):
+    frames = torch.zeros(100, 30, 40, 3)
+    monkeypatch.setattr(follow, "open_detector", lambda *args: lambda frame: [])
+    with pytest.raises(follow.FaceNotFound, match=r"in 100 frames from 0 to 3\.96 s: use a clip"):
+        follow.steady_view(iter(frames), 100, fps=25.0)
+    script = iter([[]] * 10 + [PEOPLE] * 90)
+    monkeypatch.setattr(follow, "open_detector", lambda *args: lambda frame: next(script))
+    with pytest.raises(InputError, match=r"no face number 3 at 0\.40 s, .* shows 3, use 0 to 2"):
+        follow.steady_view(iter(frames), 60, index=3, fps=25.0)
+
+
+def test_the_sentence_names_what_the_caller_can_do():
+    error = follow.FaceNotFound("No face was found", 'set no_face to "whole picture"')
+    assert str(pickle.loads(pickle.dumps(error))) == 'No face was found, or set no_face to "whole picture".'
 
 
 def test_a_clip_without_frames_has_no_steady_crop():

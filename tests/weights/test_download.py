@@ -1,20 +1,16 @@
-"""What is downloaded, what is skipped, and the messages, with the real huggingface_hub and a small local hub."""
+"""What is downloaded, what is skipped, and the messages, with a small local hub; test_fetch.py has the transfer."""
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from imtalker.errors import InputError
+from imtalker.face.detectors import DetectorMissing
 from imtalker.weights import download
 
-ROOT = Path(__file__).parents[2]
 NAMES = [file.name for file in download.PUBLISHED]
 
 
@@ -22,17 +18,6 @@ def fill(folder, names=NAMES):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"already here")
-
-
-def run(script, folder, **environment):
-    """Runs in a new interpreter: huggingface_hub reads its environment once, at its first import."""
-    pytest.importorskip("huggingface_hub")
-    script = f"from imtalker.weights import download\nfrom pathlib import Path\nto = Path({str(folder)!r})\n{script}"
-    environment = {**os.environ, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home"), **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return done.stdout
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -45,7 +30,6 @@ class Hub(BaseHTTPRequestHandler):
         content = self.content()
         self.send_response(200)
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", "0" * 40)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
 
@@ -53,22 +37,17 @@ class Hub(BaseHTTPRequestHandler):
         self.do_HEAD()
         self.wfile.write(self.content())
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        entries = [{"type": "file", "path": "renderer.ckpt", "size": 4321, "oid": "0" * 40}]
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(entries).encode())
-
     def log_message(self, *args):
         pass
 
 
 @pytest.fixture
-def hub():
+def hub(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    yield
     server.shutdown()
     server.server_close()
 
@@ -82,17 +61,12 @@ def test_plan_lists_every_file_with_its_size_and_whether_it_is_there(tmp_path, m
     assert all(size > 0 for _, size, _ in plan)
 
 
-def test_nothing_is_fetched_or_even_imported_when_everything_is_there(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+def test_nothing_is_asked_for_when_everything_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "fetch", lambda *args: pytest.fail("everything is there"))
+    monkeypatch.setattr(download, "size_of", lambda *args: pytest.fail("everything is there"))
     fill(tmp_path)
     assert download.download(tmp_path) == [tmp_path / name for name in NAMES]
     assert all(there for _, _, there in download.plan(tmp_path))
-
-
-def test_without_the_hub_library_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(InputError, match="pip install huggingface_hub"):
-        download.download(tmp_path)
 
 
 def test_only_published_files_can_be_downloaded(tmp_path):
@@ -100,47 +74,56 @@ def test_only_published_files_can_be_downloaded(tmp_path):
         download.download(tmp_path, files=["../secret"])
 
 
-def test_a_file_that_is_not_the_published_one_is_removed(tmp_path):
-    fill(tmp_path)
-    with pytest.raises(InputError, match="was removed: download it again"):
-        download._verify(download.PUBLISHED[-1], tmp_path / NAMES[-1])
-    assert not (tmp_path / NAMES[-1]).exists()
-    right = download.PublishedFile("x", "a/b", 12, hashlib.sha256(b"already here").hexdigest())
-    download._verify(right, tmp_path / NAMES[0])
-    assert (tmp_path / NAMES[0]).exists()
-
-
-def test_offline_it_lists_every_missing_file_with_its_address_and_path(tmp_path):
+@pytest.mark.parametrize("switch", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_it_lists_every_missing_file_with_its_address_and_path(tmp_path, monkeypatch, switch):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv(switch, "1")
     fill(tmp_path, NAMES[:1])
-    said = run(
-        "print(download.plan(to))\ntry: download.download(to)\nexcept download.InputError as error: print(error)",
-        tmp_path,
-        HF_HUB_OFFLINE="1",
-    )
-    assert str(download.PUBLISHED[1].size) in said  # offline the plan falls back to the sizes it knows
+    assert download.plan(tmp_path)[1][1] == download.PUBLISHED[1].size  # the sizes that it knows
+    with pytest.raises(InputError) as error:
+        download.download(tmp_path)
     for file in download.PUBLISHED[1:]:
-        assert f"https://huggingface.co/{file.repo}/resolve/main/{file.name} to {tmp_path / file.name}" in said
-    assert download.PUBLISHED[0].url not in said
-    assert len(said.splitlines()) == 2, "the plan, then one sentence"
+        assert f"https://huggingface.co/{file.repo}/resolve/main/{file.name} to {tmp_path / file.name}" in str(
+            error.value
+        )
+    assert download.PUBLISHED[0].url not in str(error.value)
+    # of what a loader needs, all that is missing, but not wav2vec2, which its file includes
+    with pytest.raises(InputError) as error:
+        download.download(tmp_path, files=["generator.ckpt"])
+    assert "generator.ckpt to" in str(error.value)
+    assert f"{download.DETECTOR.name} to" in str(error.value)
+    assert "wav2vec2" not in str(error.value)
 
 
 def test_fetching_reports_progress_keeps_what_is_there_and_refuses_a_wrong_file(tmp_path, hub):
-    said = run(
-        "told = []\n"
-        "names = ['renderer.ckpt', 'wav2vec2-base-960h/config.json']\n"
-        "print(download.plan(to)[0])\n"
-        "got = download.download(to, lambda *step: told.append(step), names)\n"
-        "print([path.stat().st_size for path in got], told[-1],\n"
-        "      all(b[1] > a[1] for a, b in zip(told, told[1:]) if a[0] == b[0]))\n"
-        "told.clear(); download.download(to, lambda *step: told.append(step), names); print(told)\n"
-        "try: download.download(to, files=[download.YUNET_FILE])\n"
-        "except download.InputError as error: print(error)",
-        tmp_path,
-        HF_ENDPOINT=hub,
-    ).splitlines()
-    assert said[0] == "('renderer.ckpt', 4321, False)"
-    assert said[1] == "[13000, 11000] ('wav2vec2-base-960h/config.json', 11000, 11000) True"
-    assert said[2] == "[]"
-    assert "is not the published file" in said[3]
-    assert not (tmp_path / NAMES[-1]).exists()
+    told, names = [], ["renderer.ckpt", "wav2vec2-base-960h/config.json"]
+    assert download.plan(tmp_path)[0] == ("renderer.ckpt", 13_000, False)
+    got = download.download(tmp_path, lambda *step: told.append(step), names)
+    assert [path.stat().st_size for path in got] == [13_000, 11_000]
+    assert told[-1] == ("wav2vec2-base-960h/config.json", 11_000, 11_000)
     assert (tmp_path / "wav2vec2-base-960h/config.json").read_bytes() == b"config.json" * 1000
+    told.clear()
+    download.download(tmp_path, lambda *step: told.append(step), names)
+    assert told == []
+    for get in (
+        lambda: download.download(tmp_path, files=[download.DETECTOR.name]),
+        lambda: download.fetch_detector(tmp_path),
+    ):
+        with pytest.raises(InputError, match=r"not the published file|cannot be downloaded"):
+            get()
+    assert not (tmp_path / download.DETECTOR.name).exists()
+
+
+def test_the_detector_is_fetched_into_a_new_folder_or_its_address_and_folder_are_said(
+    tmp_path, hub, monkeypatch, caplog
+):
+    content = Hub.content(type("Asked", (), {"path": download.DETECTOR.url}))
+    right = replace(download.DETECTOR, sha256=("0" * 64, hashlib.sha256(content).hexdigest()))
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "DETECTOR", right)
+        assert download.fetch_detector(tmp_path / "new").read_bytes() == content
+    assert f"downloading the face detector (0.2 MB) to {tmp_path / 'new'}" in caplog.text
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DetectorMissing, match="cannot be downloaded") as error:
+        download.fetch_detector(tmp_path)
+    assert f"put {download.DETECTOR.url} into {tmp_path}, or " in str(error.value)
