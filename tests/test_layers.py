@@ -15,6 +15,7 @@ LAYERS = [
     {"sampling"},
     {"models"},
     {"weights"},
+    {"motion_stream"},
     {"pipeline", "session", "idle", "rigging", "tracking"},
     {"readings"},
     {"train"},
