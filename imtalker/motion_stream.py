@@ -110,20 +110,26 @@ class MotionStream:
         """Changes what is given, from the next chunk on; the motion goes on smoothly. InputError as for `Session`."""
         self._windows.change(source, control, cfg, seed)
 
+    def can_sample(self, after: int = 0) -> bool:
+        """Whether enough has been heard for the chunk that follows `after` more frames."""
+        start, heard = self.frame + after, self._speech.frames
+        if self._speech.finished:
+            return start < heard
+        return self._end_of_chunk(start) + self._timing.lookahead <= heard
+
     def sample(self, catch_up: bool = False) -> Motion | None:
         """The next chunk, from frame `frame` on; None if too little has been heard for one.
 
         Called again before all of it was handed out, it samples what is left again.
         catch_up: the chunk is as long as what was heard allows, up to the end of its window.
         """
-        start, length, timing = self.frame, self._windows.length, self._timing
-        first = start - start % length  # of the window
-        last, heard = start + timing.chunk, self._speech.frames
-        if catch_up and timing.lookahead < math.inf:
-            last = max(last, heard - timing.lookahead)
-        last = min(last, first + length)
-        if start >= heard or (not self._speech.finished and last + timing.lookahead > heard):
+        if not self.can_sample():
             return None
+        start, length, timing, heard = self.frame, self._windows.length, self._timing, self._speech.frames
+        first = start - start % length  # of the window
+        last = self._end_of_chunk(start)
+        if catch_up and timing.lookahead < math.inf:
+            last = min(max(last, heard - timing.lookahead), first + length)
         if start == first:
             self._context = self._past
         end = min(last + timing.lookahead, heard)
@@ -149,6 +155,10 @@ class MotionStream:
         self._past = self._past.followed_by(new).rows(slice(-self._windows.context, None))
         self._sampled = self._sampled.rows(slice(count, None))
         self.frame += count
+
+    def _end_of_chunk(self, start: int) -> int:
+        length = self._windows.length
+        return min(start + self._timing.chunk, start - start % length + length)
 
     def _carried(self, inertia: Inertia, latents: Tensor) -> Tensor:
         """The latents (n,C) of the next frames as they are shown."""

@@ -17,7 +17,7 @@ LAYERS = [
     {"weights"},
     {"motion_stream"},
     {"pipeline", "session", "idle", "rigging", "tracking"},
-    {"readings"},
+    {"readings", "live"},
     {"train"},
     {"__init__"},  # the public names
     {"cli", "avatar"},
