@@ -34,11 +34,10 @@ class LatentRenderer:
         yield motion.latents
 
 
-class SameFeatures(imtalker.Session):
-    """A session that gets the offline features of each chunk, to measure the cost of sampling in chunks alone."""
-
-    def _encode(self, first: int, end: int) -> Tensor:
-        return self.rows[first:end]
+def with_features(session: imtalker.Session, rows: Tensor) -> imtalker.Session:
+    """The session, given the offline features (T,condition_size), to measure the cost of chunks alone."""
+    session._stream._speech.projected = lambda begin, first, end: rows[first:end]
+    return session
 
 
 class Standardised(nn.Module):
@@ -160,8 +159,7 @@ def main(arguments: list[str] | None = None) -> dict:
             parts = LatentRenderer(renderer.generation), generator, source
             session = imtalker.Session(*parts, sample_rate=audio.sample_rate, **settings)
             latents, seconds = live(session, audio, device)
-            same = SameFeatures(*parts, sample_rate=audio.sample_rate, **settings)
-            same.rows = rows
+            same = with_features(imtalker.Session(*parts, sample_rate=audio.sample_rate, **settings), rows)
             same_latents, _ = live(same, audio, device)
             motion = statistics.median(seconds[len(seconds) // 2 :])
             frames = round(chunk * 25)

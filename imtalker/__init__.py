@@ -3,6 +3,7 @@
 from . import torch_floor  # noqa: F401 (first, before anything fails on an old PyTorch)
 from .dubbing.dub import dub
 from .errors import InputError
+from .live.engine import Live
 from .models.generator import AudioFeatures, Generator
 from .models.renderer import Renderer, Source
 from .motion.control import Control
@@ -19,6 +20,7 @@ __all__ = [
     "Control",
     "Generator",
     "InputError",
+    "Live",
     "Motion",
     "Renderer",
     "Rig",

@@ -15,8 +15,9 @@ LAYERS = [
     {"sampling"},
     {"models"},
     {"weights"},
+    {"motion_stream"},
     {"pipeline", "session", "idle", "rigging", "tracking"},
-    {"readings"},
+    {"readings", "live"},
     {"train", "dubbing"},
     {"__init__"},  # the public names
     {"cli", "avatar"},

@@ -10,7 +10,7 @@ from meaning import PERSON, TALK, backwards, follows, mouth_in, pictures, senten
 from tiny import renderer_config, tiny_generator, tiny_renderer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imtalker import InputError, media, models, pipeline, reenact, session, talk
+from imtalker import InputError, media, models, motion_stream, pipeline, reenact, session, talk
 from imtalker.avatar.readback import by_lag, correlation
 from imtalker.drawn import example as drawn
 from imtalker.drawn.head import MOTION, MOTION_SIZE
@@ -245,7 +245,7 @@ def test_a_picture_and_a_sound_are_checked_once(renderer, generator, tmp_path, m
             monkeypatch.setattr(module, name, counting)
 
     count("check_image", media.image, pipeline, models.renderer)
-    count("check_waveform", media.audio, session)
+    count("check_waveform", media.audio, motion_stream)
     picture, waveform = torch.rand(1, 1400, 1500, 3), 0.1 * torch.randn(2, 48000 * 40)
     with WholeCopies(picture=picture.numel(), sound=waveform.numel()) as copies:
         sound = Audio(waveform, 48000)

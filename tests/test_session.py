@@ -270,12 +270,12 @@ def test_memory_does_not_grow(mute):
         if isinstance(value, torch.Tensor):
             return [value]
         parts = value if isinstance(value, tuple | list) else []
-        if type(value).__module__ in ("imtalker.session", "imtalker.sampling", "imtalker.media.resampling"):
+        if type(value).__module__ in ("imtalker.motion_stream", "imtalker.sampling", "imtalker.media.resampling"):
             parts = vars(value).values()
         return [tensor for part in parts for tensor in tensors(part)]
 
     def kept() -> int:
-        return sum(tensor.untyped_storage().nbytes() for tensor in tensors(session))
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors(session._stream))
 
     sizes = []
     for _ in range(30):

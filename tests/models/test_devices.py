@@ -41,7 +41,7 @@ WAITS = {
     "encode motion": {"renderer.py"},  # its latents are wanted on the CPU
     "audio": {"audio_encoder.py", "generator.py"},  # weights for the first pass; the features are wanted on the CPU
     "sample": {"generator.py", "capture.py", "audio_encoder.py"},  # each window; each recording; silence, encoded first
-    "session": {"audio_encoder.py", "generator.py", "session.py"},
+    "session": {"audio_encoder.py", "generator.py", "motion_stream.py"},
 }
 # Where half precision may become float32 on the device, with the most values that may.
 PROMOTIONS = {
@@ -51,7 +51,7 @@ PROMOTIONS = {
     "matching.py": 1 << 20,  # logits and attended values where Triton does not run
     "precision.py": 64,  # sums that show NaN
     "renderer.py": 1 << 20,  # frames, and latents for the CPU
-    "session.py": 1 << 12,  # latents for the CPU
+    "motion_stream.py": 1 << 12,  # latents for the CPU
     "generator.py": 1 << 12,
     "backend.py": 1 << 20,  # the copies of such
 }
