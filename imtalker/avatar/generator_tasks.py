@@ -18,8 +18,9 @@ HEARING_RATE, FLOW_RATE = 1.5e-3, 1e-3
 MOUTH_CHANNELS = slice(CHANNEL[MOUTH[0]], CHANNEL[MOUTH[-1]] + 1)
 CONTROLLED = {"pose": slice(0, 3), "cam": slice(3, 6), "gaze": slice(6, 8)}  # motion channels, by control
 JOINS = 2.0  # weight of the first frame after a context
-# Absolute errors are least at the median, and eyes are open nine tenths of the time: blinks would never be learned.
-SQUARED, SQUARED_WEIGHT = CHANNEL["blink"], 2.0  # channel with squared errors, and their weight
+# Absolute errors are least at the median: eyes are open nine tenths of the time and look ahead a third of it, so blinks
+# would never be learned and glances would be half as far as they should be.
+SQUARED, SQUARED_WEIGHT = [CHANNEL[name] for name in ("gaze_x", "gaze_y", "blink")], 4.0
 
 
 class HearingTask:
@@ -89,10 +90,11 @@ class FlowTask:
             # half of the controls are paired with another clip's reference, or they would carry no information
             swapped = (given * keep(0.5))[:, 0]
             reference[:, channels] = reference[:, channels].lerp(reference[:, channels].roll(1, 0), swapped)
-        with_context = (batch["context"][:, None, None] * (torch.rand(count, 1, 1) < 2 / 3)).float()
+        with_context = (batch["context"][:, None, None] * (torch.rand(count, 1, 1) < 0.6)).float()
         condition = torch.cat([condition[:, :context] * with_context, condition[:, context:]], dim=1)
 
-        time, noise = torch.rand(count), torch.randn_like(true[:, context:])
+        # where the head is, which is the same in all frames, is decided in the first tenths of the time
+        time, noise = torch.rand(count).square(), torch.randn_like(true[:, context:])
         target = true[:, context:] - noise
         noisy = noise + time[:, None, None] * target
         # in sampling the context is the model's own motion, which is never quite the truth
@@ -106,7 +108,7 @@ class FlowTask:
 
 
 def weighted_error(error: Tensor) -> Tensor:
-    """Mean of absolute errors (...,16), with weighted squared ones for the blink."""
+    """Mean of absolute errors (...,16), with weighted squared ones for eyelids and gaze."""
     size = error.abs()
     size[..., SQUARED] = SQUARED_WEIGHT * error[..., SQUARED].square()
     return size.mean()

@@ -51,7 +51,7 @@ def _eyes(images: Tensor, appearance: Appearance, head: Tensor) -> tuple[Tensor,
     dark, white = _colour_match(images, PUPIL, appearance.iris), _colour_match(images, EYE_WHITE)
     grid = pixel_centres(len(images), images.shape[-1], images.device)
     per_eye = []
-    for eye in (layers[0], layers[len(layers) // 2]):  # the white of either eye
+    for eye in (layers[1], layers[len(layers) // 2 + 1]):  # the white of either eye
         own = eye.to_own(grid)
         inside = eye.alpha(own, pixel=1e-3)
         x, y = own.unbind(1)

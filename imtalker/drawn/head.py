@@ -13,8 +13,9 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from . import wear
 from .people import Appearance
-from .shapes import Layer, box, ellipse, gradient, lit, per_portrait, plain, rotation, rounded
+from .shapes import Layer, backdrop, box, ellipse, lit, per_portrait, plain, rotation, rounded, striped, waves
 
 # Each about -1..1 with 0 neutral, except 0..1 for blink (open to shut) and mouth_open (shut to wide open).
 MOTION = (
@@ -30,6 +31,8 @@ MOUTH, TEETH, TONGUE = (0.34, 0.05, 0.11), (0.96, 0.95, 0.93), (0.80, 0.36, 0.40
 EYE_WHITE, PUPIL = (0.97, 0.97, 0.96), (0.05, 0.05, 0.07)
 
 BALL_RADIUS = 0.52  # of the ball that the face is drawn on
+OPENING = 0.74  # height of an open eye over its width
+EASE = 0.25  # a neutral mouth curves up as one does that smiles this much: straight lips look cross
 
 
 class Placement(TypedDict):
@@ -56,7 +59,7 @@ class Head:
     def _zeros(self) -> Tensor:
         return torch.zeros_like(self.values["yaw"])
 
-    def _on_face(
+    def on_face(
         self,
         u: Tensor | float,
         v: Tensor | float,
@@ -83,7 +86,7 @@ class Head:
         offset = self.centre + (self.frame @ torch.stack([x, y], dim=1)[:, :, None])[:, :, 0]
         return {"matrix": self.frame @ local, "offset": offset, "bend": self._zeros() if bend is None else bend}
 
-    def _on_canvas(self, x: float = 0.0, y: float = 0.0, follow: float = 0.0) -> Placement:
+    def on_canvas(self, x: float = 0.0, y: float = 0.0, follow: float = 0.0) -> Placement:
         """Places a layer that does not turn with the head and moves by a share, `follow`, of the head's shift."""
         offset = follow * self.centre + torch.tensor([x, y]).to(self.centre)
         return {"matrix": torch.eye(2).to(offset).expand(self.count, 2, 2), "offset": offset, "bend": self._zeros()}
@@ -92,33 +95,42 @@ class Head:
         people = self.people
         skin, shade = people.skin, people.skin * torch.tensor([0.82, 0.74, 0.72]).to(people.skin)
         layers = [
-            Layer(**self._on_canvas(), cover=lambda x, y: x * 0 - 1, paint=gradient(people.background)),
             Layer(
-                **self._on_face(0, 0, depth=-0.16, flat=True),
-                cover=lambda x, y: torch.minimum(
-                    ellipse(
-                        x,
-                        y + 0.05,
-                        per_portrait(people.face_width + people.hair_volume + 0.03),
-                        per_portrait(0.44 + people.hair_volume),
-                    ),
-                    box(
-                        x,
-                        y - 0.1,
-                        per_portrait(people.face_width + 0.6 * people.hair_volume),
-                        per_portrait(0.1 + people.hair_length),
-                        0.14,
-                    ),
+                **self.on_canvas(),
+                cover=lambda x, y: x * 0 - 1,
+                paint=backdrop(people.background, people.background_shade, people.background_angle, people.glow),
+            ),
+            wear.bun(self),
+            Layer(
+                **self.on_face(0, 0, depth=-0.16, flat=True),
+                cover=lambda x, y: (
+                    torch.minimum(
+                        ellipse(
+                            x,
+                            y + 0.05,
+                            per_portrait(people.face_width + people.hair_volume + 0.03),
+                            per_portrait(0.44 + people.hair_volume),
+                        ),
+                        box(
+                            x,
+                            y - 0.1,
+                            per_portrait(people.face_width + 0.6 * people.hair_volume),
+                            per_portrait(0.1 + people.hair_length),
+                            0.14,
+                        ),
+                    )
+                    + waves(x, y, people.curls)
                 ),
                 paint=lit(people.hair * 0.82, 0.10),
             ),
-            Layer(
-                **self._on_canvas(0, 1.06, follow=0.35),
+            shirt := Layer(
+                **self.on_canvas(0, 1.06, follow=0.35),
                 cover=lambda x, y: ellipse(x, y, 0.74, 0.42),
-                paint=lit(people.shirt, 0.10),
+                paint=striped(people.shirt, people.stripes),
             ),
+            wear.collar(self, shirt),
             Layer(
-                **self._on_canvas(0, 0.52, follow=0.65),
+                **self.on_canvas(0, 0.52, follow=0.65),
                 cover=lambda x, y: box(x, y, 0.135, 0.22, 0.10),
                 paint=lambda x, y: shade[:, :, None, None] * (1 - 0.10 * (0.1 - y).clamp(0, 0.3)[:, None]),
             ),
@@ -126,23 +138,24 @@ class Head:
         for side in (-1, 1):
             layers.append(
                 Layer(
-                    **self._on_face(side * (people.face_width + 0.015), 0.04, depth=0.02, flat=True),
+                    **self.on_face(side * (people.face_width + 0.015), 0.04, depth=0.02, flat=True),
                     cover=lambda x, y: ellipse(
                         x, y, per_portrait(0.62 * people.ear_size), per_portrait(people.ear_size)
                     ),
                     paint=lit(shade, 0.06),
                 )
             )
+        layers += wear.earrings(self)
         face = Layer(
-            **self._on_face(0, 0, depth=0.07, flat=True),
-            cover=lambda x, y: _face_outline(x, y, people),
+            **self.on_face(0, 0, depth=0.07, flat=True),
+            cover=lambda x, y: face_outline(x, y, people),
             paint=rounded(skin, people.face_width, people.face_height),
         )
-        layers.append(face)
+        layers += [face, wear.beard(self, face), wear.lines(self, face)]
         for side in (-1, 1):
             layers.append(
                 Layer(
-                    **self._on_face(side * 0.21, 0.15),
+                    **self.on_face(side * 0.21, 0.15),
                     cover=lambda x, y: ellipse(x, y, 0.055, 0.04),
                     paint=plain(people.lips),
                     opacity=people.blush,
@@ -154,24 +167,29 @@ class Head:
         for side in (-1, 1):
             layers += self._eye(side, face)
         layers += self._nose(shade) + self._mouth(face)
-        layers.append(self._fringe(face))
-        layers += self._glasses()
-        return layers
+        return [*layers, self._fringe(face), *wear.glasses(self)]
 
     def _eye(self, side: int, face: Layer) -> list[Layer]:
         people, values = self.people, self.values
-        eye = functools.partial(Layer, part="eye")
-        u, v = side * people.eye_distance, -0.045
-        opened = (1 - 0.94 * values["blink"].clamp(0, 1)) * 0.74
+        eye = functools.partial(Layer, part="eye", clip=face)
+        shut, size = values["blink"].clamp(0, 1), people.eye_size
+        opened = (1 - 0.94 * shut) * OPENING
+        # lids meet below the middle of the eye, in a curve
+        u, v, sag = side * people.eye_distance, -0.045, 0.25 * shut
+        edge = v + 0.12 * size * shut
         white = eye(
-            **self._on_face(u, v, width=people.eye_size, height=people.eye_size * opened),
+            **self.on_face(u, edge, width=size, height=size * opened, bend=sag / opened),
             cover=lambda x, y: ellipse(x, y, 1.0, 1.0),
             paint=lambda x, y: plain(EYE_WHITE, people.skin)(x, y) * (1 - 0.16 * (-y - 0.2).clamp(0, 1)[:, None]),
-            clip=face,
         )
-        gaze_x, gaze_y = 0.5 * people.eye_size * values["gaze_x"], -0.32 * people.eye_size * values["gaze_y"]
-        ball = self._on_face(u + gaze_x, v + gaze_y, width=people.eye_size, height=people.eye_size)
+        gaze_x, gaze_y = 0.5 * size * values["gaze_x"], -0.32 * size * values["gaze_y"]
+        ball = self.on_face(u + gaze_x, v + gaze_y, width=size, height=size)
         return [
+            eye(
+                **self.on_face(u, v, width=size, height=OPENING * size),
+                cover=lambda x, y: ellipse(x, y, 1.0, 1.0),
+                paint=plain(people.skin * torch.tensor([0.94, 0.91, 0.90]).to(people.skin)),
+            ),
             white,
             eye(**ball, cover=lambda x, y: ellipse(x, y, 0.52, 0.52), paint=plain(people.iris), clip=white),
             eye(**ball, cover=lambda x, y: ellipse(x, y, 0.28, 0.28), paint=plain(PUPIL, people.skin), clip=white),
@@ -183,14 +201,12 @@ class Head:
                 solid=False,
             ),
             eye(
-                **self._on_face(u, v, width=people.eye_size, height=people.eye_size * opened),
-                cover=lambda x, y: torch.maximum(
-                    ellipse(x, y, 1.0, 1.0).abs() - 0.10 / per_portrait(opened).clamp_min(0.2), y - 0.1
-                ),
+                **self.on_face(u, edge, width=size, height=size, bend=sag),
+                cover=lambda x, y: lash(x, y, per_portrait(opened), per_portrait(shut)),
                 paint=plain(people.hair * 0.5),
             ),
             eye(
-                **self._on_face(u, v - 0.135 - 0.035 * values["brows"], bend=self._zeros() + 1.2),
+                **self.on_face(u, v - 0.135 - 0.035 * values["brows"], bend=self._zeros() + 1.2),
                 cover=lambda x, y: box(x, y - 2.4 * x**2, 0.088, per_portrait(people.brow_size), 0.014),
                 paint=plain(people.hair * 0.8),
             ),
@@ -198,7 +214,7 @@ class Head:
 
     def _nose(self, shade: Tensor) -> list[Layer]:
         size = self.people.nose_size
-        placement = self._on_face(0, 0.09, lift=0.07)
+        placement = self.on_face(0, 0.09, lift=0.07)
         return [
             Layer(
                 **placement,
@@ -207,7 +223,7 @@ class Head:
                 softness=0.02,
             ),
             Layer(
-                **self._on_face(0, 0.075, lift=0.09),
+                **self.on_face(0, 0.075, lift=0.09),
                 cover=lambda x, y: ellipse(x, y, per_portrait(size * 0.62), per_portrait(size * 0.6)),
                 paint=plain((self.people.skin * 1.04).clamp(0, 1)),
                 softness=0.03,
@@ -220,15 +236,15 @@ class Head:
         wide = people.mouth_size * (1 + 0.25 * values["mouth_width"] - 0.42 * values["mouth_round"].clamp(0, 1))
         gap = 0.003 + 0.125 * values["mouth_open"].clamp(0, 1)
         lip = people.lip_size * (1 + 0.35 * values["mouth_round"].clamp(0, 1))
-        v, bend = 0.255, 2.2 * values["smile"]
+        v, bend = 0.255, 2.2 * (values["smile"] + EASE)
         drop = 0.45 * gap  # the jaw opens downwards
-        lips = self._on_face(0, v + drop, lift=0.02, width=wide, height=gap + lip, bend=bend * wide**2 / (gap + lip))
+        lips = self.on_face(0, v + drop, lift=0.02, width=wide, height=gap + lip, bend=bend * wide**2 / (gap + lip))
         inner = wide - 0.6 * lip
-        hole = self._on_face(0, v + drop, lift=0.02, width=inner, height=gap, bend=bend * inner**2 / gap)
+        hole = self.on_face(0, v + drop, lift=0.02, width=inner, height=gap, bend=bend * inner**2 / gap)
         opening = mouth(**hole, cover=lambda x, y: ellipse(x, y, 1.0, 1.0), paint=plain(MOUTH, people.skin), clip=face)
-        upper = self._on_face(0, v + drop - gap, lift=0.02, width=inner, height=0.034, bend=bend * inner**2 / 0.034)
+        upper = self.on_face(0, v + drop - gap, lift=0.02, width=inner, height=0.034, bend=bend * inner**2 / 0.034)
         shown = (6 * values["mouth_open"]).clamp(0, 1)
-        lower = self._on_face(0, v + drop + gap, lift=0.02, width=inner, height=0.05, bend=bend * inner**2 / 0.05)
+        lower = self.on_face(0, v + drop + gap, lift=0.02, width=inner, height=0.05, bend=bend * inner**2 / 0.05)
         return [
             mouth(
                 **lips,
@@ -262,37 +278,20 @@ class Head:
             )
             side = x / per_portrait(people.face_width)
             line = per_portrait(people.fringe) + 0.05 * (side - per_portrait(people.parting)).abs() + 0.22 * side**4
-            return torch.maximum(skull, y - line)
+            return torch.maximum(skull + waves(x, y, people.curls), y - line)
 
-        return Layer(**self._on_face(0, 0, depth=0.10, flat=True), cover=cover, paint=lit(people.hair, 0.14))
-
-    def _glasses(self) -> list[Layer]:
-        people = self.people
-        glasses = functools.partial(Layer, part="glasses")
-        layers = [
-            glasses(
-                **self._on_face(side * people.eye_distance, -0.035, lift=0.05),
-                cover=lambda x, y: (
-                    ellipse(x, y, per_portrait(people.eye_size + 0.035), per_portrait(people.eye_size + 0.03)).abs()
-                    - 0.011
-                ),
-                paint=plain(people.glasses_colour),
-                opacity=people.glasses,
-            )
-            for side in (-1, 1)
-        ]
-        bridge = glasses(
-            **self._on_face(0, -0.05, lift=0.06),
-            cover=lambda x, y: box(
-                x, y, per_portrait(people.eye_distance - people.eye_size - 0.02).clamp_min(0.02), 0.009, 0.005
-            ),
-            paint=plain(people.glasses_colour),
-            opacity=people.glasses,
-        )
-        return [*layers, bridge]
+        return Layer(**self.on_face(0, 0, depth=0.10, flat=True), cover=cover, paint=lit(people.hair, 0.14))
 
 
-def _face_outline(x: Tensor, y: Tensor, people: Appearance) -> Tensor:
+def face_outline(x: Tensor, y: Tensor, people: Appearance) -> Tensor:
+    """Signed distance to the edge of the face, in the face's own coordinates."""
     height = per_portrait(people.face_height)
     width = per_portrait(people.face_width) * (1 - per_portrait(people.jaw) * (y / height).clamp(0, 1).square())
     return ellipse(x, y, width, height)
+
+
+def lash(x: Tensor, y: Tensor, opened: Tensor, shut: Tensor) -> Tensor:
+    """Signed distance to the upper edge of an eye of half width 1 and half height `opened`; a thick line when shut."""
+    distance = ellipse(x, y, 1.0, opened)
+    band = torch.maximum(distance - 0.10, -distance - 0.10 - 2.5 * (shut - 0.8).clamp_min(0))
+    return torch.maximum(band, torch.maximum(y - 0.07 - 0.06 * shut, x.abs() - 1.09))

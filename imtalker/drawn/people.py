@@ -1,5 +1,6 @@
 """Who a drawn portrait shows: colours, sizes and accessories, drawn at random from a seed."""
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -26,6 +27,12 @@ SHIRTS = (
     (0.48, 0.34, 0.60),
     (0.90, 0.90, 0.88),
 )
+FRAMES = (
+    *((0.15, 0.13, 0.14), (0.55, 0.18, 0.16), (0.20, 0.28, 0.45)),
+    *((0.36, 0.22, 0.12), (0.72, 0.58, 0.28), (0.52, 0.54, 0.58)),
+)
+METALS = ((0.90, 0.76, 0.36), (0.84, 0.84, 0.88))
+GREY = (0.80, 0.80, 0.82)
 BACKGROUNDS = (
     (0.78, 0.86, 0.90),
     (0.95, 0.87, 0.76),
@@ -63,6 +70,20 @@ class Appearance:
     parting: Tensor  # where the fringe parts, in half widths of the face
     glasses: Tensor  # 0 or 1
     blush: Tensor
+    age: Tensor  # 0..1: lines, and grey hair from 0.6 on
+    beard: Tensor  # opacity
+    curls: Tensor  # height of the waves in the hair's outline
+    bun: Tensor  # 0 or 1
+    square: Tensor  # glasses: 0 round to 1 rectangular
+    rim: Tensor  # half the thickness of the glasses' frame
+    earrings: Tensor  # 0 or 1
+    metal: Tensor  # (B,3): their colour
+    collar: Tensor  # 0 or 1
+    trim: Tensor  # (B,3): its colour
+    stripes: Tensor  # how much darker the shirt's stripes are
+    background_shade: Tensor  # (B,3): the colour that the background fades to
+    background_angle: Tensor  # in this direction, radians
+    glow: Tensor  # how much lighter it is behind the head
 
     def __len__(self) -> int:
         return len(self.skin)
@@ -90,16 +111,19 @@ def random_appearances(count: int, seed: int) -> Appearance:
         picked = torch.tensor(palette)[torch.randint(len(palette), (count,), generator=random)]
         return (picked + spread * (2 * torch.rand(count, 3, generator=random) - 1)).clamp(0.03, 0.98)
 
+    def some(share: float) -> Tensor:
+        return (torch.rand(count, generator=random) < share).float()
+
     skin = colour(SKINS, 0.02)
     rosy = skin * torch.tensor([0.86, 0.52, 0.52]) + torch.tensor([0.06, 0.0, 0.01])
-    return Appearance(
+    people = dict(
         skin=skin,
         hair=colour(HAIRS, 0.03),
         iris=colour(IRISES, 0.03),
         lips=(rosy + 0.04 * (2 * torch.rand(count, 3, generator=random) - 1)).clamp(0, 1),
         shirt=colour(SHIRTS, 0.05),
         background=colour(BACKGROUNDS, 0.04),
-        glasses_colour=colour(((0.15, 0.13, 0.14), (0.55, 0.18, 0.16), (0.20, 0.28, 0.45)), 0.03),
+        glasses_colour=colour(FRAMES, 0.03),
         face_width=uniform(0.36, 0.42),
         face_height=uniform(0.46, 0.52),
         jaw=uniform(0.10, 0.34),
@@ -114,6 +138,23 @@ def random_appearances(count: int, seed: int) -> Appearance:
         hair_length=uniform(-0.15, 0.55),
         fringe=uniform(-0.36, -0.22),
         parting=uniform(-0.7, 0.7),
-        glasses=(torch.rand(count, generator=random) < 0.25).float(),
+        glasses=some(0.25),
         blush=uniform(0.0, 0.5),
+        age=uniform(0.0, 1.0),
+        beard=some(0.15) * uniform(0.25, 0.6),
+        curls=some(0.3) * uniform(0.004, 0.012),
+        bun=some(0.15),
+        square=uniform(0.0, 1.0),
+        rim=uniform(0.010, 0.014),
+        earrings=some(0.2),
+        metal=colour(METALS, 0.03),
+        collar=some(0.5),
+        trim=colour(SHIRTS, 0.05),
+        stripes=some(0.3) * uniform(0.1, 0.3),
+        background_angle=uniform(-math.pi, math.pi),
+        glow=uniform(0.0, 0.12),
     )
+    grey = ((people["age"] - 0.6) / 0.4).clamp(0, 0.85)[:, None]
+    people["hair"] = people["hair"].lerp(torch.tensor(GREY), grey)
+    people["background_shade"] = people["background"] * uniform(0.8, 1.0)[:, None]
+    return Appearance(**people)

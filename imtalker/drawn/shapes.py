@@ -54,9 +54,27 @@ def plain(colour: Tensor | tuple, like: Tensor | None = None) -> Callable:
     return lambda x, y: values[:, :, None, None]
 
 
-def gradient(colour: Tensor) -> Callable:
-    """A paint of one colour (B,3) that darkens a little towards the lower right."""
-    return lambda x, y: (colour[:, :, None, None] * (1 - 0.06 * y - 0.04 * x)[:, None]).clamp(0, 1)
+def backdrop(colour: Tensor, other: Tensor, angle: Tensor, glow: Tensor) -> Callable:
+    """A paint that fades from one colour (B,3) to another along `angle` (B,), in radians; `glow` (B,): light above."""
+
+    def paint(x: Tensor, y: Tensor) -> Tensor:
+        along = (0.5 + 0.5 * (x * per_portrait(angle.cos()) + y * per_portrait(angle.sin()))).clamp(0, 1)[:, None]
+        light = 1 + per_portrait(glow) * torch.exp(-2 * (x.square() + (y + 0.5).square()))
+        return (colour[:, :, None, None].lerp(other[:, :, None, None], along) * light[:, None]).clamp(0, 1)
+
+    return paint
+
+
+def striped(colour: Tensor, depth: Tensor) -> Callable:
+    """A paint of one colour (B,3), lit from the top left, with upright stripes darker by `depth` (B,)."""
+    return lambda x, y: (
+        lit(colour, 0.10)(x, y) * (1 - per_portrait(depth) * (0.5 + 1.5 * (60 * x).sin()).clamp(0, 1))[:, None]
+    )
+
+
+def waves(x: Tensor, y: Tensor, height: Tensor) -> Tensor:
+    """Curls for the edge of a shape around the origin: a signed distance to add, `height` (B,) at most."""
+    return per_portrait(height) * (18 * torch.atan2(x, y)).sin()
 
 
 def lit(colour: Tensor, amount: float) -> Callable:
