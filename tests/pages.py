@@ -4,6 +4,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP = ROOT / "web/docs"
@@ -50,7 +51,7 @@ def broken(page: Path, base: Path | None = None) -> list[str]:
         if re.match(r"(https?|mailto):", link):
             continue
         target, _, anchor = link.partition("#")
-        path = (base or page.parent) / target if target else page
+        path = (base or page.parent) / unquote(target) if target else page
         if not path.exists() or (anchor and anchor not in anchors(path)):
             wrong.append(link)
     return wrong

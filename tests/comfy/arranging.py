@@ -1,15 +1,15 @@
 """Where the nodes of a workflow stand: links that can be seen, nodes apart, a graph that fits the screen."""
 
-import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 from building import BELOW, HEADING, MARGIN, TITLE
 
-POINTS = np.linspace(0, 1, 41)[:, None]
+FINE, COARSE = (np.linspace(0, 1, count)[:, None, None] for count in (41, 15))  # points along a link
 SLOT, ROW = 14, 20  # where a node's first slot is, and how far apart they are
 APART = 20  # between nodes in the same group, between groups
-HIGHEST = 1150  # of a graph, so that its titles are drawn when it is opened on a usual screen
+HIGHEST = 1100  # of a graph, so that its titles are drawn when it is opened on a usual screen
 
 
 def rectangles(workflow: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -38,12 +38,12 @@ class Links:
         self.below = np.array([BELOW * node["type"].startswith("IMTalker") for node in nodes])
         self.sizes = np.array([node["size"] for node in nodes], float)
 
-    def behind(self, places: np.ndarray) -> np.ndarray:
-        """places (N,2) of the nodes: how many points of each link lie behind each node, (L,N). What does not count: the
-        edges at a link's own two slots, and these nodes altogether where one stands below the other."""
+    def behind(self, places: np.ndarray, t: np.ndarray = FINE) -> np.ndarray:
+        """places (N,2) of the nodes: how many of the points t of each link lie behind each node, (L,N).
+
+        What does not count: the edges at a link's own two slots, and these nodes where one stands below the other."""
         a, b = places[self.source] + self.start, places[self.target] + self.end
         handle = np.stack([np.hypot(*(b - a).T) / 4, np.zeros(len(a))], axis=1)
-        t = POINTS[:, None]
         x, y = np.moveaxis(
             (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * (a + handle) + 3 * (1 - t) * t**2 * (b - handle) + t**3 * b, 2, 0
         )
@@ -71,54 +71,72 @@ def hidden_links(workflow: dict) -> list[tuple[int, str]]:
     return [(links.numbers[link], nodes[n].get("title", nodes[n]["type"])) for link, n in np.argwhere(behind)]
 
 
-def arrange(graph, tries: int = 30000, seed: int = 0) -> None:
-    """Moves the nodes of a `Graph` up and down, whole groups too, until its links can be seen: simulated annealing."""
-    links, random = Links(graph.nodes, graph.inner_links()), np.random.default_rng(seed)
+def arrange(graph, starts: int = 4, tries: int = 12000) -> None:
+    """Moves the nodes of a `Graph` up and down, whole groups too, until its links can be seen: simulated annealing, the
+    best of several. A few minutes."""
+    links = Links(graph.nodes, graph.inner_links())
     places = np.array([node["pos"] for node in graph.nodes], float)
-    members = [[number - 1 for number in group["nodes"]] for group in graph.groups]
-    grouped = set(itertools.chain(*members))
-    blocks = [*members, *([one] for one in range(len(places)) if one not in grouped)]
-    # what a node needs around it, above and below, when Nodes 2.0 draws it
+    groups = [np.array(group["nodes"]) - 1 for group in graph.groups]
+    lone = [np.array([one]) for one in range(len(places)) if not any(one in group for group in groups)]
+    blocks = groups + lone
+    order, heads = np.concatenate(blocks), np.cumsum([0, *map(len, blocks[:-1])])
+    framed = np.array([1] * len(groups) + [0] * len(lone))
+    stacked = places[links.source, 0] == places[links.target, 0]
+    # what a node needs when Nodes 2.0 draws it
     room = np.array([node["size"][1] + TITLE + BELOW + graph.growth(node) for node in graph.nodes], float)
 
     def cost(at: np.ndarray) -> float:
         left, top, right = at[:, 0], at[:, 1] - TITLE, at[:, 0] + links.sizes[:, 0]
         nodes = np.stack([left, top, right, top + room], axis=1)
-        frames = []
-        for block in blocks:
-            x0, y0, x1, y1 = nodes[block, 0].min(), nodes[block, 1].min(), nodes[block, 2].max(), nodes[block, 3].max()
-            lone = block[0] not in grouped
-            frames.append((x0 - MARGIN, y0 - (0 if lone else HEADING), x1 + MARGIN, y1 + (0 if lone else MARGIN // 2)))
-        frames = np.array(frames)
+        first, last = (reduce.reduceat(nodes[order], heads) for reduce in (np.minimum, np.maximum))
+        frames = np.stack(
+            [
+                first[:, 0] - MARGIN,
+                first[:, 1] - HEADING * framed,
+                last[:, 2] + MARGIN,
+                last[:, 3] + MARGIN // 2 * framed,
+            ],
+            axis=1,
+        )
         height = frames[:, 3].max() - frames[:, 1].min()
         pull = np.abs(at[links.source, 1] - at[links.target, 1]).sum() / 2000
-        hidden = np.minimum(links.behind(at), 12).sum()
-        empty = height / 400 + sum(y1 - y0 for _, y0, _, y1 in frames) / 3000
-        return 6 * (_overlap(nodes) + _overlap(frames)) + hidden + max(0, height - HIGHEST) / 10 + pull + empty
+        hidden = np.minimum(3 * links.behind(at, COARSE), 12).sum()
+        spread = (frames[:, 3] - frames[:, 1]).sum() / 3000
+        overlap = 6 * (_overlap(nodes) + _overlap(frames))
+        upward = 5 * (stacked & (at[links.source, 1] > at[links.target, 1])).sum()
+        return overlap + hidden + upward + max(0, height - HIGHEST) / 8 + height / 400 + spread + pull
 
-    now = cost(places)
-    best, least = places.copy(), now
+    found = min((_anneal(places, blocks, cost, tries, seed) for seed in range(starts)), key=cost)
+    found[:, 1] -= found[:, 1].min() - HEADING - TITLE
+    for node, place in zip(graph.nodes, found):
+        node["pos"] = [int(value) for value in place]
+
+
+def _anneal(places: np.ndarray, blocks: list[np.ndarray], cost: Callable, tries: int, seed: int) -> np.ndarray:
+    """The best places found. blocks: the nodes of each group, which move together and change places."""
+    random, now = np.random.default_rng(seed), cost(places)
+    best, least = places, now
     for step in range(tries):
-        heat = 8 * (1 - step / tries) ** 2 + 0.02
-        moved = places.copy()
-        kind = random.random()
-        if kind < 0.45:
+        heat = 12 * (1 - step / tries) ** 2 + 0.02
+        moved, kind = places.copy(), random.random()
+        block, other = (blocks[one] for one in random.integers(len(blocks), size=2))
+        if kind < 0.4:
             moved[random.integers(len(places)), 1] += 20 * random.integers(-12, 13)
-        elif kind < 0.8:
-            moved[blocks[random.integers(len(blocks))], 1] += 20 * random.integers(-20, 21)
+        elif kind < 0.75:
+            moved[block, 1] += 20 * random.integers(-25, 26)
+        elif kind < 0.9 and len(block) > 1:
+            pair = random.choice(block, 2, replace=False)
+            moved[pair, 1] = moved[pair[::-1], 1]
         else:
-            block = blocks[random.integers(len(blocks))]
-            if len(block) > 1:
-                one, other = random.choice(block, 2, replace=False)
-                moved[[one, other], 1] = moved[[other, one], 1]
+            way = moved[block, 1].min() - moved[other, 1].min()
+            moved[block, 1] -= way
+            moved[other, 1] += way
         then = cost(moved)
         if then < now or random.random() < math.exp((now - then) / heat):
             places, now = moved, then
             if now < least:
-                best, least = places.copy(), now
-    best[:, 1] -= best[:, 1].min() - HEADING - TITLE
-    for node, place in zip(graph.nodes, best):
-        node["pos"] = [int(value) for value in place]
+                best, least = places, now
+    return best.copy()
 
 
 def _overlap(boxes: np.ndarray) -> float:

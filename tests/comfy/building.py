@@ -90,6 +90,8 @@ class Graph:
             node["widgets_values"].append(default if isinstance(given, Slot) else given)
             if name == "seed" and type_ in self.info:
                 node["widgets_values"].append("fixed" if type_ == KEPT_SEED else "randomize")
+        if type_.startswith("VHS_"):  # which saves its widgets by name
+            node["widgets_values"] = dict(zip(widgets, node["widgets_values"]))
         node["outputs"] = [{"name": name, "type": output, "links": None} for name, output in outputs]
         placed = Placed(node)
         for name, value in inputs.items():
@@ -119,7 +121,7 @@ class Graph:
         """How much taller Nodes 2.0 draws a node."""
         if node["type"] in EDITORS:
             return 40
-        return 10 * (len(node["widgets_values"]) if widgets is None else widgets)
+        return 3 * len(node["inputs"]) + 10 * (len(node["widgets_values"]) if widgets is None else widgets)
 
     def place(self, workflow: dict) -> None:
         """Puts the nodes where those of the same number and kind stand in this workflow."""

@@ -54,7 +54,8 @@ class Level:
 
     def inputs(self, node: dict) -> dict:
         """A link as [node, slot], or a widget's value; what is not connected is left out."""
-        values, found = list(node["widgets_values"]), {}
+        values, found = node["widgets_values"], {}
+        values = list(values.values() if isinstance(values, dict) else values)
         for entry in node["inputs"]:
             if "widget" in entry:
                 found[entry["name"]] = values.pop(0)

@@ -12,33 +12,23 @@ KEYFRAMES = """{"version": 2, "channels": {
 
 def draw(graph, editor="IMTalkerPoseControl", keyframes=KEYFRAMES, drawn="the head"):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph)
-    with graph.group("Control", 400, 0):
+    crop = parts.cropped(graph, example["image"])
+    renderer, source = parts.portrait(graph, crop["image"])
+    generator, features = parts.speech(graph, example["audio"])
+    with graph.group("Control", 800, 0):
         control = graph.add(editor, audio=example["audio"], keyframes=keyframes)["control"]
-    with graph.group("Encode", 400, 580):
-        crop = graph.add("IMTalkerFaceCrop", image=example["image"])
-    with graph.group("Encode", 760, 580):
-        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
-        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["audio"])
-    with graph.group("Motion", 1160, 0):
-        motion = graph.add(
-            "IMTalkerSampleMotion",
-            generator=generator,
-            source=source,
-            audio_features=features["audio_features"],
-            control=control,
-            cfg=parts.GUIDANCE,
-        )
-    with graph.group("Render", 1560, 0):
+    with graph.group("Motion", 1560, 0):
+        motion = parts.sampled(graph, generator, source, features, control=control)
+    with graph.group("Render", 1960, 0):
         video = graph.add(
-            "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion["motion"], audio=example["audio"]
+            "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion, audio=example["audio"]
         )
-    parts.result(graph, video["video"], 1960)
+    parts.result(graph, video["video"], 1960, 560)
     parts.note(
         graph,
-        1180,
+        820,
         660,
-        640,
+        660,
         f"Drag {drawn} and the keyframes, then press **Run**: your drawing steers {drawn} while the portrait speaks. "
         "The button with the question mark lists mouse and keys.",
         "**Your own picture and voice:** connect **Load Image** to Face Crop, and **Load Audio** wherever Example's "

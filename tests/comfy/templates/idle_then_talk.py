@@ -9,29 +9,22 @@ WAIT = 2.0
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph)
-    with graph.group("Encode", 400, 0):
-        crop = graph.add("IMTalkerFaceCrop", image=example["image"])
-        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
-        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["audio"])
+    crop = parts.cropped(graph, example["image"])
+    renderer, source = parts.portrait(graph, crop["image"])
+    generator, features = parts.speech(graph, example["audio"])
     with graph.group("Motion", 800, 0):
         waiting = graph.add("IMTalkerIdleMotion", generator=generator, source=source, seconds=WAIT)
-        speaking = graph.add(
-            "IMTalkerSampleMotion",
-            generator=generator,
-            source=source,
-            audio_features=features["audio_features"],
-            cfg=parts.GUIDANCE,
-        )
+        speaking = parts.sampled(graph, generator, source, features)
     with graph.group("Join", 1200, 0):
-        joined = graph.add("IMTalkerJoinMotion", motion_a=waiting["motion"], motion_b=speaking["motion"], crossfade=0.4)
+        joined = graph.add("IMTalkerJoinMotion", motion_a=waiting["motion"], motion_b=speaking, crossfade=0.4)
+    with graph.group("Sound of the video", 1200, 400):
         silence = graph.add("EmptyAudio", "Silence while it waits", duration=WAIT)
         sound = graph.add("AudioConcat", "Silence, then speech", audio1=silence["AUDIO"], audio2=example["audio"])
     with graph.group("Render", 1600, 0):
         video = graph.add(
             "IMTalkerRenderVideo", renderer=renderer, source=source, motion=joined["motion"], audio=sound["AUDIO"]
         )
-    parts.result(graph, video["video"], 2000)
+    parts.result(graph, video["video"], 1600, 560)
     parts.note(
         graph,
         820,

@@ -8,25 +8,17 @@ MOMENTS = (0.6, 1.5)
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph)
-    with graph.group("Encode", 400, 0):
-        crop = graph.add("IMTalkerFaceCrop", image=example["two_people"], face="left to right", index=1)
-        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
-        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["answer"])
+    crop = parts.cropped(graph, example["two_people"], face="left to right", index=1)
+    renderer, source = parts.portrait(graph, crop["image"])
+    generator, features = parts.speech(graph, example["answer"])
     with graph.group("Motion", 800, 0):
-        motion = graph.add(
-            "IMTalkerSampleMotion",
-            generator=generator,
-            source=source,
-            audio_features=features["audio_features"],
-            cfg=parts.GUIDANCE,
-        )
+        motion = parts.sampled(graph, generator, source, features)
     with graph.group("Render", 1200, 0):
         video = graph.add(
             "IMTalkerRenderVideo",
             renderer=renderer,
             source=source,
-            motion=motion["motion"],
+            motion=motion,
             audio=example["answer"],
             crop=crop["crop"],
             background=example["two_people"],

@@ -3,6 +3,7 @@
 from building import Graph, Placed, Slot
 
 AVATAR = {"model": "avatar"}
+LETTER = 9  # pixels of a heading's letters, about
 GUIDANCE = 1.0  # the cfg that the avatar was measured with
 PEOPLE = (
     "**Real people:** choose **published** in both loaders (downloads 2.7 GB once) and set **cfg** to 0. The avatar "
@@ -10,18 +11,46 @@ PEOPLE = (
 )
 
 
-def note(graph: Graph, x: int, y: int, width: int, *lines: str) -> None:
-    """The three steps that every workflow has: what Run does, how to use one's own files, how to show people."""
-    height = 60 + sum(22 * (1 + len(line) * 8 // width) + 20 for line in lines)
-    graph.note("\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1)), x, y, width, height)
+def note(graph: Graph, x: int, y: int, width: int, *steps: str) -> None:
+    """The steps that every workflow has: what Run does, how to use one's own files, how to show people. As headings:
+    the page writes a note's ordinary text too small to be read where the whole graph is seen."""
+    rows = sum(1 + len(step) * LETTER // (width - 60) for step in steps)
+    text = "\n".join(f"### {number}. {step}" for number, step in enumerate(steps, 1))
+    graph.note(text, x, y, width, 60 + 27 * rows + 20 * len(steps))
 
 
-def example(graph: Graph, x: int = 0, y: int = 0) -> Placed:
-    with graph.group("Example", x, y):
+def example(graph: Graph) -> Placed:
+    with graph.group("Example", 0, 0):
         return graph.add("IMTalkerExample")
 
 
-def models(graph: Graph, x: int = 0, y: int = 340) -> tuple[Slot, Slot]:
+def cropped(graph: Graph, picture: Slot, **settings) -> Placed:
+    with graph.group("Crop", 0, 340):
+        return graph.add("IMTalkerFaceCrop", image=picture, **settings)
+
+
+def portrait(graph: Graph, picture: Slot) -> tuple[Slot, Slot]:
+    """The avatar's renderer, and the portrait as it reads it."""
+    with graph.group("Picture", 400, 0):
+        renderer = graph.add("IMTalkerLoadRenderer", **AVATAR)["renderer"]
+        return renderer, graph.add("IMTalkerEncodeSource", renderer=renderer, image=picture)["source"]
+
+
+def speech(graph: Graph, sound: Slot) -> tuple[Slot, Slot]:
+    """The avatar's generator, and the speech as it hears it."""
+    with graph.group("Sound", 400, 400):
+        generator = graph.add("IMTalkerLoadGenerator", **AVATAR)["generator"]
+        heard = graph.add("IMTalkerEncodeAudio", generator=generator, audio=sound)
+        return generator, heard["audio_features"]
+
+
+def sampled(graph: Graph, generator: Slot, source: Slot, features: Slot, **others) -> Slot:
+    """Speech to motion, as strongly guided as suits the avatar."""
+    inputs = {"generator": generator, "source": source, "audio_features": features, "cfg": GUIDANCE}
+    return graph.add("IMTalkerSampleMotion", **inputs | others)["motion"]
+
+
+def models(graph: Graph, x: int, y: int) -> tuple[Slot, Slot]:
     """The avatar's renderer and generator."""
     with graph.group("Models", x, y):
         renderer = graph.add("IMTalkerLoadRenderer", **AVATAR)

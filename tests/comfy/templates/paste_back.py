@@ -8,26 +8,19 @@ MOMENTS = (0.0, 0.5)
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph)
-    with graph.group("Encode", 400, 0):
-        crop = graph.add("IMTalkerFaceCrop", image=example["two_people"], face="left to right")
-        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
-        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["audio"])
+    crop = parts.cropped(graph, example["two_people"], face="left to right")
+    renderer, source = parts.portrait(graph, crop["image"])
+    generator, features = parts.speech(graph, example["audio"])
     with graph.group("Motion", 800, 0):
-        motion = graph.add(
-            "IMTalkerSampleMotion",
-            generator=generator,
-            source=source,
-            audio_features=features["audio_features"],
-            cfg=parts.GUIDANCE,
-        )
+        motion = parts.sampled(graph, generator, source, features)
     with graph.group("Render", 1200, 0):
-        frames = graph.add("IMTalkerRender", renderer=renderer, source=source, motion=motion["motion"])
+        frames = graph.add("IMTalkerRender", renderer=renderer, source=source, motion=motion)
         pasted = graph.add(
             "IMTalkerPasteBack", images=frames["images"], background=example["two_people"], crop=crop["crop"]
         )
+    with graph.group("Result", 1600, 0):
         video = parts.create_video(graph, pasted["images"], frames["fps"], example["audio"])
-    parts.result(graph, video, 1600)
+        graph.add("SaveVideo", video=video, filename_prefix="video/IMTalker")
     parts.note(
         graph,
         820,

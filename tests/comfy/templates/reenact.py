@@ -11,15 +11,11 @@ BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 def draw(graph):
     example = parts.example(graph)
-    with graph.group("Models", 0, 340):
-        renderer = graph.add("IMTalkerLoadRenderer", **parts.AVATAR)["renderer"]
-    with graph.group("Portrait", 400, 0):
-        portrait = graph.add("IMTalkerFaceCrop", "Portrait: Face Crop", image=example["image"])
-    with graph.group("Driving video", 400, 440):
+    crop = parts.cropped(graph, example["image"])
+    renderer, source = parts.portrait(graph, crop["image"])
+    with graph.group("Driving video", 800, 0):
         parted = graph.add("GetVideoComponents", "Driving video", video=example["driving"])
         driving = graph.add("IMTalkerFaceCrop", "Driving video: Face Crop", image=parted["images"])
-    with graph.group("Encode", 800, 0):
-        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=portrait["image"])["source"]
         motion = graph.add("IMTalkerEncodeMotion", renderer=renderer, images=driving["image"], fps=parted["fps"])
     with graph.group("Render", 1200, 0):
         video = graph.add(
@@ -33,7 +29,7 @@ def draw(graph):
         700,
         "Press **Run**: the portrait moves and speaks as the person in the driving video does. Another **seed** in "
         "Example draws another portrait.",
-        "**Your own:** connect **Load Image** to the portrait's Face Crop, and **Load Video** to the node called "
+        "**Your own:** connect **Load Image** to **Face Crop**, and **Load Video** to the node called "
         "Driving video, in place of Example.",
         "**Real people:** choose **published** in Load IMTalker Renderer (downloads 2.1 GB once). The avatar only "
         "knows drawn heads.",

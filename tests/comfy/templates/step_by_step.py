@@ -8,22 +8,14 @@ MOMENTS = (1.0,)
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph)
-    with graph.group("Encode", 400, 0):
-        crop = graph.add("IMTalkerFaceCrop", image=example["image"])
-        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
-        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["audio"])
+    crop = parts.cropped(graph, example["image"])
+    renderer, source = parts.portrait(graph, crop["image"])
+    generator, features = parts.speech(graph, example["audio"])
     with graph.group("Motion", 800, 0):
-        motion = graph.add(
-            "IMTalkerSampleMotion",
-            generator=generator,
-            source=source,
-            audio_features=features["audio_features"],
-            cfg=parts.GUIDANCE,
-        )
+        motion = parts.sampled(graph, generator, source, features)
     with graph.group("Render", 1200, 0):
         video = graph.add(
-            "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion["motion"], audio=example["audio"]
+            "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion, audio=example["audio"]
         )
     parts.result(graph, video["video"], 1600)
     parts.note(

@@ -41,14 +41,13 @@ def person(graph):
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph)
-    with graph.group("Who speaks when", 400, 0):
-        left_silent = graph.add("AudioAdjustVolume", "Left is silent", audio=example["audio"], volume=-100)
+    renderer, generator = parts.models(graph, 800, 0)
+    with graph.group("Sound", 400, 0):
         right_silent = graph.add("AudioAdjustVolume", "Right is silent", audio=example["answer"], volume=-100)
-    with graph.group("Sound", 800, 0):
         left = graph.add(
             "AudioConcat", "Left speaks, then listens", audio1=example["audio"], audio2=right_silent["AUDIO"]
         )
+        left_silent = graph.add("AudioAdjustVolume", "Left is silent", audio=example["audio"], volume=-100)
         right = graph.add(
             "AudioConcat", "Right listens, then speaks", audio1=left_silent["AUDIO"], audio2=example["answer"]
         )
