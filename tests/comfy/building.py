@@ -13,7 +13,7 @@ BELOW = 40  # under each node: its owner's name in Nodes 2.0, whose widgets are 
 MARGIN, HEADING = 20, 50  # of a group
 # room for what a run shows in the node
 PREVIEWS = {
-    "SaveVideo": 300,
+    "SaveVideo": 270,
     "IMTalkerRenderVideo": 240,
     "IMTalkerTalkingHead": 300,
     "IMTalkerDub": 300,
@@ -71,6 +71,10 @@ class Graph:
         node = self._node("MarkdownNote", "What to do", [x, y + TITLE], [width, height])
         node["widgets_values"] = [text]
 
+    def skip(self, pixels: int) -> None:
+        """Leaves room above the next node of the group, for a link to pass."""
+        self._next_place[1] += pixels
+
     def add(self, kind: "str | Subgraph", title: str | None = None, **inputs) -> Placed:
         """A node below the one before. inputs: a `Slot` connects, anything else is a widget's value."""
         slots, widgets, outputs = kind.face() if isinstance(kind, Subgraph) else self._face(kind)
@@ -122,16 +126,6 @@ class Graph:
         if node["type"] in EDITORS:
             return 40
         return 3 * len(node["inputs"]) + 10 * (len(node["widgets_values"]) if widgets is None else widgets)
-
-    def place(self, workflow: dict) -> None:
-        """Puts the nodes where those of the same number and kind stand in this workflow."""
-        places = {(node["id"], node["type"]): node["pos"] for node in workflow["nodes"]}
-        for node in self.nodes:
-            node["pos"] = list(places.get((node["id"], node["type"]), node["pos"]))
-
-    def inner_links(self) -> list[list]:
-        """Those from node to node, without the ends of a subgraph."""
-        return [link for link in self.links if link[1] != INNER_INPUT and link[3] != INNER_OUTPUT]
 
     def frames(self) -> list[dict]:
         """The groups, each around its nodes."""

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import shipped
 import torch
-from arranging import hidden_links, rectangles
 from build_workflows import built
 from graphs import node
+from layout import hidden_links, rectangles
 from PIL import Image
 from server import Server, on_one_version
 from test_nodes import probe
@@ -31,6 +31,7 @@ EXPECTED = {
     "10 Draw an expression": (10, (128, 128), 0.4),
     "11 Dub a video": (10, (256, 256), 0.4),
 }
+HIDDEN = 3  # links that may pass behind a node, so that a graph stays small enough to be read
 OPENED = 0.75  # of the page's width or height, at most, is filled by the nodes of a template that it opens
 # pixels of a page of 1920 x 1000 beside its bars, and the zoom below which it draws no text: frontends 1.27.10, 1.58.1
 SCREENS = [(1920, 950, 0.6), (1870, 836, 8 / 14)]
@@ -108,11 +109,11 @@ class TestFile:
             around = [g for g in groups if g[0] < box[0] and g[1] < box[1] and box[2] < g[2] and bottom < g[3]]
             assert len(around) == (one["type"] not in shipped.NOTES), one["type"]
 
-    def test_data_flows_to_the_right_and_no_link_is_hidden(self, name):
+    def test_data_flows_to_the_right_and_few_links_are_hidden(self, name):
         workflow = shipped.read(name)
         left = {node["id"]: node["pos"][0] for node in workflow["nodes"]}
         assert all(left[source] <= left[target] for _, source, _, target, *_ in workflow["links"])
-        assert not hidden_links(workflow)
+        assert len(dict(hidden_links(workflow))) <= HIDDEN
 
     @pytest.mark.parametrize(("wide", "high", "sharp"), SCREENS)
     def test_its_titles_are_drawn_when_it_is_opened(self, name, wide, high, sharp):

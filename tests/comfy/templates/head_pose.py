@@ -13,25 +13,23 @@ KEYFRAMES = """{"version": 2, "channels": {
 def draw(graph, editor="IMTalkerPoseControl", keyframes=KEYFRAMES, drawn="the head"):
     example = parts.example(graph)
     crop = parts.cropped(graph, example["image"])
-    renderer, source = parts.portrait(graph, crop["image"])
-    generator, features = parts.speech(graph, example["audio"])
-    with graph.group("Control", 800, 0):
+    renderer, source = parts.portrait(graph, crop["image"], gap=0)
+    generator, features = parts.speech(graph, example["audio"], 480)
+    with graph.group("Control", 800, 560):
         control = graph.add(editor, audio=example["audio"], keyframes=keyframes)["control"]
-    with graph.group("Motion", 1560, 0):
+    with graph.group("Motion", 1560, 330):
         motion = parts.sampled(graph, generator, source, features, control=control)
     with graph.group("Render", 1960, 0):
         video = graph.add(
             "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion, audio=example["audio"]
         )
-    parts.result(graph, video["video"], 1960, 560)
+    parts.result(graph, video["video"], 1960, 690)
     parts.note(
         graph,
-        820,
-        660,
-        660,
-        f"Drag {drawn} and the keyframes, then press **Run**: your drawing steers {drawn} while the portrait speaks. "
-        "The button with the question mark lists mouse and keys.",
-        "**Your own picture and voice:** connect **Load Image** to Face Crop, and **Load Audio** wherever Example's "
-        "audio goes.",
+        1560,
+        760,
+        380,
+        f"Drag {drawn} and the keyframes, then press **Run**.",
+        "**Your own:** connect **Load Image** to Face Crop, **Load Audio** wherever Example's audio goes.",
         parts.PEOPLE,
     )

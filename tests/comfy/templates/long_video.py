@@ -11,7 +11,7 @@ def draw(graph):
     crop = parts.cropped(graph, example["two_people"], face="left to right", index=1)
     renderer, source = parts.portrait(graph, crop["image"])
     generator, features = parts.speech(graph, example["answer"])
-    with graph.group("Motion", 800, 0):
+    with graph.group("Motion", 800, 450):
         motion = parts.sampled(graph, generator, source, features)
     with graph.group("Render", 1200, 0):
         video = graph.add(
@@ -26,8 +26,8 @@ def draw(graph):
     parts.result(graph, video["video"], 1600)
     parts.note(
         graph,
-        820,
-        660,
+        1220,
+        690,
         700,
         "Press **Run**: the right of two people speaks. Render Video pastes each frame back and writes it to disk, so "
         "an hour needs no more memory than a minute. Disconnect **crop** and **background** for the face alone.",

@@ -25,20 +25,21 @@ def example(graph: Graph) -> Placed:
 
 
 def cropped(graph: Graph, picture: Slot, **settings) -> Placed:
-    with graph.group("Crop", 0, 340):
+    with graph.group("Crop", 0, 360):
         return graph.add("IMTalkerFaceCrop", image=picture, **settings)
 
 
-def portrait(graph: Graph, picture: Slot) -> tuple[Slot, Slot]:
+def portrait(graph: Graph, picture: Slot, y: int = 120, gap: int = 130) -> tuple[Slot, Slot]:
     """The avatar's renderer, and the portrait as it reads it."""
-    with graph.group("Picture", 400, 0):
+    with graph.group("Picture", 400, y):
         renderer = graph.add("IMTalkerLoadRenderer", **AVATAR)["renderer"]
+        graph.skip(gap)
         return renderer, graph.add("IMTalkerEncodeSource", renderer=renderer, image=picture)["source"]
 
 
-def speech(graph: Graph, sound: Slot) -> tuple[Slot, Slot]:
+def speech(graph: Graph, sound: Slot, y: int = 650) -> tuple[Slot, Slot]:
     """The avatar's generator, and the speech as it hears it."""
-    with graph.group("Sound", 400, 400):
+    with graph.group("Sound", 400, y):
         generator = graph.add("IMTalkerLoadGenerator", **AVATAR)["generator"]
         heard = graph.add("IMTalkerEncodeAudio", generator=generator, audio=sound)
         return generator, heard["audio_features"]

@@ -9,11 +9,11 @@ MOMENTS = (0.0, 0.5)
 def draw(graph):
     example = parts.example(graph)
     crop = parts.cropped(graph, example["two_people"], face="left to right")
-    renderer, source = parts.portrait(graph, crop["image"])
+    renderer, source = parts.portrait(graph, crop["image"], 240, 10)
     generator, features = parts.speech(graph, example["audio"])
-    with graph.group("Motion", 800, 0):
+    with graph.group("Motion", 800, 450):
         motion = parts.sampled(graph, generator, source, features)
-    with graph.group("Render", 1200, 0):
+    with graph.group("Render", 1200, 120):
         frames = graph.add("IMTalkerRender", renderer=renderer, source=source, motion=motion)
         pasted = graph.add(
             "IMTalkerPasteBack", images=frames["images"], background=example["two_people"], crop=crop["crop"]
@@ -23,8 +23,8 @@ def draw(graph):
         graph.add("SaveVideo", video=video, filename_prefix="video/IMTalker")
     parts.note(
         graph,
-        820,
-        760,
+        1220,
+        720,
         700,
         "Press **Run**: the left of two people speaks. Only the square around the face is rendered, then pasted back "
         "into the picture.",

@@ -24,8 +24,8 @@ def draw(graph):
     save = parts.result(graph, video["video"], 1600)
     parts.note(
         graph,
-        820,
-        640,
+        1220,
+        690,
         700,
         "Press **Run**: the portrait moves and speaks as the person in the driving video does. Another **seed** in "
         "Example draws another portrait.",

@@ -11,7 +11,7 @@ def draw(graph):
     crop = parts.cropped(graph, example["image"])
     renderer, source = parts.portrait(graph, crop["image"])
     generator, features = parts.speech(graph, example["audio"])
-    with graph.group("Motion", 800, 0):
+    with graph.group("Motion", 800, 450):
         motion = parts.sampled(graph, generator, source, features)
     with graph.group("Render", 1200, 0):
         video = graph.add(
@@ -20,8 +20,8 @@ def draw(graph):
     parts.result(graph, video["video"], 1600)
     parts.note(
         graph,
-        820,
-        660,
+        1220,
+        690,
         700,
         "Press **Run**. Change a setting, and only that node and those after it run again.",
         "**Your own picture and voice:** add **Load Image** and **Load Audio** and connect them to Face Crop, Encode "

@@ -41,8 +41,9 @@ def person(graph):
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph, 800, 0)
-    with graph.group("Sound", 400, 0):
+    renderer, generator = parts.models(graph, 800, 420)
+    with graph.group("Sound", 400, 200):
+        both = graph.add("AudioConcat", "Sound of the video", audio1=example["audio"], audio2=example["answer"])
         right_silent = graph.add("AudioAdjustVolume", "Right is silent", audio=example["answer"], volume=-100)
         left = graph.add(
             "AudioConcat", "Left speaks, then listens", audio1=example["audio"], audio2=right_silent["AUDIO"]
@@ -51,24 +52,22 @@ def draw(graph):
         right = graph.add(
             "AudioConcat", "Right listens, then speaks", audio1=left_silent["AUDIO"], audio2=example["answer"]
         )
-        both = graph.add("AudioConcat", "Sound of the video", audio1=example["audio"], audio2=example["answer"])
     one = person(graph)
     models = {"renderer": renderer, "generator": generator, "picture": example["two_people"]}
-    with graph.group("Left", 1200, 0):
+    with graph.group("Left", 1200, 150):
         first = graph.add(one, "Left person", **models, frames=example["two_people"], audio=left["AUDIO"], index=0)
-    with graph.group("Right", 1200, 440):
+    with graph.group("Right", 1200, 500):
         second = graph.add(one, "Right person", **models, frames=first["images"], audio=right["AUDIO"], index=1, seed=1)
     with graph.group("Video", 1600, 0):
         video = parts.create_video(graph, second["images"], second["fps"], both["AUDIO"])
     parts.result(graph, video, 1600, 260)
     parts.note(
         graph,
-        420,
-        640,
-        640,
-        "Press **Run**: the left person speaks, the right one answers. Both use the same subgraph: open it to see or "
-        "change what happens to each.",
-        "**Your own:** connect a **Load Image** in place of two_people, and a **Load Audio** each in place of audio "
-        "and answer. **index** 0 is the leftmost face. Keep it under a minute: all frames are in memory.",
+        1220,
+        850,
+        700,
+        "Press **Run**: the left person speaks, the right one answers. Both use one subgraph: open it to look inside.",
+        "**Your own:** connect **Load Image** in place of two_people, and a **Load Audio** each in place of audio and "
+        "answer. Keep it under a minute: all frames are in memory.",
         parts.PEOPLE,
     )

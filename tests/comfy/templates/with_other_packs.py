@@ -42,7 +42,7 @@ def draw(graph):
         picture = graph.add("LoadImage", image="portrait.png")
         driving = graph.add("VHS_LoadVideo", video="driving.mp4")
         rate = graph.add("VHS_VideoInfoLoaded", video_info=driving["video_info"])["fps🟦"]
-    with graph.group("Models", 0, 900):
+    with graph.group("Models", 0, 980):
         renderer = graph.add("IMTalkerLoadRenderer")["renderer"]
     with graph.group("Crop", 400, 0):
         resized = graph.add("ImageResizeKJv2", image=picture["IMAGE"], width=1024, height=1024)
