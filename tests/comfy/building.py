@@ -14,7 +14,7 @@ MARGIN, HEADING = 20, 50  # of a group
 # room for what a run shows in the node
 PREVIEWS = {
     "SaveVideo": 270,
-    "IMTalkerRenderVideo": 240,
+    "IMTalkerRenderVideo": 230,
     "IMTalkerTalkingHead": 300,
     "IMTalkerDub": 300,
     "PreviewImage": 260,

@@ -17,17 +17,17 @@ def draw(graph, editor="IMTalkerPoseControl", keyframes=KEYFRAMES, drawn="the he
     generator, features = parts.speech(graph, example["audio"], 480)
     with graph.group("Control", 800, 560):
         control = graph.add(editor, audio=example["audio"], keyframes=keyframes)["control"]
-    with graph.group("Motion", 1560, 330):
+    with graph.group("Motion", 1560, 180):
         motion = parts.sampled(graph, generator, source, features, control=control)
     with graph.group("Render", 1960, 0):
         video = graph.add(
             "IMTalkerRenderVideo", renderer=renderer, source=source, motion=motion, audio=example["audio"]
         )
-    parts.result(graph, video["video"], 1960, 690)
+    parts.result(graph, video["video"], 1960, 676)
     parts.note(
         graph,
         1560,
-        760,
+        680,
         380,
         f"Drag {drawn} and the keyframes, then press **Run**.",
         "**Your own:** connect **Load Image** to Face Crop, **Load Audio** wherever Example's audio goes.",

@@ -63,9 +63,9 @@ def draw(graph):
     parts.result(graph, video, 1600, 260)
     parts.note(
         graph,
-        1220,
+        820,
         850,
-        700,
+        1100,
         "Press **Run**: the left person speaks, the right one answers. Both use one subgraph: open it to look inside.",
         "**Your own:** connect **Load Image** in place of two_people, and a **Load Audio** each in place of audio and "
         "answer. Keep it under a minute: all frames are in memory.",
