@@ -185,7 +185,7 @@ def _portrait_crop(image: Tensor, crop: str, name: str, model_dirs: tuple) -> Cr
     if crop == "none":
         return _middle(name, *image.shape[1:3])
     try:
-        return find_crop(image, name=name, **_detector(model_dirs))
+        return find_crop(image, name=name, **detector_in(model_dirs))
     except DetectorMissing as error:
         log.warning("%s Using the middle square of %s.", error, name)
         return centre_crop(*image.shape[1:3])
@@ -195,13 +195,13 @@ def _driving_view(reader: VideoReader, crop: str, model_dirs: Iterable[str | Pat
     if crop == "none":
         return View(_middle(str(reader.path), reader.height, reader.width))
     try:
-        return steady_view(reader, reader.frames, fps=float(reader.fps), **_detector(tuple(model_dirs)))
+        return steady_view(reader, reader.frames, fps=float(reader.fps), **detector_in(tuple(model_dirs)))
     except DetectorMissing as error:
         log.warning("%s Using the middle square of the driving video.", error)
         return View(centre_crop(reader.height, reader.width))
 
 
-def _detector(model_dirs: tuple) -> dict:
+def detector_in(model_dirs: tuple) -> dict[str, object]:
     """Where face detectors are looked for; one that is missing is downloaded into the first of these folders."""
     return {"model_dirs": model_dirs, "fetch": partial(fetch_detector, model_dirs[0]) if model_dirs else None}
 

@@ -29,6 +29,7 @@ from .motion.hold import hold
 from .motion.motion import Motion
 from .motion.rig import Rig
 from .motion.rig_learning import learn
+from .pipeline import detector_in
 from .tracking import control_from_landmarks, face_boxes, landmark_boxes, landmark_faces, read_faces
 
 BLOCK = 16  # frames encoded at a time
@@ -152,10 +153,10 @@ def learn_from_video(
     network.
     """
     reader = VideoReader(driving)
-    fps = float(reader.fps)
-    boxes = face_boxes(reader, model_dirs)
+    fps, detector = float(reader.fps), detector_in(tuple(model_dirs))
+    boxes = face_boxes(reader, **detector)
     auto = crop == "auto"
-    view = steady_view(reader, reader.frames, model_dirs=tuple(model_dirs)) if auto else None
+    view = steady_view(reader, reader.frames, fps=fps, **detector) if auto else None
     square = view.crop if view else centre_crop(reader.height, reader.width)
     frames = cropped_blocks(iter(reader), square, renderer.config.input_size, BLOCK)
     blocks = list(hold((renderer.encode_motion(block, fps) for block in frames), view.hidden if view else ()))

@@ -57,7 +57,7 @@ def spoken(seconds):
 def finds(monkeypatch, boxes):
     """A detector that finds these boxes, a list for each frame."""
     upcoming = iter(boxes)
-    monkeypatch.setattr(planning, "open_detector", lambda dirs: lambda frame: next(upcoming))
+    monkeypatch.setattr(planning, "open_detector", lambda dirs, fetch: lambda frame: next(upcoming))
 
 
 class TestPlan:

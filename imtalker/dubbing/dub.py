@@ -20,7 +20,7 @@ from ..motion.fit import positions
 from ..motion.match import Side, check_match
 from ..motion.motion import stream_at_fps
 from ..motion.rig import Rig
-from ..pipeline import Clip
+from ..pipeline import Clip, detector_in
 from ..rigging import ask, rig_of, shipped_rig
 from .mouth import Manner, Mouth
 from .plan import Following, study
@@ -75,7 +75,7 @@ def dub(
         progress("face", looked)
 
     dirs = tuple(model_dirs)
-    plan = study(reader, float(reader.fps), following, dirs, on_frame)
+    plan = study(reader, float(reader.fps), following, **detector_in(dirs), on_frame=on_frame)
     log.warning("%s", plan.report()) if plan.left_alone else log.info("%s", plan.report())
     at = shown(len(plan), speech, reader.fps, ending, frames)
     own = AudioFile(video) if reader.has_audio else None

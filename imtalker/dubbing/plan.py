@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..face.crop import CROP_SCALE, Box, Crop, centre_crop, square_crop
-from ..face.detectors import open_detector
-from ..face.follow import WITHOUT_FACE, FaceNotFound, smooth_boxes, steady_box
+from ..face.crop import CROP_SCALE, Box, Crop, centre_crop, framed
+from ..face.detectors import Fetch, open_detector
+from ..face.follow import FaceNotFound, smooth_boxes, steady_box
 from ..media.image import to_float
 from ..motion.inertia import fading
 from .shots import Cuts, Follower, shot_numbers, small_copy
@@ -105,13 +105,15 @@ def study(
     fps: float,
     following: Following,
     model_dirs: Sequence[str | Path] = (),
+    fetch: Fetch | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Plan:
     """Looks once at every frame (H,W,3), uint8 or float in 0..1, of a clip.
 
-    on_frame: called for each. FaceNotFound, DetectorMissing. InputError: no frames, no such face.
+    model_dirs, fetch: as for `open_detector`. on_frame: called for each. FaceNotFound, DetectorMissing. InputError: no
+    frames, no such face.
     """
-    detect = open_detector(model_dirs) if following.crop == "auto" else None
+    detect = open_detector(model_dirs, fetch) if following.crop == "auto" else None
     is_cut, follow = Cuts(), Follower(following.which, following.index, following.shots == "every shot")
     boxes, cuts, elsewhere, size = [], [], [], None
     for frame in frames:
@@ -126,8 +128,7 @@ def study(
         raise InputError("The clip has no frames: choose another.")
     if not any(boxes):
         raise FaceNotFound(
-            f"No face was found in any of the clip's {len(boxes)} frames: use a clip with a visible face, or "
-            f"{WITHOUT_FACE}."
+            f"No face was found in any of the clip's {len(boxes)} frames: use a clip with a visible face"
         )
     return _plan(boxes, shot_numbers(cuts), elsewhere, size, fps, following)
 
@@ -162,11 +163,11 @@ def _plan(
         if following.crop != "auto":
             crops = [_given(following.crop, *size)] * len(part)
         elif following.tracking == "smooth":
-            crops = [square_crop(box, *size, following.scale) for box in smooth_boxes(own, fps)]
+            crops = [framed(box, *size, following.scale) for box in smooth_boxes(own, fps)]
         else:
             again = following.shots == "every shot"  # else all stretches have one view
             same = [box for box, shot in zip(boxes, shots) if not again or shot == shots[part.start]]
-            crops = [square_crop(steady_box(same), *size, following.scale)] * len(part)
+            crops = [framed(steady_box(same), *size, following.scale)] * len(part)
         squares[rows] = torch.tensor([(crop.x, crop.y, crop.size) for crop in crops], dtype=torch.float64)
         nearer = smooth_boxes(own, fps, FOLLOWING)
         room = 1 if following.crop == "auto" else LOOSE

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import pipeline
 from ..errors import InputError
 from ..face.crop import Crop, apply_crop, paste_back
 from ..media.image import to_float
@@ -18,6 +17,7 @@ from ..media.resampling import BlockReader
 from ..models.renderer import Renderer, Source
 from ..motion.fit import frames_at, part_of
 from ..motion.motion import Motion
+from ..pipeline import SEGMENT_FRAMES
 from .mouth import Mouth
 from .plan import DUBBED, Plan
 
@@ -128,9 +128,7 @@ class Redrawing:
         return {shot: self.source(number).motion.float().cpu() for shot, number in firsts.items()}
 
     def _blocks(self, frames: Iterator[tuple[int, Tensor]], position: int) -> Iterator[list[tuple[int, Tensor]]]:
-        while block := list(
-            itertools.islice(frames, min(self._batch, pipeline.SEGMENT_FRAMES - position % pipeline.SEGMENT_FRAMES))
-        ):
+        while block := list(itertools.islice(frames, min(self._batch, SEGMENT_FRAMES - position % SEGMENT_FRAMES))):
             position += len(block)
             yield block
 

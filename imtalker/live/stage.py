@@ -25,6 +25,7 @@ from ..motion.motion import Motion
 from ..motion.presets import POSE_PRESETS
 from ..motion.rig import Rig
 from ..motion_stream import MotionStream
+from ..pipeline import detector_in
 from .mixer import Mixer
 
 AHEAD = 3  # frames rendered before their time: what is interrupted is still shown for so long
@@ -308,7 +309,7 @@ class Camera:
         if self._kind == "none":
             return centre_crop(*image.shape[1:3])
         try:
-            return find_crop(image, model_dirs=self._model_dirs, name="the camera")
+            return find_crop(image, name="the camera", **detector_in(self._model_dirs))
         except DetectorMissing:
             return find_crop(image, model_dirs=self._model_dirs, name="the camera", fallback="centre")
         except FaceNotFound:

@@ -5,10 +5,11 @@ import pytest
 import torch
 from test_batch import table
 
-from imtalker import Rig, pipeline
+from imtalker import Rig
 from imtalker.cli import batch, resume
 from imtalker.cli.commands import main
 from imtalker.cli.jobs import Models
+from imtalker.dubbing import redraw as redrawing
 from imtalker.dubbing.redraw import Redrawing
 from imtalker.media.video import VideoReader
 from imtalker.motion.rig import Channel
@@ -41,7 +42,7 @@ def packets(path, kind):
 
 
 def test_a_stopped_dub_resumes_and_gives_the_same_file(inputs, models, rig, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", 8)
+    monkeypatch.setattr(redrawing, "SEGMENT_FRAMES", 8)
     monkeypatch.setattr(resume, "SEGMENT_FRAMES", 8)
     whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
     extra = ("--resume", "--ending", "ping-pong", "--frames", "28", "--nfe", "3", "--head", "0.5", "--mark", "AI")
