@@ -334,11 +334,12 @@ COMFYUI_SAYS = {"模板", "保存视频", "创建视频", "从批次获取图像
 
 @pytest.mark.parametrize("kind", CHINESE)
 def test_chinese_pages_call_things_as_the_page_shows_them(kind):
-    """Names in quotes and in bold are those of nodes (also without "IMTalker"), inputs and outputs."""
+    """Names in quotes and in bold are those of nodes (also without "IMTalker"), inputs, outputs and choices."""
     shown = set(COMFYUI_SAYS)
     for node in CHINESE.values():
         shown |= {node["display_name"], node["display_name"].replace("IMTalker", "").replace(" ", "")}
         shown |= {one["name"] for part in ("inputs", "outputs") for one in node[part].values()}
+        shown |= {label for one in node["inputs"].values() for label in one.get("options", {}).values()}
     text = (HELP / kind / "zh.md").read_text("utf-8")
     named = {name for pair in re.findall(r"“([^”]+)”|\*\*([^*]+)\*\*", text) for name in pair}
     chinese = {name for name in named if re.search("[\u4e00-\u9fff]", name)}

@@ -63,7 +63,7 @@ def test_every_text_of_the_editors_is_there_in_chinese():
     written |= {re.sub(r"\$?\{.*?\}+", "%", text[1:-1]) for text in errors}
     channels = (keyframes.CHANNELS | expression.EXPRESSION).values()
     labels = {text for channel in channels for text in (channel.label, channel.positive)}
-    presets = (POSE_PRESETS | GAZE_PRESETS).values(), EXPRESSION_PRESETS.values()
+    presets = (kind.values() for kind in (POSE_PRESETS, GAZE_PRESETS, EXPRESSION_PRESETS))
     labels |= {preset.label for some in presets for preset in some} | {expression.ABSENT, expression.WEAK}
     assert len(written) > 80
     assert written | labels == chinese.keys()
