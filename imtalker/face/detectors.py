@@ -73,8 +73,8 @@ Fetch = Callable[[], str | Path]  # gets YuNet's file and returns its path
 def open_detector(model_dirs: Sequence[str | Path] = (), fetch: Fetch | None = None) -> Detector:
     """Finds drawn heads by itself, and other faces with YuNet or Haar, which are loaded when they are first needed.
 
-    YuNet is used if one of YUNET_FILES is in one of `model_dirs`, else Haar, which only OpenCV 4 includes, else YuNet
-    again, if `fetch` gets it. The detector takes an image (H, W, 3) or (1, H, W, 3) and returns every face as an SFD
+    YuNet is used if one of YUNET_FILES is in one of `model_dirs` or `fetch` gets it, else Haar, which only OpenCV 4
+    includes. The detector takes an image (H, W, 3) or (1, H, W, 3) and returns every face as an SFD
     box, best score first; [] if there is none. It raises DetectorMissing if there is no drawn head and nothing to find
     other faces with, what `fetch` raises, and InputError for a batch.
     """
@@ -102,18 +102,19 @@ def open_detector(model_dirs: Sequence[str | Path] = (), fetch: Fetch | None = N
 def open_face_detector(model_dirs: Sequence[str | Path] = (), fetch: Fetch | None = None) -> Detector:
     """Loads YuNet or Haar, as `open_detector`. DetectorMissing: neither is installed."""
     cv2 = _opencv()
-    model = _find_yunet(model_dirs)
-    if model is None:
-        cascade = Path(cv2.__file__).parent / "data" / HAAR_FILE
-        if hasattr(cv2, "CascadeClassifier") and cascade.is_file():
-            return _haar(cv2, cascade)
-        if fetch is None:
+    try:
+        model = _find_yunet(model_dirs) or (fetch and fetch())
+        if model is None:
             raise DetectorMissing(
                 f"No face detector is installed: run `python -m imtalker download`, put {YUNET_FILE} next to the "
                 "other weights"
             )
-        model = Path(fetch())
-    return _yunet(cv2, model)
+    except DetectorMissing:
+        cascade = Path(cv2.__file__).parent / "data" / HAAR_FILE
+        if hasattr(cv2, "CascadeClassifier") and cascade.is_file():
+            return _haar(cv2, cascade)
+        raise
+    return _yunet(cv2, Path(model))
 
 
 def _opencv():
