@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> dict:
     table += [{"what": "the models alone", **row} for row in from_models(generator, matrix)]
     if options.pictures:
         renderer = load_renderer(find_weights(AVATAR, "renderer"))
-        table += [{"what": "off pictures", **row} for row in from_pictures(renderer, learned[::EVERY], tested[::EVERY], matrix)]
+        rows = from_pictures(renderer, learned[::EVERY], tested[::EVERY], matrix)
+        table += [{"what": "off pictures", **row} for row in rows]
         table += [{"what": "relative reenactment", **row} for row in reenacted(renderer, tested[: 40 * EVERY : EVERY])]
     return measure.report(options, "rig", table)
 
@@ -153,7 +154,8 @@ def encoded(renderer, person: Appearance, motion: Tensor) -> tuple[Motion, dict[
         images = draw(people, part, renderer.config.input_size)
         latents.append(renderer.encode_motion(_channels_last(images)).latents)
         values.append(read(images, people))
-    return Motion(torch.cat(latents), FPS / EVERY), {name: torch.cat([value[name] for value in values]) for name in READINGS}
+    found = {name: torch.cat([value[name] for value in values]) for name in READINGS}
+    return Motion(torch.cat(latents), FPS / EVERY), found
 
 
 def reenacted(renderer, motion: Tensor) -> list[dict]:
