@@ -16,6 +16,7 @@ import psutil
 import torch
 from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
+from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 from torch import Tensor, nn
 
@@ -85,6 +86,11 @@ def answer(execute: Callable) -> Callable:
 def is_out_of_memory(error: Exception) -> bool:
     # not mm.OOM_EXCEPTION: in a torch without CUDA it is Exception itself
     return backend.is_out_of_memory(error) or getattr(mm, "is_oom", lambda _: False)(error)
+
+
+def not_connected(node: str, name: str) -> ExecutionBlocker:
+    """In place of an output whose input is not connected: a node behind it says why it does not run."""
+    return ExecutionBlocker(f"{node} has no {name} to hand on: connect its input {name}.")
 
 
 # Models

@@ -159,7 +159,7 @@ class FitLength(io.ComfyNode):
         def length(rate: float) -> int:
             return frames or fit.frames_of(audio.seconds, rate)
 
-        fitted = [None, None, None]
+        fitted = [host.not_connected("Fit Length", name) for name in ("motion", "images", "video")]
         if images is not None:
             fitted[1] = pictures_at(images, fit.positions(len(images), length(fps), way))
         if video is not None:

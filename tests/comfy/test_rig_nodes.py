@@ -119,6 +119,9 @@ def test_lengths_of_a_motion_images_and_a_video(server: Server):
     fitted = motion_of(server, kept(graph, "fit", "again")).latents
     torch.testing.assert_close(fitted, looped.repeat(200 // len(looped) + 1, 1)[:200])
     graph["fit"]["inputs"] = {"way": "hold", "frames": 0, "fps": 25.0, "motion": ["motion", 0]}
+    graph["fit"]["inputs"]["frames"] = 9
+    assert "Fit Length has no video to hand on: connect its input video" in server.run(graph).error
+    graph["fit"]["inputs"]["frames"] = 0
     graph = {name: each for name, each in graph.items() if name not in ("save", "shown")}
     assert "connect audio, or set frames" in refusal(server, kept(graph, "fit"))
     graph["fit"]["inputs"] = {"way": "hold", "frames": 9, "fps": 25.0}
