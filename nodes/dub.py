@@ -52,8 +52,9 @@ class Dub(io.ComfyNode):
                 io.Combo.Input(
                     "face",
                     options=faces.ORDERS_OF_FACES,
-                    tooltip="Who is dubbed if there are several people, as in Face Crop: chosen in the first frame "
-                    "that shows a face, then followed. For two people use two nodes, one after the other.",
+                    tooltip="Who is dubbed if there are several people: the largest face, counted from left to right, "
+                    "nearest to centre, or with the best score of the detector. Chosen in the first frame that shows a "
+                    "face, then followed. For two people use two nodes, one after the other.",
                 ),
                 io.Int.Input("index", default=0, min=0, max=99, tooltip="Which face in that order. 0 is the first."),
                 io.Combo.Input(
