@@ -1,6 +1,6 @@
 """The command line: talk, reenact, dub, batch, sign, download, convert, info.
 
-rig is in rigs.py; prepare and train are in training.py.
+live is in live.py, rig in rigs.py; prepare and train are in training.py.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from ..pipeline import Clip
 from ..version import __version__
 from ..weights import download
 from ..weights.checkpoints import convert, inspect, models_folder
-from . import batch, numbers, resume, rigs, training
+from . import batch, live, numbers, resume, rigs, training
 from .jobs import DTYPES, DUBBING, FACES, SHORT_DTYPES, Job, Models, check_output_of
 
 log = logging.getLogger("imtalker")
@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     _add_reenact(commands, portrait)
     _add_dub(commands, [*video, _sampling_options()])
     _add_batch(commands, engine)
+    live.add_command(commands, engine)
     _add_sign(commands, [common])
     _add_download(commands, [common])
     _add_convert(commands, [common])

@@ -188,10 +188,11 @@ class Live:
     def hear(self, samples: Tensor, sample_rate: int | None = None, interrupts: bool = True) -> bool:
         """The other side's live sound: it never moves the lips. Returns whether somebody speaks there.
 
-        interrupts: when they begin to, the face stops speaking.
+        That is noticed within 0.1 s, and over 0.3 s after the last word. interrupts: when they begin, the face stops.
         """
         spoke = self._listening
-        self._listening = self._mixer.hear(samples, sample_rate or self.sample_rate)
+        speaking = self._mixer.hear(samples, sample_rate or self.sample_rate)
+        self._listening = speaking or (spoke and self._mixer.other.is_open)
         if self._listening and not spoke and interrupts and self.speaking:
             self.interrupt()
         return self._listening
