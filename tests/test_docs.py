@@ -342,7 +342,16 @@ def test_messages_quoted_in_help_pages_are_those_of_the_code():
 
 
 # ComfyUI's own Chinese names that our pages use, seen in its frontend
-COMFYUI_SAYS = {"模板", "保存视频", "创建视频", "从批次获取图像", "MediaPipe 人脸标记器", "生成后控制", "加载音频"}
+COMFYUI_SAYS = {
+    "模板",
+    "保存视频",
+    "创建视频",
+    "从批次获取图像",
+    "MediaPipe 人脸标记器",
+    "生成后控制",
+    "加载音频",
+    "预览任意",
+}
 
 
 @pytest.mark.parametrize("kind", CHINESE)
