@@ -232,6 +232,9 @@ def test_every_block_is_of_a_kind_that_is_checked():
 def test_keyframes_are_read(page, tmp_path):
     for block in pages.blocks(page):
         if block.language == "json":
+            if "Expression" in str(page):  # its channels are those of a rig
+                assert imtalker.motion.keyframes.parse(block.text, None)
+                continue
             (tmp_path / "drawn.json").write_text(block.text, "utf-8")
             drawn_in = imtalker.motion.keyframes.load(tmp_path / "drawn.json")
             assert imtalker.motion.keyframes.to_control(drawn_in, seconds=1)
