@@ -202,7 +202,8 @@ class Dub(io.ComfyNode):
         mouth = Mouth(generator.model, rig, Manner(strength, gate, head, cfg or None, steps, seed))
         looked = host.Progress(video.count or 1)
         following = Following(face, index, "auto" if crop == "face" else "none", tracking, scale, shots)
-        plan = study(video.frames, video.fps, following, **folders.detector(), on_frame=looked.step)
+        with faces.advising('set crop to "none"'):
+            plan = study(video.frames, video.fps, following, **folders.detector(), on_frame=looked.step)
         at = shown(len(plan), audio, frame_rate(video.fps), ending)
         masks = Masks(len(at) if mask_output == EACH_FRAME else 1, plan)
         own = video.sound() if keep_sound or mouth.by_difference else None
