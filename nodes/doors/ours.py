@@ -110,7 +110,9 @@ def _face(name: str, face: Mapping, size: tuple[int, int], wrong: InputError) ->
     if shapes is not None:
         if not isinstance(shapes, Mapping):
             raise wrong
-        found["blendshapes"] = {str(key): enter(name, numbers.real, value) for key, value in shapes.items()}
+        found["blendshapes"] = {
+            str(key): enter(name, numbers.real, value, low=-10, high=10) for key, value in shapes.items()
+        }
     x0, y0, x1, y1 = found["bbox_xyxy"].tolist()
     if not (0 < x1 - x0 <= FURTHEST * size[1] and 0 < y1 - y0 <= FURTHEST * size[0]) or not math.isfinite(
         found["score"]

@@ -105,6 +105,7 @@ face = st.fixed_dictionaries(
         "transformation_matrix": st.one_of(tensors(st.just([4, 4])), st.just(np.eye(4)), anything),
         "landmarks_xy": st.one_of(tensors(st.just([478, 2])), st.just(np.zeros((478, 2)))),
         "landmarks_3d": st.one_of(tensors(st.just([478, 3])), st.just(np.ones((478, 3)))),
+        "blendshapes": st.one_of(anything, st.dictionaries(st.sampled_from(["jawOpen", "cheekPuff"]), numbers)),
     },
 )
 landmarks = st.one_of(

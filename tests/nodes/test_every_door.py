@@ -303,7 +303,7 @@ class TestOurs:
                 enter("ours.crops", value)
 
     def test_what_another_node_outputs_is_refused(self, enter):
-        for door in ("renderer", "generator", "source", "features", "motion", "control"):
+        for door in ("renderer", "generator", "source", "features", "motion", "control", "rig"):
             for value in (
                 None,
                 5,
@@ -342,7 +342,17 @@ class TestOurs:
         assert [len(faces) for faces in found["frames"]] == [1, 0, 0]
         assert found["frames"][0][0]["bbox_xyxy"].tolist() == [1, 2, 30, 40]
         assert found["frames"][0][0].keys() == {"score", "bbox_xyxy", "transformation_matrix", "landmarks_xy"}
-        wrong = [{**face, "bbox_xyxy": [1, 2, 3]}, {**face, "bbox_xyxy": [5, 2, 5, 9]}, {**face, "score": float("nan")}]
+        shapes = {"blendshapes": {"jawOpen": np.float32(0.5), "cheekPuff": 0}}
+        found = enter("ours.landmarks", {"frames": [[face | shapes]], "image_size": (60, 80)})
+        assert found["frames"][0][0]["blendshapes"] == {"jawOpen": 0.5, "cheekPuff": 0.0}
+        wrong = [
+            face | {"blendshapes": shape} for shape in (5, ["jawOpen"], {"jawOpen": float("nan")}, {"jawOpen": None})
+        ]
+        wrong += [
+            {**face, "bbox_xyxy": [1, 2, 3]},
+            {**face, "bbox_xyxy": [5, 2, 5, 9]},
+            {**face, "score": float("nan")},
+        ]
         wrong += [{**face, "landmarks_xy": np.full((5, 2), np.nan)}, {**face, "transformation_matrix": np.eye(3)}, 5]
         values = [{"frames": [[one]], "image_size": (60, 80)} for one in wrong]
         values += [None, 5, {}, {"frames": 5, "image_size": (1, 1)}, {"frames": [5], "image_size": (60, 80)}]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from imtalker import InputError
 from imtalker.face.crop import Box, Crop, apply_crop
 from imtalker.media.audio import Audio
+from imtalker.readings import from_landmarks
 from imtalker.tracking import control_from_landmarks, landmark_boxes
 
 TRIES = int(os.environ.get("DOOR_TRIES", "100"))
@@ -105,6 +106,7 @@ def test_landmarks(through, value):
         try:
             assert len(landmark_boxes(found)) == len(found["frames"])
             assert control_from_landmarks(found, 25.0).pose.isfinite().all()
+            assert all(rows.isfinite().all() for rows in from_landmarks(found).values.values())
         except InputError:
             pass
 
