@@ -13,23 +13,16 @@ KEYFRAMES = """{"version": 2, "channels": {
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph)
-    with graph.group("Encode", 400, 0):
-        crop = graph.add("IMTalkerFaceCrop", image=example["image"])
-        source = graph.add("IMTalkerEncodeSource", renderer=renderer, image=crop["image"])["source"]
-        features = graph.add("IMTalkerEncodeAudio", generator=generator, audio=example["audio"])
-    with graph.group("Motion", 800, 0):
-        motion = graph.add(
-            "IMTalkerSampleMotion",
-            generator=generator,
-            source=source,
-            audio_features=features["audio_features"],
-            cfg=parts.GUIDANCE,
-        )
-    with graph.group("Expression", 1200, 0):
-        rig = graph.add("IMTalkerLoadRig", rig_file="from the models", generator=generator)
+    crop = parts.cropped(graph, example["image"])
+    renderer, source = parts.portrait(graph, crop["image"], 300, gap=0)
+    generator, features = parts.speech(graph, example["audio"], 660)
+    with graph.group("Motion", 800, 560):
+        motion = parts.sampled(graph, generator, source, features)
+    with graph.group("Rig", 800, 960):
+        rig = graph.add("IMTalkerLoadRig", rig_file="from the models", generator=generator)["rig"]
+    with graph.group("Expression", 1200, 480):
         expression = graph.add(
-            "IMTalkerExpression", motion=motion["motion"], rig=rig["rig"], audio=example["audio"], keyframes=KEYFRAMES
+            "IMTalkerExpression", motion=motion, rig=rig, audio=example["audio"], keyframes=KEYFRAMES
         )
     with graph.group("Render", 1960, 0):
         video = graph.add(
@@ -39,15 +32,13 @@ def draw(graph):
             motion=expression["motion"],
             audio=example["audio"],
         )
-    parts.result(graph, video["video"], 2360)
+    parts.result(graph, video["video"], 1960, 676)
     parts.note(
         graph,
-        820,
-        660,
-        640,
-        "Drag brows, eyelids and mouth and the keyframes, then press **Run**: your drawing is added to the speech. "
-        "**blinks** adds some by itself.",
-        "**Your own picture and voice:** connect **Load Image** to Face Crop, and **Load Audio** wherever Example's "
-        "audio goes.",
-        parts.PEOPLE + " Blinks, brows and smile of people need a rig from **Learn Rig**.",
+        0,
+        740,
+        290,
+        "Drag the face and the keyframes, then press **Run**.",
+        "**Your own:** connect **Load Image** to Face Crop, **Load Audio** wherever Example's audio goes.",
+        parts.PEOPLE + " Blinks and smiles then need **Learn Rig**.",
     )
