@@ -1,5 +1,6 @@
 """Dub: a video that exists says new words."""
 
+import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..imtalker import InputError, Rig
-from ..imtalker.dubbing.dub import Ending, check_models, latents_for, shown
+from ..imtalker.dubbing.dub import Ending, check_models, latents_for, most_needed, shown
 from ..imtalker.dubbing.mouth import Manner, Mouth
 from ..imtalker.dubbing.plan import Following, Plan, Shots, Tracking, study
 from ..imtalker.dubbing.redraw import Pasting, Redrawing
@@ -200,10 +201,11 @@ class Dub(io.ComfyNode):
             raise InputError("The mask of Dub is empty, nothing would change: paint what may change white.")
         rig = own_rig(generator) if rig is None else rig
         mouth = Mouth(generator.model, rig, Manner(strength, gate, head, cfg or None, steps, seed))
-        looked = host.Progress(video.count or 1)
+        most = most_needed(audio, frame_rate(video.fps), ending)
+        looked = host.Progress(min(n for n in (video.count, most, 10**9) if n is not None))
         following = Following(face, index, "auto" if crop == "face" else "none", tracking, scale, shots)
         with faces.advising('set crop to "none"'):
-            plan = study(video.frames, video.fps, following, **folders.detector(), on_frame=looked.step)
+            plan = study(itertools.islice(video.frames, most), video.fps, following, looked.step, **folders.detector())
         at = shown(len(plan), audio, frame_rate(video.fps), ending)
         masks = Masks(len(at) if mask_output == EACH_FRAME else 1, plan)
         own = video.sound() if keep_sound or mouth.by_difference else None

@@ -21,7 +21,8 @@ from imtalker import pipeline
 from imtalker.avatar import train as avatar
 from imtalker.cli import commands as cli
 from imtalker.drawn import example as drawn
-from imtalker.face.crop import centre_crop
+from imtalker.dubbing import dub, plan
+from imtalker.face.crop import Box, centre_crop
 from imtalker.face.follow import View
 from imtalker.models.config import PUBLISHED
 
@@ -146,7 +147,7 @@ def folder(inputs, models, tmp_path_factory):
         with wave.open(str(folder / f"{name}.wav"), "wb") as file:
             file.setparams((1, 2, sound.sample_rate, 0, "NONE", ""))
             file.writeframes((sound.waveform[0] * 32767).short().numpy().tobytes())
-    for name in ("clip", "nod"):
+    for name in ("clip", "nod", "interview"):
         (folder / f"{name}.mp4").write_bytes((inputs / "driving.mp4").read_bytes())
     for name, prefix in (("renderer", "gen."), ("generator", "model.")):
         tensors = load_file(models / f"{name}.safetensors")
@@ -163,7 +164,7 @@ def _only(language: str, page) -> tuple[str, str]:
 
 @pytest.fixture
 def at_hand(folder, monkeypatch):
-    """In that folder, with it as the place of weights; the drawn face need not be found."""
+    """In that folder, with it as the place of weights; faces need not be found, nor a rig asked for."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(cli, "DEFAULT_MODELS", folder)
     # a checkpoint says nothing of its sizes, and is taken for the published one
@@ -171,10 +172,12 @@ def at_hand(folder, monkeypatch):
     monkeypatch.setitem(PUBLISHED["generator"], "v2", tiny.generator_config())
     monkeypatch.setattr(pipeline, "_portrait_crop", lambda image, *_: centre_crop(*image.shape[1:3]))
     monkeypatch.setattr(pipeline, "_driving_view", lambda reader, *_: View(centre_crop(reader.height, reader.width)))
+    monkeypatch.setattr(plan, "open_detector", lambda *_: lambda frame: [Box(20, 10, 60, 50)])
+    monkeypatch.setattr(dub, "_kept_rig", lambda *_: None)
     return folder
 
 
-OFFLINE = ("talk", "reenact", "batch", "info", "convert")
+OFFLINE = ("talk", "reenact", "dub", "batch", "info", "convert")
 
 
 def test_the_commands_of_the_readme_run(at_hand, capsys):
@@ -183,7 +186,7 @@ def test_the_commands_of_the_readme_run(at_hand, capsys):
     for words in run:
         if words[0] in OFFLINE and "--help" not in words:
             assert cli.main(words) == 0, capsys.readouterr().err
-    assert all((at_hand / name).is_file() for name in ("out.mp4", "hour.mp4", "anna.mp4", "ben.mp4"))
+    assert all((at_hand / name).is_file() for name in ("out.mp4", "hour.mp4", "anna.mp4", "ben.mp4", "dubbed.mp4"))
     assert "v2" in capsys.readouterr().out
 
 

@@ -1,5 +1,6 @@
 """The whole way: a video and speech to a video that says it."""
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable
@@ -75,7 +76,8 @@ def dub(
         progress("face", looked)
 
     dirs = tuple(model_dirs)
-    plan = study(reader, float(reader.fps), following, **detector_in(dirs), on_frame=on_frame)
+    looked_at = itertools.islice(reader, most_needed(speech, reader.fps, ending, frames))
+    plan = study(looked_at, float(reader.fps), following, on_frame, **detector_in(dirs))
     log.warning("%s", plan.report()) if plan.left_alone else log.info("%s", plan.report())
     at = shown(len(plan), speech, reader.fps, ending, frames)
     own = AudioFile(video) if reader.has_audio else None
@@ -118,21 +120,33 @@ def check_models(renderer: Renderer, generator: Generator) -> None:
     )
 
 
-def shown(count: int, speech: Audio | AudioFile, fps: Fraction, ending: Ending, frames: int | None = None) -> Tensor:
-    """For each frame of the result, which of the clip's `count` frames it shows, (n,)."""
+def most_needed(
+    speech: Audio | AudioFile, fps: Fraction, ending: Ending = "cut", frames: int | None = None
+) -> int | None:
+    """How many frames of the clip are shown at most; None for all. InputError: no such ending, less than 1 frame."""
     if ending not in get_args(Ending):
         raise InputError(f"A dubbed video cannot end by {ending!r}: use {', '.join(get_args(Ending))}.")
     if frames is not None and frames < 1:
         raise InputError(f"At least 1 frame is needed, not {frames}.")
-    spoken = math.ceil(Fraction(speech.samples, speech.sample_rate) * fps)
-    if ending == "cut" and spoken > count:
+    lengths = [length for length in (frames, _spoken(speech, fps) if ending == "cut" else None) if length is not None]
+    return min(lengths, default=None)
+
+
+def shown(count: int, speech: Audio | AudioFile, fps: Fraction, ending: Ending, frames: int | None = None) -> Tensor:
+    """For each frame of the result, which of the clip's `count` frames it shows, (n,)."""
+    spoken = _spoken(speech, fps)
+    total = min(spoken, count) if ending == "cut" else max(spoken, count)
+    total = total if frames is None else min(total, frames)
+    if spoken > count == total and ending == "cut":
         log.warning(
             "The speech is %.1f s longer than the video and is cut: choose the ending hold or ping-pong to keep it.",
             float((spoken - count) / fps),
         )
-    total = min(spoken, count) if ending == "cut" else max(spoken, count)
-    total = total if frames is None else min(total, frames)
     return positions(count, total, "hold" if ending == "cut" else ending).long()
+
+
+def _spoken(speech: Audio | AudioFile, fps: Fraction) -> int:
+    return math.ceil(Fraction(speech.samples, speech.sample_rate) * fps)
 
 
 def latents_for(frames: int, fps: Fraction | float) -> int:

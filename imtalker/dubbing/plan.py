@@ -104,13 +104,13 @@ def study(
     frames: Iterable[Tensor],
     fps: float,
     following: Following,
+    on_frame: Callable[[], None] = lambda: None,
     model_dirs: Sequence[str | Path] = (),
     fetch: Fetch | None = None,
-    on_frame: Callable[[], None] = lambda: None,
 ) -> Plan:
     """Looks once at every frame (H,W,3), uint8 or float in 0..1, of a clip.
 
-    model_dirs, fetch: as for `open_detector`. on_frame: called for each. FaceNotFound, DetectorMissing. InputError: no
+    on_frame: called for each. model_dirs, fetch: as for `open_detector`. FaceNotFound, DetectorMissing. InputError: no
     frames, no such face.
     """
     detect = open_detector(model_dirs, fetch) if following.crop == "auto" else None
@@ -120,20 +120,18 @@ def study(
         size = size or tuple(frame.shape[:2])
         small = small_copy(frame)
         cuts.append(is_cut(small))
-        found = detect(to_float(frame)) if detect else [_framed(following.crop, *size)]
+        found = detect(to_float(frame)) if detect else [_face_of(following.crop, *size)]
         boxes.append(follow(found, size, small, cuts[-1]))
         elsewhere.append(follow.elsewhere)
         on_frame()
     if not boxes:
         raise InputError("The clip has no frames: choose another.")
     if not any(boxes):
-        raise FaceNotFound(
-            f"No face was found in any of the clip's {len(boxes)} frames: use a clip with a visible face"
-        )
+        raise FaceNotFound(f"No face was found in any of {len(boxes)} frames: use a video with a visible face")
     return _plan(boxes, shot_numbers(cuts), elsewhere, size, fps, following)
 
 
-def _framed(crop: Crop | str, height: int, width: int) -> Box:
+def _face_of(crop: Crop | str, height: int, width: int) -> Box:
     """The box of a face that a square is framed around as in training."""
     crop = _given(crop, height, width)
     x, y, half = crop.x + crop.size / 2, crop.y + crop.size / 2, crop.size / CROP_SCALE / 2

@@ -82,8 +82,8 @@ class Redrawing:
         self._still: tuple[int, Source] | None = None  # the latest frame that was encoded alone
         self.turned: set[int] = set()  # frames so far in which the head is turned away
         masks = pasting.mask
-        if masks is not None and len(masks) not in (1, len(plan)):
-            raise InputError(f"{len(masks)} masks do not match the clip's {len(plan)} frames: give 1 or {len(plan)}.")
+        if masks is not None and 1 != len(masks) < len(plan):
+            raise InputError(f"{len(masks)} masks do not match the clip's {len(plan)} frames: give 1, or one for each.")
 
     def source(self, number: int) -> Source:
         """The Source of one frame."""

@@ -20,7 +20,6 @@ def draw(graph):
             video=example["driving"],
             audio=example["answer"],
             cfg=parts.GUIDANCE,
-            crop="none",
         )
     save = parts.result(graph, dub["video"], 860)
     parts.note(
@@ -30,7 +29,7 @@ def draw(graph):
         420,
         "Press **Run**: the person in the driving video says the answer, in another voice. Only mouth and chin are "
         "drawn anew.",
-        "**Your own:** connect **Load Video** and **Load Audio** to Dub in place of Example, and set **crop** to face. "
+        "**Your own:** connect **Load Video** and **Load Audio** to Dub in place of Example. "
         "Dub only people who have agreed to it.",
         parts.PEOPLE,
     )
