@@ -97,7 +97,7 @@ def test_a_wheel_holds_the_package_and_nothing_else(tmp_path):
     assert built.returncode == 0, built.stderr
     with zipfile.ZipFile(tmp_path / "dist" / built.stdout.splitlines()[-1]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    code_and_weights = re.compile(r"imtalker/(.*\.py|py\.typed|avatar/.*)")
+    code_and_weights = re.compile(r"imtalker/(.*\.py|py\.typed|avatar/.*|live/page/.*)")
     assert names == {name for name in release.files() if code_and_weights.fullmatch(name)}
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -20,7 +21,9 @@ from ..models.renderer import Renderer, Source
 from ..motion.rig import Rig
 from ..pipeline import encode_portrait
 from .mixer import Mixer
-from .stage import Stage
+
+if TYPE_CHECKING:
+    from .stage import Stage
 
 MOMENTS = FPS  # that wait to be taken; then the oldest is dropped
 PAUSED = FPS  # frames behind its clock after which a session goes on from where it stopped
@@ -85,9 +88,8 @@ class Live:
         sampling = {"cfg": cfg, "nfe": nfe, "seed": seed}
         timing = {"chunk": chunk, "lookahead": lookahead, "history": history}
         self._waiting = math.ceil(round((chunk + lookahead) * FPS, 6)), delay
-        self._make_stage: Callable[[], Stage] = lambda: Stage(
-            renderer, generator, source, self._mixer, sampling | timing, sway, self._keep, self._now, rig, model_dirs
-        )
+        self._parts = renderer, generator, source, self._mixer, sampling | timing, sway
+        self._rig = rig
         self._stage: Stage | None = None
         self._began = 0.0
         self._awake, self._closing = threading.Event(), threading.Event()
@@ -273,7 +275,9 @@ class Live:
                 loop.call_soon_threadsafe(lambda: None if ready.done() else function(value))
 
         try:
-            stage = self._make_stage()
+            from .stage import Stage  # which takes a while to import, and is of no use to most
+
+            stage = Stage(*self._parts, self._keep, self._now, self._rig, self._model_dirs)
             needed, delay = self._waiting
             computing = MARGIN * stage.warm_up() if delay is None else delay - needed / FPS
             stage.delay = needed + max(1, math.ceil(computing * FPS))
