@@ -14,10 +14,13 @@ MARGIN, HEADING = 20, 50  # of a group
 # room for what a run shows in the node
 PREVIEWS = {
     "SaveVideo": 270,
-    "IMTalkerRenderVideo": 230,
+    "IMTalkerRender": 200,
+    "IMTalkerPasteBack": 150,
+    "IMTalkerRenderVideo": 205,
     "IMTalkerTalkingHead": 300,
     "IMTalkerDub": 300,
     "PreviewImage": 260,
+    "GetVideoComponents": 40,  # newer ones have more outputs
 }
 EDITORS = {"IMTalkerPoseControl": (660, 420), "IMTalkerGazeControl": (660, 350), "IMTalkerExpression": (660, 560)}
 COLOURS = {"Example": "#a1309b", "Models": "#3f789e", "Result": "#8A8"}

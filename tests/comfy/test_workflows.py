@@ -31,7 +31,7 @@ EXPECTED = {
     "10 Draw an expression": (10, (128, 128), 0.4),
     "11 Dub a video": (10, (256, 256), 0.4),
 }
-HIDDEN = 3  # links that may pass behind a node, so that a graph stays small enough to be read
+HIDDEN = 5  # links that may pass behind a node, so that a graph stays small enough to be read
 OPENED = 0.75  # of the page's width or height, at most, is filled by the nodes of a template that it opens
 # pixels of a page of 1920 x 1000 beside its bars, and the zoom below which it draws no text: frontends 1.27.10, 1.58.1
 SCREENS = [(1920, 950, 0.6), (1870, 836, 8 / 14)]

@@ -14,15 +14,15 @@ KEYFRAMES = """{"version": 2, "channels": {
 def draw(graph):
     example = parts.example(graph)
     crop = parts.cropped(graph, example["image"])
-    renderer, source = parts.portrait(graph, crop["image"], 300, gap=0)
-    generator, features = parts.speech(graph, example["audio"], 660)
-    with graph.group("Motion", 800, 560):
+    renderer, source = parts.portrait(graph, crop["image"], gap=0)
+    generator, features = parts.speech(graph, example["audio"], 480)
+    with graph.group("Motion", 800, 300):
         motion = parts.sampled(graph, generator, source, features)
-    with graph.group("Rig", 800, 960):
-        rig = graph.add("IMTalkerLoadRig", rig_file="from the models", generator=generator)["rig"]
-    with graph.group("Expression", 1200, 480):
+    with graph.group("Rig", 400, 880):
+        rig = graph.add("IMTalkerLoadRig", rig_file="from the models", generator=generator)
+    with graph.group("Expression", 1200, 380):
         expression = graph.add(
-            "IMTalkerExpression", motion=motion, rig=rig, audio=example["audio"], keyframes=KEYFRAMES
+            "IMTalkerExpression", motion=motion, rig=rig["rig"], audio=example["audio"], keyframes=KEYFRAMES
         )
     with graph.group("Render", 1960, 0):
         video = graph.add(
@@ -35,10 +35,10 @@ def draw(graph):
     parts.result(graph, video["video"], 1960, 676)
     parts.note(
         graph,
-        0,
-        740,
-        290,
-        "Drag the face and the keyframes, then press **Run**.",
+        800,
+        780,
+        360,
+        "Drag brows, eyelids and mouth and the keyframes, then press **Run**. **blinks** adds some by itself.",
         "**Your own:** connect **Load Image** to Face Crop, **Load Audio** wherever Example's audio goes.",
-        parts.PEOPLE + " Blinks and smiles then need **Learn Rig**.",
+        "**Real people:** as in 01; blinks, brows and smile then need a rig from **Learn Rig**.",
     )

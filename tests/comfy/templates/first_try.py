@@ -8,7 +8,7 @@ MOMENTS = (0.5,)
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph, 0, 340)
+    renderer, generator = parts.models(graph)
     with graph.group("Talk", 400, 0, 340):
         talk = graph.add(
             "IMTalkerTalkingHead",

@@ -3,7 +3,7 @@
 from building import Graph, Placed, Slot
 
 AVATAR = {"model": "avatar"}
-LETTER = 9  # pixels of a heading's letters, about
+LETTER = 8.5  # pixels of a heading's letters, about
 GUIDANCE = 1.0  # the cfg that the avatar was measured with
 PEOPLE = (
     "**Real people:** choose **published** in both loaders (downloads 2.7 GB once) and set **cfg** to 0. The avatar "
@@ -14,9 +14,9 @@ PEOPLE = (
 def note(graph: Graph, x: int, y: int, width: int, *steps: str) -> None:
     """The steps that every workflow has: what Run does, how to use one's own files, how to show people. As headings:
     the page writes a note's ordinary text too small to be read where the whole graph is seen."""
-    rows = sum(1 + len(step) * LETTER // (width - 60) for step in steps)
-    text = "\n".join(f"### {number}. {step}" for number, step in enumerate(steps, 1))
-    graph.note(text, x, y, width, 60 + 27 * rows + 20 * len(steps))
+    rows = sum(1 + int(len(step) * LETTER / (width - 60)) for step in steps)
+    text = "\n".join(f"## {number}. {step}" for number, step in enumerate(steps, 1))
+    graph.note(text, x, y, width, 50 + 21 * rows + 16 * len(steps))
 
 
 def example(graph: Graph) -> Placed:
@@ -51,7 +51,7 @@ def sampled(graph: Graph, generator: Slot, source: Slot, features: Slot, **other
     return graph.add("IMTalkerSampleMotion", **inputs | others)["motion"]
 
 
-def models(graph: Graph, x: int, y: int) -> tuple[Slot, Slot]:
+def models(graph: Graph, x: int = 0, y: int = 360) -> tuple[Slot, Slot]:
     """The avatar's renderer and generator."""
     with graph.group("Models", x, y):
         renderer = graph.add("IMTalkerLoadRenderer", **AVATAR)
