@@ -78,8 +78,9 @@ class Graph:
         """Leaves room above the next node of the group, for a link to pass."""
         self._next_place[1] += pixels
 
-    def add(self, kind: "str | Subgraph", title: str | None = None, **inputs) -> Placed:
-        """A node below the one before. inputs: a `Slot` connects, anything else is a widget's value."""
+    def add(self, kind: "str | Subgraph", title: str | None = None, after: str | None = None, **inputs) -> Placed:
+        """A node below the one before. inputs: a `Slot` connects, anything else is a widget's value; after: what a run
+        does to its seed."""
         slots, widgets, outputs = kind.face() if isinstance(kind, Subgraph) else self._face(kind)
         type_ = kind.id if isinstance(kind, Subgraph) else kind
         title = title or (kind.name if isinstance(kind, Subgraph) else None)
@@ -96,7 +97,7 @@ class Graph:
             given = inputs.get(name, default)
             node["widgets_values"].append(default if isinstance(given, Slot) else given)
             if name == "seed" and type_ in self.info:
-                node["widgets_values"].append("fixed" if type_ == KEPT_SEED else "randomize")
+                node["widgets_values"].append(after or ("fixed" if type_ == KEPT_SEED else "randomize"))
         if type_.startswith("VHS_"):  # which saves its widgets by name
             node["widgets_values"] = dict(zip(widgets, node["widgets_values"]))
         node["outputs"] = [{"name": name, "type": output, "links": None} for name, output in outputs]
@@ -213,8 +214,8 @@ class Subgraph(Graph):
     def __getitem__(self, name: str) -> Slot:
         return Slot(self.start, [one["name"] for one in self.start["outputs"]].index(name))
 
-    def add(self, kind, title=None, **inputs) -> Placed:
-        placed = super().add(kind, title, **inputs)
+    def add(self, kind, title=None, after=None, **inputs) -> Placed:
+        placed = super().add(kind, title, after, **inputs)
         for entry in placed.node["inputs"]:
             value = inputs.get(entry["name"])
             if "widget" in entry and isinstance(value, Slot) and value.node is self.start:

@@ -81,6 +81,12 @@ def test_a_link_behind_a_node_is_found():
     assert link in dict(hidden_links(workflow))
 
 
+def after_runs(workflow: dict) -> list[str]:
+    """What the page does to each seed after a run."""
+    values = (value for node in shipped.all_nodes(workflow) for value in node["widgets_values"])
+    return [value for value in values if value in shipped.AFTER_RUN]
+
+
 @pytest.mark.parametrize("name", shipped.NAMES)
 class TestFile:
     def test_links_join_what_they_name(self, name):
@@ -120,6 +126,9 @@ class TestFile:
         left, top, right, bottom = rectangles(shipped.read(name))[0].T
         opened = OPENED * min(wide / (right.max() - left.min()), high / (bottom.max() - top.min()))
         assert opened > sharp
+
+    def test_a_second_run_does_something(self, name):
+        assert any(value in ("randomize", "increment") for value in after_runs(shipped.read(name)))
 
     def test_it_says_in_three_lines_what_to_do(self, name):
         (note,) = (node for node in shipped.read(name)["nodes"] if node["type"] in shipped.NOTES)

@@ -19,9 +19,9 @@ def note(graph: Graph, x: int, y: int, width: int, *steps: str) -> None:
     graph.note(text, x, y, width, 50 + 21 * rows + 16 * len(steps))
 
 
-def example(graph: Graph) -> Placed:
+def example(graph: Graph, after: str | None = None) -> Placed:
     with graph.group("Example", 0, 0):
-        return graph.add("IMTalkerExample")
+        return graph.add("IMTalkerExample", after=after)
 
 
 def cropped(graph: Graph, picture: Slot, **settings) -> Placed:

@@ -10,7 +10,7 @@ BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 
 def draw(graph):
-    example = parts.example(graph)
+    example = parts.example(graph, after="increment")
     crop = parts.cropped(graph, example["image"])
     renderer, source = parts.portrait(graph, crop["image"])
     with graph.group("Driving video", 800, 0):
@@ -27,8 +27,8 @@ def draw(graph):
         1220,
         690,
         700,
-        "Press **Run**: the portrait moves and speaks as the person in the driving video does. Another **seed** in "
-        "Example draws another portrait.",
+        "Press **Run**: the portrait moves and speaks as the person in the driving video does. Run again for another "
+        "portrait.",
         "**Your own:** connect **Load Image** to **Face Crop**, and **Load Video** to the node called "
         "Driving video, in place of Example.",
         "**Real people:** choose **published** in Load IMTalker Renderer (downloads 2.1 GB once). The avatar only "
