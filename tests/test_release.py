@@ -155,7 +155,8 @@ def _opens_text_of_unknown_encoding(call: ast.Call) -> bool:
     if name in ("read_text", "write_text"):
         return len(call.args) <= (name == "write_text")
     if isinstance(call.func, ast.Name) and name == "open":
-        return not any("b" in str(getattr(mode, "value", "")) for mode in call.args[1:2])
+        constants = (part for mode in call.args[1:2] for part in ast.walk(mode) if isinstance(part, ast.Constant))
+        return not any("b" in str(part.value) for part in constants)
     return False
 
 
