@@ -82,6 +82,7 @@ SHOWN = {
     "IMTalkerDub": Shown(
         ("dub", "dubbing", "redub", "wav2lip", "latentsync", "translate video", "new speech for a video", "配音"),
         advanced=("steps", "cfg", "scale", "shots", "head", "gate", "mask_output", "quality"),
+        essentials="Video Tools",
     ),
     "IMTalkerSaveMotion": Shown(("export motion",)),
     "IMTalkerLoadMotion": Shown(("import motion",)),

@@ -1,5 +1,6 @@
 """Lines of text in any script: which font writes them, how they look, and what is refused."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,18 @@ def test_other_scripts_are_written_by_the_first_font_that_has_them(font, tmp_pat
         runs(CYRILLIC)
     (tmp_path / "Mine.TTF").write_bytes(Path(font.path).read_bytes())
     assert runs(CYRILLIC)[0].font.getname() == font.getname()
+
+
+@pytest.mark.parametrize(
+    ("system", "folder"), [("win32", "Windows/Fonts"), ("darwin", "/Library/Fonts"), ("linux", "share/fonts")]
+)
+def test_each_system_has_its_folders_of_fonts(system, folder, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+    for variable in ("WINDIR", "XDG_DATA_DIRS", "XDG_DATA_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    folders = [path.as_posix() for path in lettering._font_folders()]
+    assert any(path.endswith(folder) for path in folders)
+    assert len(folders) >= 2
 
 
 def test_a_letter_and_its_accent_are_one_letter(monkeypatch):
