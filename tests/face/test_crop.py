@@ -273,14 +273,6 @@ def test_a_head_that_moves_leaves_no_second_outline_and_no_edge():
     ellipse, _ = cropping.paste_back(wall, faces, crop, feather=0.15)
     square, _ = cropping.paste_back(wall, faces, crop, shape="square", feather=0.05)
     joined, _ = cropping.paste_back(wall, faces, crop, **cropping.SOFT_SQUARE)
-    print(
-        ghost(ellipse, wall, faces),
-        ghost(square, wall, faces),
-        ghost(joined, wall, faces),
-        seam(ellipse, wall, faces),
-        seam(square, wall, faces),
-        seam(joined, wall, faces),
-    )
     assert ghost(joined, wall, faces) < 0.2 * ghost(ellipse, wall, faces)
     assert seam(joined, wall, faces) < 0.5 * seam(square, wall, faces)
     assert (joined - faces_in(wall, faces))[:, 100:170, 150:220].abs().max() < 0.01  # the middle keeps its colours
