@@ -19,6 +19,9 @@ PREVIEWS = {
     "IMTalkerDub": 300,
     "PreviewImage": 260,
 }
+PREVIEWS |= dict.fromkeys(
+    ("IMTalkerRetargetMotion", "IMTalkerFitLength", "IMTalkerCombineParts", "IMTalkerSilenceGate"), 90
+)
 EDITORS = {"IMTalkerPoseControl": (660, 420), "IMTalkerGazeControl": (660, 350), "IMTalkerExpression": (660, 560)}
 COLOURS = {"Example": "#a1309b", "Models": "#3f789e", "Result": "#8A8"}
 KEPT_SEED = "IMTalkerExample"  # the seeds of all others change after each run, so that Run does something again
