@@ -15,7 +15,7 @@ def draw(graph):
         driven = graph.add("IMTalkerEncodeMotion", renderer=renderer, video=example["driving"])["motion"]
         own = graph.add("IMTalkerRetargetMotion", motion=driven, source=source)["motion"]
         long = graph.add("IMTalkerFitLength", way="ping-pong", motion=own, audio=example["audio"])["motion"]
-    with graph.group("Lips from the speech", 800, 900):
+    with graph.group("Lips from the speech", 800, 1100):
         spoken = parts.sampled(graph, generator, source, features)
     with graph.group("Parts", 1200, 0):
         rig = graph.add("IMTalkerLoadRig", rig_file="from the models", generator=generator)["rig"]
