@@ -19,7 +19,7 @@ BUILT_IN = [FROM_MODELS, AVATAR.name]
 
 def outputs() -> list[io.Output]:
     return [
-        types.Rig.Output(display_name="rig", tooltip="For Expression, Combine Parts and Silence Gate."),
+        types.Rig.Output(display_name="rig", tooltip="For Expression, Combine Parts, Silence Gate and Dub."),
         io.String.Output(
             display_name="channels",
             tooltip="What the rig knows, a line for each channel: name, part, range and how well it is read (score up "

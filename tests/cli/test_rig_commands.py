@@ -43,7 +43,7 @@ def test_from_a_video(inputs, models, tmp_path, monkeypatch):
     from imtalker.face.crop import Box
 
     monkeypatch.setattr(readings, "learn_rig", learn)
-    monkeypatch.setattr(readings, "face_boxes", lambda reader, dirs: [Box(10, 10, 50, 50)] * 20 + [None])
+    monkeypatch.setattr(readings, "face_boxes", lambda reader, **_: [Box(10, 10, 50, 50)] * 20 + [None])
     torch.save(made_up_tracker("smirk") | made_up_tracker("smirk_expression"), tmp_path / "smirk.pt")
     arguments = ["--driving", inputs / "driving.mp4", "--smirk", tmp_path / "smirk.pt", "--crop", "none"]
     done = run("rig", "learn", "--models", models, "--device", "cpu", *arguments, "-o", tmp_path / "r.safetensors")

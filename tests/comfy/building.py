@@ -22,6 +22,9 @@ PREVIEWS = {
     "PreviewImage": 260,
     "GetVideoComponents": 40,  # newer ones have more outputs
 }
+PREVIEWS |= dict.fromkeys(
+    ("IMTalkerRetargetMotion", "IMTalkerFitLength", "IMTalkerCombineParts", "IMTalkerSilenceGate"), 90
+)
 EDITORS = {"IMTalkerPoseControl": (660, 420), "IMTalkerGazeControl": (660, 350), "IMTalkerExpression": (660, 560)}
 COLOURS = {"Example": "#a1309b", "Models": "#3f789e", "Result": "#8A8"}
 KEPT_SEED = "IMTalkerExample"  # the seeds of all others change after each run, so that Run does something again

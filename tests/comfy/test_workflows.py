@@ -30,6 +30,7 @@ EXPECTED = {
     "09 Long video": (10, (1024, 512), 0.4),
     "10 Draw an expression": (10, (128, 128), 0.4),
     "11 Dub a video": (10, (256, 256), 0.4),
+    "12 Head from a video, lips from speech": (10, (128, 128), 0.4),
 }
 HIDDEN = 5  # links that may pass behind a node, so that a graph stays small enough to be read
 OPENED = 0.75  # of the page's width or height, at most, is filled by the nodes of a template that it opens
