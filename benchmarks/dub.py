@@ -61,6 +61,7 @@ AROUND = 0.03  # of the square: the mouth's area is as much larger
 def main(arguments: list[str] | None = None) -> dict:
     parser = measure.parser(__doc__)
     parser.add_argument("--clips", type=int, default=2, help="drawn clips (%(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them (%(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each clip (%(default)g)")
     parser.add_argument("--ask", action="store_true", help="ask the generator for the rig")
     parser.add_argument("--video", type=Path, help="a clip of your own, dubbed with untrained weights")
@@ -77,7 +78,10 @@ def main(arguments: list[str] | None = None) -> dict:
         for load, kind in ((load_renderer, "renderer"), (load_generator, "generator"))
     )
     rig = ask(generator) if options.ask else Rig.load(AVATAR / "rig.safetensors")
-    table = [quality(renderer, generator, rig, number, frames) for number in range(options.clips)]
+    table = [
+        quality(renderer, generator, rig, number, frames)
+        for number in range(options.first, options.first + options.clips)
+    ]
     return measure.report(options, "dub", table)
 
 
