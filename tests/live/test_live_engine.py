@@ -5,9 +5,9 @@ import threading
 
 import pytest
 import torch
-from theatre import RATE, syllables
 from tiny import tiny_generator, tiny_renderer
 
+from benchmarks.theatre import RATE, syllables
 from imtalker import InputError, Live
 
 # tiny models; sampled as little as can be, since this machine may be busy

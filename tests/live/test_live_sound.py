@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from theatre import syllables
 
+from benchmarks.theatre import syllables
 from imtalker import InputError
 from imtalker.live.mixer import KEPT, Mixer
 from imtalker.live.sound import BLOCKS, JITTER, Microphone, Queue, Record
