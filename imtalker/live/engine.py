@@ -29,6 +29,7 @@ MOMENTS = FPS  # that wait to be taken; then the oldest is dropped
 PAUSED = FPS  # frames behind its clock after which a session goes on from where it stopped
 CHUNK, LOOKAHEAD = 0.16, 0.12  # seconds
 MARGIN = 1.5  # the time left for computing, over what it took to warm up
+LONGEST_MARGIN = 1.0  # seconds; a machine that needs more is too slow whatever it waits for
 STRENGTHS = 0.0, 2.0
 LONGEST_LOOKAHEAD = 2.0  # seconds
 
@@ -261,6 +262,8 @@ class Live:
         self._awake.set()
 
     def _order(self, work: Callable[[], object]) -> asyncio.Future:
+        if self._error is not None:
+            raise self._error
         done = asyncio.wrap_future(self._stage.order(work))
         self._awake.set()
         return done
@@ -293,6 +296,8 @@ class Live:
                     self._awake.wait(wait)
         except BaseException as error:
             self._error = error
+            if self._stage is not None:
+                self._stage.dismiss()
             tell(ready.set_exception, error)
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._moments.put_nowait, None)
@@ -339,4 +344,5 @@ class Live:
 
 def latency_frames(chunk: float, lookahead: float, computing: float) -> int:
     """Frames from a frame's sound to its picture: what a chunk waits for, and then its time of computing in seconds."""
-    return round(chunk * FPS) + round(lookahead * FPS) + max(1, math.ceil(MARGIN * computing * FPS))
+    margin = min(MARGIN * computing, LONGEST_MARGIN)
+    return round(chunk * FPS) + round(lookahead * FPS) + max(1, math.ceil(margin * FPS))
