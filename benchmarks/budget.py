@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import torch
 
 from imtalker import AudioFeatures, Motion
+from imtalker.live.engine import CHUNK, LOOKAHEAD, latency_frames
+from imtalker.media.audio import FPS
 from imtalker.models import backend
 from imtalker.models.config import PUBLISHED, RendererConfig
 from imtalker.models.folding import fold
@@ -25,7 +27,8 @@ from .fake_device import FakeDevice, Operation
 from .reference import Published
 
 DEVICE = torch.device("cuda:0")
-SECONDS = 4  # of speech
+SECONDS, WINDOW_SECONDS = 4, 2  # of speech, and of the window that is sampled for each chunk
+LIVE = CHUNK, LOOKAHEAD
 WARM = 2  # calls that probe and record before the one that is logged
 CONVOLUTIONS = "up and merge convolutions"
 BY_STAGE = ("render", "motion encoder", "source")  # the parts shown in full
@@ -61,8 +64,12 @@ def main(arguments: list[str] | None = None) -> dict:
         print("\nestimated times against the published code's (float32, a frame at a time, as published)")
     for row in compared:
         print(f"  {row['what']:26} {row['side']:28} " + "  ".join(f"{k} {v:5.1f} x" for k, v in row["ratios"].items()))
+    lived = live(parts, chosen)
+    for row in lived:
+        each = "  ".join(f"{k} {v:5.3f} s" for k, v in row["latency"].items())
+        print(f"\nlive, {row['side']}, from sound to its picture: {each}")
     result = {
-        "generation": options.generation, "torch": torch.__version__, "assumptions": cards.assumptions(),
+        "live": lived, "generation": options.generation, "torch": torch.__version__, "assumptions": cards.assumptions(),
         "cards": {card.name: vars(card) for card in chosen}, "ratios": compared,
         "parts": [saved(part, chosen) for part in parts],
     }  # fmt: skip
@@ -243,6 +250,27 @@ def ratios(parts: list[Part], chosen: list[cards.Card]) -> list[dict]:
                 values[card.name] = theirs / mine
             compared.append({"what": name, "side": side, "ratios": values})
     return compared
+
+
+def live(parts: list[Part], chosen: list[cards.Card]) -> list[dict]:
+    """The latency of `imtalker.Live` on each card: chunk and look-ahead, and a frame or more for computing.
+
+    A chunk takes one window of motion, the sound of 4 seconds and a picture, with motion and picture as CUDA graphs.
+    """
+    own, table = {(part.side, part.what): part for part in parts}, []
+    for (side, what), render in own.items():
+        dtype, _, batch = side.removeprefix("ours ").partition(" batch ")
+        if what != "render" or batch not in ("1", "2"):
+            continue
+        audio, motion = own[f"ours {dtype}", "audio"], own[f"ours {dtype}", "motion"]
+        seconds, latency = {}, {}
+        for card in chosen:
+            window = cards.device_seconds(motion.rows, card, captured=True) * WINDOW_SECONDS / SECONDS
+            picture = cards.device_seconds(render.rows, card, captured=True)
+            seconds[card.name] = cards.step_seconds(audio.rows, card) + window + picture
+            latency[card.name] = latency_frames(*LIVE, seconds[card.name]) / FPS
+        table.append({"side": side, "seconds": seconds, "latency": latency})
+    return table
 
 
 def saved(part: Part, chosen: list[cards.Card]) -> dict:

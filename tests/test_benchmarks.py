@@ -262,6 +262,10 @@ def estimated(tmp_path_factory):
         ["--small", "--dtype", "float16", "--batch-size", "2", "--cards", *cards.CARDS, "--json", str(file)]
     )
     assert json.loads(file.read_text()) == json.loads(json.dumps(printed))
+    assert {row["side"] for row in printed["live"]} == {"ours float16 batch 2"}
+    for card, seconds in printed["live"][0]["seconds"].items():
+        assert seconds > 0
+        assert 0.28 + 1.5 * seconds <= printed["live"][0]["latency"][card] <= 0.36 + 1.5 * seconds
     return {part["what"]: part for part in printed["parts"]}
 
 

@@ -182,7 +182,7 @@ OFFLINE = ("talk", "reenact", "dub", "batch", "info", "convert")
 
 def test_the_commands_of_the_readme_run(at_hand, capsys):
     run = [words[3:] for words in pages.commands(README) if words[:3] == ["python", "-m", "imtalker"]]
-    assert {words[0] for words in run} == {*OFFLINE, "download", "sign"}
+    assert {words[0] for words in run} == {*OFFLINE, "download", "sign", "live"}
     for words in run:
         if words[0] in OFFLINE and "--help" not in words:
             assert cli.main(words) == 0, capsys.readouterr().err

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 MOMENTS = FPS  # that wait to be taken; then the oldest is dropped
 PAUSED = FPS  # frames behind its clock after which a session goes on from where it stopped
+CHUNK, LOOKAHEAD = 0.16, 0.12  # seconds
 MARGIN = 1.5  # the time left for computing, over what it took to warm up
+LONGEST_MARGIN = 1.0  # seconds; a machine that needs more is too slow whatever it waits for
 STRENGTHS = 0.0, 2.0
+LONGEST_LOOKAHEAD = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Live:
     lookahead, history: as for `Session`; they make up most of the latency. sway: 0..1, of the head in silence. rig: for
     `steer(expression=...)`. delay: seconds from sound to picture; None measures what the machine needs. model_dirs:
     where a face detector for `show` and `drive` may be.
-    InputError, on entering: settings out of range, models that do not belong together.
+    InputError, here or on entering: settings out of range, models that do not belong together.
     """
 
     def __init__(
@@ -75,21 +78,23 @@ class Live:
         cfg: float | None = None,
         nfe: int = 10,
         seed: int = 0,
-        chunk: float = 0.16,
-        lookahead: float = 0.12,
+        chunk: float = CHUNK,
+        lookahead: float = LOOKAHEAD,
         history: float = 4.0,
         sway: float = 0.5,
         rig: Rig | None = None,
         delay: float | None = None,
         model_dirs: Iterable[str | Path] = (),
     ):
+        if not 0 <= lookahead <= LONGEST_LOOKAHEAD:
+            raise InputError(f"A live face can look ahead 0 to {LONGEST_LOOKAHEAD:g} seconds, not {lookahead:g}.")
         self._renderer, self._model_dirs = renderer, tuple(model_dirs)
         self._mixer = Mixer(sample_rate)
         sampling = {"cfg": cfg, "nfe": nfe, "seed": seed}
         timing = {"chunk": chunk, "lookahead": lookahead, "history": history}
-        self._waiting = math.ceil(round((chunk + lookahead) * FPS, 6)), delay
+        self._delay = delay
         self._parts = renderer, generator, source, self._mixer, sampling | timing, sway
-        self._rig = rig
+        self._rig, self._timing = rig, (chunk, lookahead)
         self._stage: Stage | None = None
         self._began = 0.0
         self._awake, self._closing = threading.Event(), threading.Event()
@@ -257,6 +262,8 @@ class Live:
         self._awake.set()
 
     def _order(self, work: Callable[[], object]) -> asyncio.Future:
+        if self._error is not None:
+            raise self._error
         done = asyncio.wrap_future(self._stage.order(work))
         self._awake.set()
         return done
@@ -278,9 +285,8 @@ class Live:
             from .stage import Stage  # which takes a while to import, and is of no use to most
 
             stage = Stage(*self._parts, self._keep, self._now, self._rig, self._model_dirs)
-            needed, delay = self._waiting
-            computing = MARGIN * stage.warm_up() if delay is None else delay - needed / FPS
-            stage.delay = needed + max(1, math.ceil(computing * FPS))
+            computing = stage.warm_up() if self._delay is None else 0.0
+            stage.delay = max(latency_frames(*self._timing, computing), math.ceil((self._delay or 0.0) * FPS - 1e-6))
             self._stage, self._began = stage, time.monotonic()
             tell(ready.set_result, None)
             while not self._closing.is_set():
@@ -290,6 +296,8 @@ class Live:
                     self._awake.wait(wait)
         except BaseException as error:
             self._error = error
+            if self._stage is not None:
+                self._stage.dismiss()
             tell(ready.set_exception, error)
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._moments.put_nowait, None)
@@ -332,3 +340,9 @@ class Live:
         while self._moments.qsize() >= MOMENTS:
             self._moments.get_nowait()
         self._moments.put_nowait(Moment(number, number / FPS, self._picture, sound, newest is not None))
+
+
+def latency_frames(chunk: float, lookahead: float, computing: float) -> int:
+    """Frames from a frame's sound to its picture: what a chunk waits for, and then its time of computing in seconds."""
+    margin = min(MARGIN * computing, LONGEST_MARGIN)
+    return round(chunk * FPS) + round(lookahead * FPS) + max(1, math.ceil(margin * FPS))

@@ -71,7 +71,7 @@ class Guest:
         self._peer = Peer(self._hear, self._see, self._obey)
         self._folder = tempfile.TemporaryDirectory(prefix="imtalker-live-")
         self._microphone, self._recording, self._recorded = "off", None, None
-        self._heard_of = 0.0
+        self._heard_of, self._reading = 0.0, asyncio.Lock()
         self._tasks: list[asyncio.Task] = []
         self._left = False
         self.gone = asyncio.Event()
@@ -147,7 +147,10 @@ class Guest:
         elif kind == "text":
             if self._face.voice is None:
                 raise InputError("This machine has no voice to read texts with: install espeak-ng.")
-            speech = await asyncio.to_thread(self._face.voice.speak, str(message["text"]))
+            if self._reading.locked():
+                raise InputError("The last text is still being read: wait a moment.")
+            async with self._reading:
+                speech = await asyncio.to_thread(self._face.voice.speak, str(message["text"]))
             self._live.say(speech.waveform, speech.sample_rate)
         elif kind == "interrupt":
             self._live.interrupt()

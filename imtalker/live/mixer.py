@@ -58,12 +58,15 @@ class Mixer:
         self.queue.put(samples)
 
     def mirror(self, samples: Tensor, sample_rate: int) -> bool:
-        """Takes live sound that moves the lips; returns whether somebody speaks."""
-        self.microphone.put(mono(samples, sample_rate, self.sample_rate))
+        """Takes live sound that moves the lips, none is fine; returns whether somebody speaks."""
+        if samples.numel():
+            self.microphone.put(mono(samples, sample_rate, self.sample_rate))
         return self.microphone.gate.speaking
 
     def hear(self, samples: Tensor, sample_rate: int) -> bool:
         """Listens to the other side, whose voice is not mixed in; returns whether it speaks."""
+        if not samples.numel():
+            return self.other.speaking
         samples = torch.cat([self._unheard, mono(samples, sample_rate, self.sample_rate)])
         block = self.sample_rate // BLOCKS
         whole = len(samples) // block * block

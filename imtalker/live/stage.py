@@ -29,6 +29,7 @@ from ..pipeline import detector_in
 from .mixer import Mixer
 
 AHEAD = 3  # frames rendered before their time: what is interrupted is still shown for so long
+SLOW = 1.0  # seconds for a chunk after which nothing is gained by warming up
 LOST = 50  # frames behind the sound at which the motion starts anew
 IDLE_AFTER = 15  # frames of silence until the head sways
 FOLLOWING = 0.2  # share of the way to a new strength or expression that is gone each frame
@@ -130,6 +131,8 @@ class Stage:
         """Seconds from a chunk that is due to its first picture, once everything is loaded."""
         seconds = 0.0
         for _ in range(3):
+            if seconds > SLOW:
+                break
             stream = MotionStream(self._generator, self._source, control=self._steering, **self._settings)
             stream.feed(torch.zeros(round(stream.latency * self._mixer.sample_rate) + self._mixer.size))
             started = time.perf_counter()

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 import torch
-from theatre import RATE, syllables
 from tiny import tiny_generator, tiny_renderer
 
+from benchmarks.theatre import RATE, syllables
 from imtalker import InputError, Live
 
 # tiny models; sampled as little as can be, since this machine may be busy
@@ -107,8 +107,11 @@ def test_the_other_side_interrupts_and_its_voice_is_not_said(models):
     assert not threads()
 
 
-@pytest.mark.parametrize(("wrong", "words"), [({"chunk": 9}, "chunk"), ({"cfg": float("nan")}, "cfg")])
-def test_unusable_settings_are_told_on_entering(models, wrong, words):
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"chunk": 9}, "chunk"), ({"lookahead": float("inf")}, "look ahead"), ({"cfg": float("nan")}, "cfg")],
+)
+def test_unusable_settings_are_told(models, wrong, words):
     async def enter():
         async with Live(*models, **SETTINGS | wrong):
             pass

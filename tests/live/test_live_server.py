@@ -1,13 +1,18 @@
 """The live page's server: who comes in, one guest at a time, bounded uploads, no paths, nothing left behind."""
 
 import asyncio
+import contextlib
 import io
+import itertools
+import json
 import os
 import sys
 import tempfile
 import threading
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from tiny import tiny_generator, tiny_renderer
@@ -23,12 +28,13 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install aio
 pytest.importorskip("aiortc", reason="aiortc is not installed: pip install aiortc")
 
 from aiohttp.test_utils import TestClient, TestServer
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
 
 from imtalker.live import guest as guest_module
 from imtalker.live import server as server_module
 from imtalker.live.guest import Face, Guest, without_paths
-from imtalker.live.peer import RATE
+from imtalker.live.peer import RATE, OutTrack
 from imtalker.live.recording import Recording
 from imtalker.live.server import Door, Reception
 
@@ -202,25 +208,78 @@ def test_uploads_need_the_session_and_are_bounded_and_their_errors_name_no_path(
     visit(face, work)
 
 
+class PythonPage:
+    """What page.js does with WebRTC: a voice and a camera go out, pictures, sounds and messages come in."""
+
+    def __init__(self):
+        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.channel = self.peer.createDataChannel("imtalker")
+        self.microphone, self.camera = OutTrack("audio"), OutTrack("video")
+        self.peer.addTrack(self.microphone)
+        self.peer.addTrack(self.camera)
+        self.pictures, self.sounds, self.told, self.tasks = [], [], [], []
+        self.channel.on("message", lambda text: self.told.append(json.loads(text)))
+        self.peer.on("track", lambda track: self.tasks.append(asyncio.ensure_future(self.receive(track))))
+
+    async def offer(self) -> str:
+        await self.peer.setLocalDescription(await self.peer.createOffer())
+        return self.peer.localDescription.sdp
+
+    async def enter(self, answer: str) -> None:
+        await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        self.tasks.append(asyncio.ensure_future(self.send()))
+
+    async def send(self) -> None:
+        voice = (6000 * torch.sin(torch.arange(960) * 0.05)).short()[None].numpy()
+        for number in itertools.count():
+            sound = av.AudioFrame.from_ndarray(voice, format="s16", layout="mono")
+            sound.sample_rate, sound.time_base, sound.pts = RATE, Fraction(1, RATE), 960 * number
+            picture = av.VideoFrame(64, 64, "yuv420p")
+            picture.time_base, picture.pts = Fraction(1, 90000), 1800 * number
+            self.microphone.send(sound)
+            self.camera.send(picture)
+            await asyncio.sleep(0.02)
+
+    async def receive(self, track) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                (self.pictures if track.kind == "video" else self.sounds).append(await track.recv())
+
+    async def leave(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await self.peer.close()
+
+
+async def until(condition, seconds: float = 60) -> None:
+    for _ in range(round(seconds * 20)):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
 def test_a_whole_visit_with_a_peer_leaves_nothing_behind(face, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(guest_module, "QUIET", 600)  # this machine may be busy
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    async def offered():
-        peer = RTCPeerConnection()
-        channel = peer.createDataChannel("imtalker")
-        peer.addTransceiver("audio")
-        peer.addTransceiver("video")
-        await peer.setLocalDescription(await peer.createOffer())
-        return peer, channel, peer.localDescription.sdp
-
     async def work(client, reception):
         assert (await client.post("/offer", json={"sdp": "v=0"})).status == 400
         assert reception._guest is None
-        peer, _channel, sdp = await offered()
-        found = await (await client.post("/offer", json={"sdp": sdp})).json()
+        page = PythonPage()
+        found = await (await client.post("/offer", json={"sdp": await page.offer()})).json()
         guest, key = reception._guest, {"X-Session": found["key"]}
-        await peer.setRemoteDescription(RTCSessionDescription(found["sdp"], "answer"))
+        await page.enter(found["sdp"])
+        # picture and sound come, and what the page sends arrives
+        await until(lambda: len(page.pictures) > 4 and len(page.sounds) > 4 and page.told)
+        assert {(picture.height, picture.width) for picture in page.pictures} == {(64, 64)}
+        assert {sound.sample_rate for sound in page.sounds} == {RATE}
+        assert page.told[0]["type"] == "state"
+        page.channel.send(json.dumps({"type": "microphone", "mode": "lips"}))
+        page.channel.send(json.dumps({"type": "camera", "on": True}))
+        page.channel.send("nonsense")
+        await until(lambda: guest._live._mixer.microphone.gate.is_open and guest._live._stage._picture is not None)
+        await until(lambda: any("cannot be understood" in message.get("text", "") for message in page.told))
         assert len(list(tmp_path.iterdir())) == 1
         portrait = (inputs / "portrait.png").read_bytes()
         assert "picture" in await said(await client.post("/portrait", data=bytes(9), headers=key))
@@ -231,8 +290,8 @@ def test_a_whole_visit_with_a_peer_leaves_nothing_behind(face, inputs, tmp_path,
         for message in (
             {"type": "steer", "strength": 0.5, "aim": {"yaw": 5}, "cfg": 1.5, "seed": 3},
             {"type": "person", "seed": 4},
-            {"type": "microphone", "mode": "lips"},
-            {"type": "camera", "on": True},
+            {"type": "microphone", "mode": "interrupts"},
+            {"type": "camera", "on": False},
             {"type": "interrupt"},
             {"type": "record", "on": True},
             {"type": "alive"},
@@ -245,7 +304,7 @@ def test_a_whole_visit_with_a_peer_leaves_nothing_behind(face, inputs, tmp_path,
             with pytest.raises((KeyError, TypeError, ValueError)):
                 await guest._obey(message)
         assert (await client.post("/leave", headers=key)).status == 200
-        await peer.close()
+        await page.leave()
         assert reception._guest is None
 
     visit(face, work, make_guest=Guest)
@@ -267,8 +326,6 @@ def test_a_recording_holds_pictures_and_sound_in_step_and_says_what_it_is(tmp_pa
     assert int((brightness > 128).nonzero()[0]) == 25
     begin = int((sound.waveform[0].abs() > 0.1).nonzero()[0]) / sound.sample_rate
     assert abs(begin - 1) < 0.045
-    import av
-
     with av.open(str(path)) as container:
         assert container.metadata["comment"] == "Synthetic video made with IMTalker"
     empty = Recording(tmp_path / "none.mp4", RATE)

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from meaning import follows, sentence, value
-from theatre import RATE, Theatre, syllables
 from tiny import tiny_generator
 
+from benchmarks.theatre import RATE, Theatre, syllables
 from imtalker import Control, InputError, Rig
 from imtalker.drawn.head import MOTION
 from imtalker.media.audio import FPS, Audio

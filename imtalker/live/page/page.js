@@ -177,7 +177,8 @@ function heard(message) {
   if (message.type === "recorded") safely(download)();
   if (message.type !== "state") return;
   const { pictures, latency, speaking, listening, camera, recording } = message;
-  const doing = camera ? "follows the camera" : speaking ? "speaking" : listening ? "listening" : "idle";
+  const looking = at("camera").value === "on" && !camera;
+  const doing = looking ? "looks for your face" : camera ? "follows the camera" : speaking ? "speaking" : listening ? "listening" : "idle";
   const slow = pictures < 23 ? ", too slow for 25: pictures are left out, lips stay with the sound" : "";
   at("state").textContent = `${doing} · ${pictures.toFixed(0)} pictures/s${slow} · ${latency.toFixed(2)} s behind`;
   at("badge").hidden = recording === null;

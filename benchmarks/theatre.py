@@ -1,4 +1,4 @@
-"""A live face with a clock of its own: hours pass in seconds, and computing takes as long as a test wants."""
+"""A live face with a clock of its own: it waits for nothing, and computing takes as long as is asked."""
 
 import math
 from types import SimpleNamespace
