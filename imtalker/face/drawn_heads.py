@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parents[1] / "avatar" / "finder.safetensors"
 STRIDE = 8  # pixels from cell to cell
 USUAL_SIDE = 48.0  # pixels: predicted sizes are relative to it
 LONG_SIDES = (64, 96, 144, 216, 324)  # a picture is searched at these sizes: heads of a tenth of it or more are found
-LIKELY, SURE = 0.3, 0.5  # least scores for a second look, and of a head
+LIKELY, SURE = 0.3, 0.38  # least scores for a second look, and of a head
 CLOSE_UP, CLOSE_SIDE = 96, 60.0  # pixels of the picture of a second look, and of the head's square in it
 OVERLAP = 0.3  # of two heads, above which the surer one is kept
 
