@@ -21,6 +21,7 @@ JOINS = 2.0  # weight of the first frame after a context
 # Absolute errors are least at the median: eyes are open nine tenths of the time and look ahead a third of it, so blinks
 # would never be learned and glances would be half as far as they should be.
 SQUARED, SQUARED_WEIGHT = [CHANNEL[name] for name in ("gaze_x", "gaze_y", "blink")], 4.0
+STRETCH = 1.25  # free glances are learned this much wider: sampling, in ten steps, makes them smaller
 
 
 class HearingTask:
@@ -65,6 +66,7 @@ class FlowTask:
         self.weights = torch.ones(MOTION_SIZE)
         self.weights[MOUTH_CHANNELS] = 3
         self.weights[HEAD_CHANNELS] = 3
+        self.weights[CONTROLLED["cam"]] = 5
 
     def modules(self) -> dict[str, nn.Module]:
         return self.parts
@@ -83,18 +85,20 @@ class FlowTask:
         # guidance drops the speech of the window but not that of the context
         speech = self.parts["audio_projection"](batch["audio"])
         speech = torch.cat([speech[:, :context], speech[:, context:] * keep(0.9)], dim=1)
-        condition = speech
+        condition, steered = speech, {}
         for name, channels in CONTROLLED.items():
-            given = keep(0.5)
+            given = steered[name] = keep(0.5)
             condition = condition + self.parts[f"{name}_projection"](batch[name]) * given
-            # half of the controls are paired with another clip's reference, or they would carry no information
-            swapped = (given * keep(0.5))[:, 0]
+            # most controls are paired with another clip's reference, or they would carry no information
+            swapped = (given * keep(0.8))[:, 0]
             reference[:, channels] = reference[:, channels].lerp(reference[:, channels].roll(1, 0), swapped)
-        with_context = (batch["context"][:, None, None] * (torch.rand(count, 1, 1) < 0.6)).float()
+        with_context = (batch["context"][:, None, None] * (torch.rand(count, 1, 1) < 0.5)).float()
         condition = torch.cat([condition[:, :context] * with_context, condition[:, context:]], dim=1)
 
-        # where the head is, which is the same in all frames, is decided in the first tenths of the time
-        time, noise = torch.rand(count).square(), torch.randn_like(true[:, context:])
+        true = true.clone()
+        gaze, rest = true[:, context:, CONTROLLED["gaze"]], true[:, context - 1 : context, CONTROLLED["gaze"]]
+        gaze += (STRETCH - 1) * (1 - steered["gaze"]) * (gaze - with_context * rest)
+        time, noise = torch.rand(count), torch.randn_like(true[:, context:])
         target = true[:, context:] - noise
         noisy = noise + time[:, None, None] * target
         # in sampling the context is the model's own motion, which is never quite the truth

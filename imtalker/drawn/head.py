@@ -219,7 +219,7 @@ class Head:
             Layer(
                 **placement,
                 cover=lambda x, y: ellipse(x, y, per_portrait(size * 0.9), per_portrait(size * 0.8)),
-                paint=plain(shade),
+                paint=plain(shade * 0.8),
                 softness=0.02,
             ),
             Layer(
