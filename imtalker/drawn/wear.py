@@ -4,18 +4,26 @@ Every part is there for everybody, invisible (opacity 0) on those who have not g
 """
 
 import functools
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from .people import Appearance
 from .shapes import Layer, box, ellipse, lit, per_portrait, plain
 
-if TYPE_CHECKING:
-    from .head import Head
+
+class Head(Protocol):
+    """What is needed of the head that wears something: `drawn.head.Head`."""
+
+    people: Appearance
+
+    def on_face(self, u: Tensor | float, v: Tensor | float, lift: float = 0.0) -> dict: ...
+
+    def on_canvas(self, x: float = 0.0, y: float = 0.0, follow: float = 0.0) -> dict: ...
 
 
-def glasses(head: "Head") -> list[Layer]:
+def glasses(head: Head) -> list[Layer]:
     """Two rims and the bridge between them."""
     people = head.people
     wide, high = per_portrait(people.eye_size + 0.035), per_portrait(people.eye_size + 0.03)
@@ -30,7 +38,7 @@ def glasses(head: "Head") -> list[Layer]:
     return [*rims, glasses(**head.on_face(0, -0.05, lift=0.06), cover=lambda x, y: box(x, y, reach, 0.009, 0.005))]
 
 
-def beard(head: "Head", face: Layer) -> Layer:
+def beard(head: Head, face: Layer) -> Layer:
     """Chin, jaw and upper lip; the mouth is drawn over it."""
 
     def cover(x: Tensor, y: Tensor) -> Tensor:
@@ -47,7 +55,7 @@ def beard(head: "Head", face: Layer) -> Layer:
     )
 
 
-def lines(head: "Head", face: Layer) -> Layer:
+def lines(head: Head, face: Layer) -> Layer:
     """Folds from the nose to the corners of the mouth, and under the eyes."""
     people = head.people
 
@@ -68,7 +76,7 @@ def lines(head: "Head", face: Layer) -> Layer:
     )
 
 
-def earrings(head: "Head") -> list[Layer]:
+def earrings(head: Head) -> list[Layer]:
     """One below either ear."""
     people = head.people
     return [
@@ -82,7 +90,7 @@ def earrings(head: "Head") -> list[Layer]:
     ]
 
 
-def bun(head: "Head") -> Layer:
+def bun(head: Head) -> Layer:
     """A ball of hair on top of the head, seen from the front."""
     people = head.people
     return Layer(
@@ -93,7 +101,7 @@ def bun(head: "Head") -> Layer:
     )
 
 
-def collar(head: "Head", shirt: Layer) -> Layer:
+def collar(head: Head, shirt: Layer) -> Layer:
     """A band of another colour around the neck."""
     return Layer(
         **head.on_canvas(0, 0.52, follow=0.65),

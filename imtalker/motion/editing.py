@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
-from scipy import fft
 from torch import Tensor
 
 from ..errors import InputError
@@ -46,6 +45,8 @@ def smooth(motion: Motion, amount: float) -> Motion:
     """
     if amount == 0:
         return motion
+    from scipy import fft  # scipy takes half of this package's import time
+
     cutoff = MAX_CUTOFF - (MAX_CUTOFF - MIN_CUTOFF) * amount
     frequency = torch.arange(len(motion)) * motion.fps / (2 * len(motion))  # Hz, of each DCT coefficient
     gain = 1 / (1 + (frequency.double() / cutoff) ** ROLLOFF)

@@ -21,8 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicHermiteSpline
-from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
 from ..media.files import regular_file, unusable
@@ -204,6 +202,8 @@ def limit(curves: Curves, allow_more: bool = False, channels: Mapping[str, Chann
 
 def values_at(curve: Curve, times: np.ndarray) -> np.ndarray:
     """Evaluates a curve of at least one keyframe at `times` in seconds -> float64 of the same shape."""
+    from scipy.interpolate import CubicHermiteSpline  # scipy takes half of this package's import time
+
     knots, values = np.array([keyframe[:2] for keyframe in curve], np.float64).T
     if len(knots) == 1:
         return np.full(np.shape(times), values[0])
@@ -276,6 +276,8 @@ def head_pose(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarra
     The head rolls around its nose, then pitches around its ears, then yaws around the vertical axis: Ry(yaw) Rx(-pitch)
     Rz(-roll), with FLAME's axes: x to the image's right, y up, z to the camera.
     """
+    from scipy.spatial.transform import Rotation  # scipy takes half of this package's import time
+
     return Rotation.from_euler("YXZ", np.stack([yaw, -pitch, -roll], axis=-1), degrees=True).as_rotvec()
 
 

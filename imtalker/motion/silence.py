@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from ..media.audio import Audio
@@ -38,6 +37,8 @@ def resting(audio: Audio, fps: float, frames: int, level: float, loud: bool = Fa
 
 def resting_at(levels: Tensor, fps: float, level: float, loud: bool = False) -> Tensor:
     """`resting` for frames whose loudness (frames,), in dB of full scale, is known."""
+    from scipy import ndimage  # scipy takes half of this package's import time
+
     quiet = (levels < level).numpy() != loud
     quiet = ndimage.binary_opening(quiet, structure=np.ones(max(1, round(SHORTEST * fps))))
     if quiet.all():
