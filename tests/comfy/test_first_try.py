@@ -20,6 +20,14 @@ def files_below(server: Server, *folders: str) -> list[str]:
     return [path.name for folder in folders for path in (server.base / folder).rglob("*") if path.is_file()]
 
 
+def test_the_list_of_motions_says_that_none_is_saved(fresh):  # first: a later test saves one
+    kind = fresh.get("/object_info")["IMTalkerLoadMotion"]
+    assert kind["input"]["required"]["motion_file"][1]["options"] == ["none yet"]
+    load = {"load": node("IMTalkerLoadMotion", motion_file="none yet")}
+    with pytest.raises(Refusal, match="There is no file 'none yet'"):
+        fresh.run(load | {"save": node("IMTalkerSaveMotion", motion=["load", 0], filename_prefix="motion")})
+
+
 def test_first_try_runs_as_it_is_shipped(fresh):
     run = fresh.run(shipped.to_api(shipped.read("01 First try")), timeout=300)
     assert run.succeeded, run.error
@@ -127,11 +135,3 @@ def test_the_default_seed_is_that_of_the_workflow(fresh):
         one for one in shipped.to_api(shipped.read("01 First try")).values() if one["class_type"] == kind["name"]
     )
     assert kind["input"]["required"]["seed"][1]["default"] == used["inputs"]["seed"] == SOMEBODY
-
-
-def test_the_list_of_motions_says_that_none_is_saved(fresh):
-    kind = fresh.get("/object_info")["IMTalkerLoadMotion"]
-    assert kind["input"]["required"]["motion_file"][1]["options"] == ["none yet"]
-    load = {"load": node("IMTalkerLoadMotion", motion_file="none yet")}
-    with pytest.raises(Refusal, match="There is no file 'none yet'"):
-        fresh.run(load | {"save": node("IMTalkerSaveMotion", motion=["load", 0], filename_prefix="motion")})
