@@ -6,11 +6,11 @@ from meaning import sentence, value
 from scrambled import mixed, mixing
 from tiny import tiny_generator
 
-from imtalker import Motion
+from imtalker import InputError, Motion, Rig, rigging
 from imtalker.avatar.readback import correlation
 from imtalker.drawn.head import MOTION
 from imtalker.media.audio import Audio
-from imtalker.rigging import ask
+from imtalker.rigging import ask, check_rig, rig_of
 
 MATRIX = mixing()
 BACK = torch.linalg.inv(MATRIX)
@@ -88,3 +88,39 @@ def test_weights_that_know_nothing_say_so(caplog):
     assert "directions of the mouth" in caplog.text
     assert torch.isfinite(rig.write_in).all()
     assert torch.isfinite(rig.read_out).all()
+
+
+def test_a_rig_is_asked_for_once_and_kept(tmp_path, monkeypatch, caplog):
+    generator, asked = tiny_generator("v2"), []
+
+    def quick(model, progress):
+        asked.append(model)
+        return Rig((), torch.zeros(8, 0), torch.zeros(0, 8), torch.zeros(1, 8), model.generation, model.fingerprint)
+
+    monkeypatch.setattr(rigging, "ask", quick)
+    folder = tmp_path / "models" / "rigs"
+    _, file = rig_of(generator, folder)
+    assert file.parent == folder
+    assert rig_of(generator, folder)[1] == file
+    assert len(asked) == 1
+    file.write_bytes(b"damaged")
+    assert rig_of(generator, folder)[1] == file
+    rig, _ = rig_of(generator, folder)
+    assert len(asked) == 2
+    other = tiny_generator("v2")
+    with torch.no_grad():
+        other.flow.head.linear.weight.neg_()
+    assert rig_of(other, folder)[1] != file
+    with pytest.raises(InputError, match="rig and the generator were made with different weights: choose a rig"):
+        check_rig(rig, other)
+    check_rig(rig, generator)
+    (tmp_path / "file").touch()
+    assert rig_of(generator, tmp_path / "file")[1] is None
+    assert "made again next time" in caplog.text
+
+
+def test_the_avatar_brings_its_own(avatar, tmp_path):
+    rig, file = rig_of(avatar.generator, tmp_path)
+    assert file == rigging.SHIPPED
+    assert len(rig.usable()) == len(MOTION)
+    assert not list(tmp_path.iterdir())
