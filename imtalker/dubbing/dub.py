@@ -137,7 +137,7 @@ def shown(count: int, speech: Audio | AudioFile, fps: Fraction, ending: Ending, 
     spoken = _spoken(speech, fps)
     total = min(spoken, count) if ending == "cut" else max(spoken, count)
     total = total if frames is None else min(total, frames)
-    if spoken > count == total and ending == "cut":
+    if spoken > count == total and ending == "cut" and count != frames:
         log.warning(
             "The speech is %.1f s longer than the video and is cut: choose the ending hold or ping-pong to keep it.",
             float((spoken - count) / fps),

@@ -11,7 +11,7 @@ BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 def draw(graph):
     example = parts.example(graph)
-    renderer, generator = parts.models(graph)
+    renderer, generator = parts.models(graph, 0, 340)
     with graph.group("Dub", 400, 0, 380):
         dub = graph.add(
             "IMTalkerDub",
