@@ -29,7 +29,7 @@ log = logging.getLogger("imtalker")
 
 MICROPHONES = ("off", "lips", "interrupts")
 TELLING = 0.5  # seconds between two reports to the page
-CONNECTING, QUIET = 20.0, 12.0  # seconds without a word from the page until it is taken to be gone
+CONNECTING, QUIET = 20.0, 8.0  # seconds without a word from the page until it is taken to be gone
 LONGEST_SOUND = 600  # seconds of a sound file
 
 

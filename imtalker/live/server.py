@@ -32,7 +32,7 @@ OFFER, PICTURE, SOUND = 1 << 17, 40 << 20, 100 << 20  # bytes that may be upload
 PEOPLE = (example.SOMEBODY, 1, 2, 3, 4, 5, 6, 7)  # drawn ones to choose from, by seed
 THUMBNAIL = 96
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",

@@ -86,4 +86,4 @@ def test_a_face_answers_in_the_page(models, inputs, tmp_path):
         second.wait_for_function(PICTURE, **WAIT)
         chromium.close()
         assert [problem for problem in problems if "409" not in problem] == []
-    assert not list(temporary.iterdir())
+    assert not list(temporary.glob("imtalker*"))

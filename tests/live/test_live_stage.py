@@ -119,7 +119,7 @@ def test_a_face_that_fell_far_behind_starts_anew_at_the_sound(mute):
 
 def test_speech_begins_and_ends_without_a_jump_and_lips_follow_it(avatar):
     sound = sentence(2.0, 0.0)
-    theatre = Theatre(avatar.generator, avatar.source, cfg=1.0, nfe=5)
+    theatre = Theatre(avatar.generator, avatar.source, cfg=1.0, nfe=5, history=2.0)
     joins = [0]
     for _ in range(3):
         theatre.run(1.6)
@@ -143,7 +143,7 @@ def test_speech_begins_and_ends_without_a_jump_and_lips_follow_it(avatar):
 
 
 def test_interrupted_ten_times_it_is_silent_at_once_and_shuts_its_mouth(avatar):
-    theatre = Theatre(avatar.generator, avatar.source, cfg=1.0, nfe=3)
+    theatre = Theatre(avatar.generator, avatar.source, cfg=1.0, nfe=3, history=2.0)
     theatre.run(0.6)
     sound, cuts = sentence(4.0, 0.0), []
     for _ in range(10):
@@ -238,3 +238,19 @@ def test_an_expression_of_a_rig_comes_and_goes(mute):
     assert added.diff(dim=0).abs().max() < 0.2
     with pytest.raises(InputError, match="frown"):
         refused.result()
+
+
+def test_another_portrait_goes_on_where_the_first_one_was(mute):
+    generator, source = mute
+    other = SimpleNamespace(motion=-source.motion, generation="v2")
+    theatre = Theatre(generator, source, nfe=2)
+    theatre.run(2)
+    change = theatre.stage.next
+    done = theatre.stage.order(lambda: theatre.stage.change(source=other))
+    theatre.run(2)
+    done.result(timeout=0)
+    steps = theatre.motion().diff(dim=0).norm(dim=1)
+    assert steps[change - 2 : change + 3].max() <= 1.2 * steps[12:].max()
+    assert [number for number, _ in theatre.shown] == list(range(len(theatre.shown)))
+    with pytest.raises(InputError, match="v1"):
+        theatre.stage.change(source=SimpleNamespace(motion=source.motion, generation="v1"))
