@@ -33,6 +33,7 @@ from imtalker.train.losses import psnr
 from .joins import drift, joins
 
 READ = ("yaw", "pitch", "roll", "gaze_x", "gaze_y", "mouth_open")
+STEERED = ("yaw", "gaze_x", "gaze_y", "x", "y", "scale")
 SPEECH_SEED = 5000
 
 
@@ -109,19 +110,19 @@ def measure_speech(generator: Generator, cfg: float, minutes: float = 10) -> lis
         Number("best lag, frames", abs(mouth["lag"]), "at most 1"),
         Number("mouth and other speech, |r|", abs(mouth["other_speech"]), "at most 0.1"),
         Number("mouth_open in silence, 95 %", mouth["open_in_silence_95"], "at most 0.1"),
-        *(Number(f"{name} control, r", control[name], "at least 0.9") for name in ("yaw", "gaze_x", "gaze_y")),
-        *(Number(f"{name} control, r", control[name], "") for name in ("x", "y", "scale")),
+        *(Number(f"{name} control, r", control[name], "at least 0.9") for name in STEERED),
         Number(
             f"drift under controls over {minutes:g} minutes, in deviations",
             drift((steered - long.motion)[:, known], long.motion[:, known].std(0)),
             "at most 0.5",
         ),
         Number("drift of all values without controls, in deviations", drift(free[:, : len(MOTION)]), ""),
+        Number("free gaze, deviation relative to the truth", _spread(free) / _spread(long.motion), "at least 0.8"),
         Number("blinks a minute, relative to the truth", blinks(free) / blinks(long.motion), "at least 0.5"),
         Number(
             "head step where windows meet, relative to inside",
             joins(free[:, HEAD_CHANNELS], generator.config.window)["ratio"],
-            "",
+            "at most 1.2",
         ),
     ]
 
@@ -130,6 +131,11 @@ def blinks(motion: Tensor) -> float:
     """How often the eyes close in a motion (T,16), per minute."""
     closed = motion[:, MOTION.index("blink")] > 0.5
     return float((closed[1:] & ~closed[:-1]).sum()) / (len(motion) / FPS / 60)
+
+
+def _spread(motion: Tensor) -> float:
+    """The standard deviation of the gaze in a motion (T,16)."""
+    return float(motion[:, [CHANNEL["gaze_x"], CHANNEL["gaze_y"]]].std(0).square().mean().sqrt())
 
 
 def measure_both(renderer: Renderer, generator: Generator, cfg: float) -> list[Number]:

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..drawn.head import MOTION_SIZE
+from ..drawn.head import MOTION, MOTION_SIZE
 from ..models.generator import Generator
-from .batches import HEAD_CHANNELS
 from .muon import Muon
 from .readback import correlation
 from .speech_clips import HEARD, SpeechClip, encode_speech
@@ -19,9 +18,10 @@ MOUTH_CHANNELS = slice(CHANNEL[MOUTH[0]], CHANNEL[MOUTH[-1]] + 1)
 CONTROLLED = {"pose": slice(0, 3), "cam": slice(3, 6), "gaze": slice(6, 8)}  # motion channels, by control
 JOINS = 2.0  # weight of the first frame after a context
 # Absolute errors are least at the median: eyes are open nine tenths of the time and look ahead a third of it, so blinks
-# would never be learned and glances would be half as far as they should be.
-SQUARED, SQUARED_WEIGHT = [CHANNEL[name] for name in ("gaze_x", "gaze_y", "blink")], 4.0
-STRETCH = 1.25  # free glances are learned this much wider: sampling, in ten steps, makes them smaller
+# would never be learned and glances would be half as far as they should be. Positions vary little within a window.
+SQUARED, SQUARED_WEIGHT = [CHANNEL[name] for name in ("x", "y", "scale", "gaze_x", "gaze_y", "blink")], 4.0
+DISPLACED = 0.3  # deviation by which the context is off a control: it must be brought back, not followed
+STRETCH = 1.7  # free glances are learned this much wider: sampling, in ten steps, makes them smaller
 
 
 class HearingTask:
@@ -65,8 +65,7 @@ class FlowTask:
         self.parts = {name: getattr(generator, name) for name in parts}
         self.weights = torch.ones(MOTION_SIZE)
         self.weights[MOUTH_CHANNELS] = 3
-        self.weights[HEAD_CHANNELS] = 3
-        self.weights[CONTROLLED["cam"]] = 5
+        self.weights[CONTROLLED["pose"]] = 3
 
     def modules(self) -> dict[str, nn.Module]:
         return self.parts
@@ -103,6 +102,9 @@ class FlowTask:
         noisy = noise + time[:, None, None] * target
         # in sampling the context is the model's own motion, which is never quite the truth
         past = true[:, :context] + 0.02 * torch.randn_like(true[:, :context])
+        for name in ("cam", "gaze"):
+            off = DISPLACED * steered[name] * torch.randn(count, 1, len(MOTION[CONTROLLED[name]]))
+            past[..., CONTROLLED[name]] += off
         x = torch.cat([past * with_context, noisy], dim=1)
         error = (self.parts["flow"](x, time, reference, condition) - target) * self.weights
         # the context is exact, so an error of the first frame is a jump where windows meet
@@ -112,7 +114,7 @@ class FlowTask:
 
 
 def weighted_error(error: Tensor) -> Tensor:
-    """Mean of absolute errors (...,16), with weighted squared ones for eyelids and gaze."""
+    """Mean of absolute errors (...,16), with weighted squared ones for some values."""
     size = error.abs()
     size[..., SQUARED] = SQUARED_WEIGHT * error[..., SQUARED].square()
     return size.mean()

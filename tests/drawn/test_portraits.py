@@ -61,6 +61,36 @@ def test_signs_are_those_of_the_editors():
         assert middle(one(**{name: 0.5}))[1] < y - 3, name
 
 
+@pytest.mark.parametrize("seed", [5, 7])
+def test_shut_eyes_stay_apart_and_on_the_face(seed):
+    person, side = random_appearances(1, seed), 192
+    for yaw in (0.0, 0.8, -0.8):
+        changed = (draw(person, one(blink=1.0, yaw=yaw), side) - draw(person, one(yaw=yaw), side)).abs().amax((0, 1))
+        columns = torch.nonzero(changed.amax(0) > 0.02).flatten()
+        assert changed.max() > 0.2
+        if not yaw:
+            assert columns.diff().max() > 4, "a line from one eye to the other"
+        layers = draw_with_layers(person, one(yaw=yaw), side)[1]
+        background = layers[0] == 0
+        assert changed[background].max() < 0.5, "lids beside the face"
+
+
+def test_a_mouth_at_rest_curves_up():
+    """Its corners are no lower than its middle, and a smile lifts them."""
+    heights = []
+    for smile in (0.0, 0.5):
+        layers = draw_with_layers(random_appearances(4, seed=11), one(smile=smile).expand(4, -1), 256)[1]
+        for mask in part_mask(layers, "mouth"):
+            y, x = torch.nonzero(mask, as_tuple=True)
+            edge = (x.max() - x.min()) / 8
+            corners = (x < x.min() + edge) | (x > x.max() - edge)
+            middle = (x - (x.min() + x.max()) / 2).abs() < edge
+            heights.append(float(y[middle].float().mean() - y[corners].float().mean()))
+    rest, smiling = heights[:4], heights[4:]
+    assert min(rest) > 1
+    assert all(more > less + 3 for more, less in zip(smiling, rest))
+
+
 def test_tracked_points_warp_the_source_to_the_driving_frame():
     random = torch.Generator().manual_seed(8)
     people, source, driving = random_appearances(6, seed=8), random_motion(6, random), random_motion(6, random)
