@@ -55,6 +55,8 @@ class Placed:
 class Graph:
     """info: /object_info of the oldest ComfyUI that the pack supports."""
 
+    BEFORE_FIRST = 0  # nodes are numbered from the next one on
+
     def __init__(self, info: dict, name: str):
         self.info, self.name = info, name
         self.nodes: list[dict] = []
@@ -138,7 +140,7 @@ class Graph:
         """The groups, each around its nodes."""
         found = []
         for number, group in enumerate(self.groups, 1):
-            nodes = [self.nodes[one - 1] for one in group["nodes"]]
+            nodes = [self.nodes[one - self.BEFORE_FIRST - 1] for one in group["nodes"]]
             x = min(node["pos"][0] for node in nodes) - MARGIN
             y = min(node["pos"][1] for node in nodes) - TITLE - HEADING
             right = max(node["pos"][0] + node["size"][0] for node in nodes) + MARGIN
@@ -151,7 +153,7 @@ class Graph:
         content = {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, self.name)),
             "revision": 0,
-            "last_node_id": len(self.nodes),
+            "last_node_id": max(node["id"] for graph in (self, *self.subgraphs) for node in graph.nodes),
             "last_link_id": len(self.links),
             "nodes": self.nodes,
             "links": self.links,
@@ -185,7 +187,7 @@ class Graph:
         return slots, widgets, list(zip(spec["output_name"], spec["output"]))
 
     def _node(self, kind: str, title: str | None, place: list, size: list) -> dict:
-        node = {"id": len(self.nodes) + 1, "type": kind} | ({"title": title} if title else {})
+        node = {"id": self.BEFORE_FIRST + len(self.nodes) + 1, "type": kind} | ({"title": title} if title else {})
         node |= {"pos": place, "size": size, "flags": {}, "order": len(self.nodes), "mode": 0}
         node |= {"inputs": [], "outputs": [], "properties": {}, "widgets_values": []}
         if kind in self.info:
@@ -204,6 +206,8 @@ class Graph:
 
 class Subgraph(Graph):
     """A graph with inputs and outputs; `subgraph["name"]` is an input, to connect nodes within."""
+
+    BEFORE_FIRST = 100  # newer pages number nodes anew whose number is also one of the graph around
 
     def __init__(self, info: dict, name: str, path: str, inputs: dict[str, str]):
         super().__init__(info, name)
@@ -253,7 +257,7 @@ class Subgraph(Graph):
         return {
             "id": self.id,
             "version": 1,
-            "state": {"lastGroupId": len(self.groups), "lastNodeId": len(self.nodes)}
+            "state": {"lastGroupId": len(self.groups), "lastNodeId": self.BEFORE_FIRST + len(self.nodes)}
             | {"lastLinkId": len(self.links), "lastRerouteId": 0},
             "revision": 0,
             "config": {},

@@ -93,7 +93,10 @@ class TestFile:
     def test_links_join_what_they_name(self, name):
         workflow = shipped.read(name)
         nodes = {node["id"]: node for node in workflow["nodes"]}
-        assert len(nodes) == len(workflow["nodes"]) == workflow["last_node_id"]
+        assert len(nodes) == len(workflow["nodes"])
+        numbers = [node["id"] for node in shipped.all_nodes(workflow)]
+        assert workflow["last_node_id"] == max(numbers)
+        assert len(set(numbers)) == len(numbers)
         for number, source, slot, target, place, kind in workflow["links"]:
             output, entry = nodes[source]["outputs"][slot], nodes[target]["inputs"][place]
             assert number in output["links"]
