@@ -46,7 +46,7 @@ def picture_result(server: Server, name: str) -> None:
     template = all_templates()[name]
     run = server.run(shipped.to_api(shipped.read(name)), timeout=600)
     assert run.succeeded, run.error
-    (file,) = (file for number in run.outputs for file in run.files(number) if file["subfolder"] == "video")
+    (file,) = (file for number in run.outputs for file in run.files(number) if file.get("subfolder") == "video")
     frames = frames_at(server.base / "output/video" / file["filename"], template.MOMENTS)
     if hasattr(template, "BESIDE"):
         frames = [one for pair in zip(frames_at(template.BESIDE, template.MOMENTS), frames) for one in pair]
