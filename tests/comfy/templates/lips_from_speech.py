@@ -1,9 +1,12 @@
 """A driving video moves the head, at its own pace and for as long as somebody speaks; the lips follow the speech."""
 
+from server import ROOT
+
 from . import parts
 
 NAME = "12 Head from a video, lips from speech"
 MOMENTS = (0.7, 2.6)
+BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 
 def draw(graph):
