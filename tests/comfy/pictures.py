@@ -52,6 +52,7 @@ def picture_result(server: Server, name: str) -> None:
         frames = [one for pair in zip(frames_at(template.BESIDE, template.MOMENTS), frames) for one in pair]
     rows = 1 if len(frames) == 1 else 2
     height, width = RESULT // rows, RESULT * rows // len(frames)
+    assert abs(width / height - frames[0].width / frames[0].height) < 0.1, f"{name}: frames of another shape"
     picture = Image.new("RGB", (RESULT, RESULT))
     for number, frame in enumerate(frames):
         place = number * width % RESULT, number * width // RESULT * height

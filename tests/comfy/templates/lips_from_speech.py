@@ -5,7 +5,7 @@ from server import ROOT
 from . import parts
 
 NAME = "12 Head from a video, lips from speech"
-MOMENTS = (1.1, 2.6)
+MOMENTS = (0.7, 2.6)
 BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 
