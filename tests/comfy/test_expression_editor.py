@@ -91,7 +91,6 @@ def test_the_face_is_dragged_and_the_rig_brings_its_lanes(face):
     before = face.image()
     face.shown.run()
     face.shown.wait_until(lambda: face.image() != before)
-    face.page.screenshot(path="/tmp/expr.png")
     face.page.mouse.click(*face.point("brows", 2, 0), button="right")
     face.page.locator(".imtalker-menu").get_by_text("yaw", exact=True).click()
     face.channels["yaw"] = keyframes.Channel("yaw", "", -1, 1, -2, 2, "")
@@ -99,4 +98,3 @@ def test_the_face_is_dragged_and_the_rig_brings_its_lanes(face):
     face.page.mouse.dblclick(*face.point("yaw", 2, 0.5))
     face.shown.wait_until(lambda: "yaw" in face.curves())
     assert face.curves()["tongue"] == [(0, 1)]
-    face.page.screenshot(path="/tmp/expr2.png")

@@ -54,16 +54,15 @@ function drawEye(context, colours, frame, at, side, blink, name, value) {
   const open = clamp(1 - blink, -0.1, 1.6), narrow = clamp(value("squint"), -0.5, 1)
   const upper = at(side * x, y + 2 * height * open * (1 - 0.3 * narrow))
   const lower = at(side * x, y - 2 * height * (open > 0.1 ? 0.75 * (1 - 0.9 * narrow) : 0.3))
-  context.save()
+  const lids = new Path2D()
+  lids.moveTo(...left)
+  lids.quadraticCurveTo(...upper, ...right)
   context.globalAlpha = 1
-  context.beginPath()
-  context.moveTo(...left)
-  context.quadraticCurveTo(...upper, ...right)
   if (open > 0.1) {
-    context.quadraticCurveTo(...lower, ...left)
-    context.save()
-    context.clip()
+    lids.quadraticCurveTo(...lower, ...left)
     const pupil = at(side * x + 0.09 * value("gaze horizontal"), y + 0.07 * value("gaze vertical"))
+    context.save()
+    context.clip(lids)
     context.fillStyle = colours.channel("gaze horizontal")
     context.beginPath()
     context.arc(...pupil, 0.1 * frame.half, 0, 7)
@@ -72,8 +71,7 @@ function drawEye(context, colours, frame, at, side, blink, name, value) {
   }
   context.strokeStyle = colours.channel(name)
   context.lineWidth = 2.5
-  context.stroke()
-  context.restore()
+  context.stroke(lids)
 }
 
 function drawMouth(context, colours, at, value) {
