@@ -23,6 +23,7 @@ from ..train.initialise import new_generator
 from ..train.loop import Settings, Training
 from ..weights.checkpoints import load_generator, save_weights
 from .generator_tasks import FlowTask, HearingTask, standardise_controls
+from .readout import fit_readout
 from .speech_clips import flow_batches, hearing_batches, make_speech_clip
 
 log = logging.getLogger("imtalker")
@@ -30,6 +31,7 @@ log = logging.getLogger("imtalker")
 AUDIO = AudioConfig(112, 3, 4, 448, (56,) * 7, num_conv_pos_embeddings=32)
 CONFIG = GeneratorConfig("v2", motion_size=MOTION_SIZE, width=128, depth=4, heads=4, audio=AUDIO)
 GATE = 0.8  # correlation of mouth_open with the truth, on held-out voices, that flow matching needs
+READOUT = 90  # batches that the last layer is fitted to, at the end
 SCHEDULE = {"warmup": 100, "end": 0.02, "clip": 1.0, "ema": 0.998}
 
 
@@ -49,7 +51,7 @@ def train(
     """
     facts = {"config": to_dict(config), "seed": seed, "start": str(start)}
     if start is not None:
-        generator = load_generator(start).requires_grad_(True)
+        generator = unfolded(load_generator(start)).requires_grad_(True)
         if generator.config != config:
             raise InputError(
                 f"{start} is not of the avatar's size ({generator.config}): start from an avatar's "
@@ -65,6 +67,11 @@ def train(
     with hearing.averaged():
         standardise_controls(generator, [make_speech_clip(2 * 10**6 + number) for number in range(24)], seed)
         return _train_flow(generator, out, minutes - hearing_minutes, facts)
+
+
+def unfolded(generator: Generator) -> Generator:
+    """The generator in evaluation mode, computing with its parameters: what `load_generator` folds would not learn."""
+    return generator.train().eval()
 
 
 def _train_hearing(generator: Generator, file: Path, minutes: float, facts: dict, gate: float) -> Training | None:
@@ -102,6 +109,7 @@ def _train_flow(generator: Generator, out: Path, minutes: float, facts: dict) ->
         return None
     path = out / "generator.safetensors"
     with training.averaged():
+        fit_readout(flow, flow_batches(generator)(0, 0, 1), READOUT)
         save_weights(generator, path, torch.float16)
     return path
 

@@ -74,6 +74,15 @@ class FlowTask:
         return {"flow": Muon(nn.ModuleDict(self.parts), FLOW_RATE)}
 
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        velocity, target, with_context = self.velocities(batch)
+        error = (velocity - target) * self.weights
+        # the context is exact, so an error of the first frame is a jump where windows meet
+        joins = (error[:, 0] * with_context[:, 0]).abs().mean()
+        losses = {"velocity": weighted_error(error), "change": weighted_error(error.diff(dim=1))}
+        yield "flow", losses | {"joins": JOINS * joins}
+
+    def velocities(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Velocity and target (B,window,16) at random times under random conditions; 1 with context, else 0 (B,1,1)."""
         context = self.generator.config.context
         true, reference = batch["motion"], batch["reference"].clone()
         count = len(true)
@@ -106,11 +115,7 @@ class FlowTask:
             off = DISPLACED * steered[name] * torch.randn(count, 1, len(MOTION[CONTROLLED[name]]))
             past[..., CONTROLLED[name]] += off
         x = torch.cat([past * with_context, noisy], dim=1)
-        error = (self.parts["flow"](x, time, reference, condition) - target) * self.weights
-        # the context is exact, so an error of the first frame is a jump where windows meet
-        joins = (error[:, 0] * with_context[:, 0]).abs().mean()
-        losses = {"velocity": weighted_error(error), "change": weighted_error(error.diff(dim=1))}
-        yield "flow", losses | {"joins": JOINS * joins}
+        return self.parts["flow"](x, time, reference, condition), target, with_context
 
 
 def weighted_error(error: Tensor) -> Tensor:

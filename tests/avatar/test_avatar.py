@@ -6,6 +6,7 @@ Tests elsewhere that use the avatar rely on these.
 import torch
 from meaning import backwards, follows, mouth_in, sentence, value, yaw_in
 
+from benchmarks.avatar_pictures import ACROSS, SHOWN, people
 from imtalker import Motion
 from imtalker.avatar.batches import random_motion
 from imtalker.avatar.readback import correlation, read
@@ -61,3 +62,14 @@ def test_a_breath_of_noise_opens_no_mouth(avatar):
     quiet = torch.zeros(1, 2 * SAMPLE_RATE)
     quiet[0, :4000] = 0.01 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
     assert value(avatar.say(Audio(quiet, SAMPLE_RATE)), "mouth_open")[10:].abs().mean() < 0.1
+
+
+def test_its_pictures_show_people_as_drawn_and_speaking(avatar):
+    sheet = people(avatar.renderer, avatar.generator, ACROSS)
+    side, pictures = avatar.renderer.config.output_size, ACROSS * (1 + len(SHOWN))
+    assert sheet.shape == (side, pictures * side, 3)
+    apart = sheet.unflatten(1, (pictures, side)).permute(1, 0, 2, 3)
+    first, *speaking = apart[: 1 + len(SHOWN)]
+    another = apart[1 + len(SHOWN)]
+    for frame in speaking:
+        assert 0 < (frame - first).abs().mean() < 0.7 * (frame - another).abs().mean()
