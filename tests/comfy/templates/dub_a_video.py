@@ -5,7 +5,7 @@ from server import ROOT
 from . import parts
 
 NAME = "11 Dub a video"
-MOMENTS = (0.9, 3.2)
+MOMENTS = (1.12, 3.04)
 BESIDE = ROOT / "imtalker/avatar/driving.mp4"
 
 
