@@ -165,7 +165,7 @@ class TestFile:
 
 def test_a_workflow_only_departs_from_the_defaults_where_it_must(server):
     info = server.get("/object_info")
-    chosen = {"model", "cfg", "seed", "index", "face", "keyframes", "seconds", "crossfade"}
+    chosen = {"model", "cfg", "seed", "index", "face", "keyframes", "seconds", "crossfade", "way"}
     for name in shipped.NAMES:
         for one in shipped.to_api(shipped.read(name)).values():
             if not one["class_type"].startswith("IMTalker"):
