@@ -3,7 +3,7 @@
     python -m benchmarks.live --minutes 10 [--models avatar] [--device cuda] [--source FACE]
     python -m benchmarks.live --joins 50
 
-Needs playwright, aiortc and Chromium, whose microphone and camera are a file. A burst of a vowel every two seconds is
+Needs playwright, aiortc and Chromium, whose microphone and camera are a file. A vowel every four seconds is
 found in the microphone, in the sound that comes back and, by the dark of an open mouth, in the picture, all on the
 page's clock. --joins needs no browser: it counts how the motion steps where speech begins and ends.
 """
@@ -32,8 +32,8 @@ from .measure import save_rows
 from .theatre import Theatre
 
 RATE = 48000
-PERIOD, BURST = 2.0, 0.4  # seconds from vowel to vowel, and of a vowel
-LONGEST = 1.5  # seconds from microphone to lips that are looked for
+PERIOD, BURST = 4.0, 0.4  # seconds from vowel to vowel, and of a vowel
+LONGEST = 3.5  # seconds from microphone to lips that are looked for
 PROBE = Path(__file__).with_name("live_probe.js")
 
 
@@ -117,7 +117,7 @@ def in_browser(minutes: float, arguments: list[str]) -> dict:
         "latency_to_lips_s": statistics.median(latency) if latency else None,
         "latency_to_sound_s": statistics.median(sounds) if sounds else None,
         "skew_ms": statistics.median(map(abs, found["skew"])) if found["skew"] else None,
-        "left_out": found["left_out"], "memory_mb": [memory[0], memory[-1]],
+        "state": found["state"], "memory_mb": [memory[0], memory[-1]],
     }  # fmt: skip
 
 

@@ -89,10 +89,10 @@ probe.end = () => {
   clearInterval(probe.timer);
   probe.running = false;
   const { microphone, sound, mouth, skew, pictures, started, seconds } = probe;
-  const left_out = document.getElementById("state").textContent;
+  const state = document.getElementById("state").textContent;
   const whole = seconds.slice(1, -1);
   return {
-    microphone, sound, mouth, skew, pictures, left_out,
+    microphone, sound, mouth, skew, pictures, state,
     seconds: (performance.now() - started) / 1000, slowest: Math.min(...whole),
   };
 };

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..media.audio import Audio, AudioFile
 from ..models.generator import Generator
 from ..models.renderer import Renderer, Source
-from ..motion.keyframes import CHANNELS
+from ..motion.keyframes import GAZE, POSE
 from ..motion.rig import Rig
 from .engine import Live
 from .peer import RATE, Peer
@@ -50,7 +50,8 @@ class Face:
 
     def offers(self) -> dict:
         """What the page can set, for its sliders."""
-        aim = {n: [c.label, c.low, c.high, c.rest] for n, c in CHANNELS.items() if n not in ("distance", "x", "y")}
+        aim = {name: [c.label, c.low, c.high, c.rest] for name, c in POSE.items() if name not in ("distance", "x", "y")}
+        aim |= {name: [f"Gaze {c.label.lower()}", c.low, c.high, c.rest] for name, c in GAZE.items()}
         usable = [] if self.rig is None else [self.rig.channels[i] for i in self.rig.usable(("eyes", "brows", "mouth"))]
         expression = {c.name: [c.name, c.low, c.high, 0] for c in usable if not c.name.startswith("gaze")}
         cfg = self.generator.config.cfg if self.cfg is None else self.cfg
