@@ -21,7 +21,7 @@ JOINS = 2.0  # weight of the first frame after a context
 # would never be learned and glances would be half as far as they should be. Positions vary little within a window.
 SQUARED, SQUARED_WEIGHT = [CHANNEL[name] for name in ("x", "y", "scale", "gaze_x", "gaze_y", "blink")], 4.0
 DISPLACED = 0.3  # deviation by which the context is off a control: it must be brought back, not followed
-STRETCH = 1.7  # free glances are learned this much wider: sampling, in ten steps, makes them smaller
+STRETCH = 2.0  # free glances are learned this much wider: sampling, in ten steps, makes them smaller
 
 
 class HearingTask:
