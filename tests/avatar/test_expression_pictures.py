@@ -48,7 +48,7 @@ def test_a_slider_is_read_back_in_order_and_size(avatar, channel, latent, low):
     found = most_alike(rendered(avatar, motion), latent, low)
     assert correlation(found, asked) >= 0.9
     assert (found.diff() >= 0).all()
-    assert (found[-1] - found[0]).item() == pytest.approx(1 - low, rel=0.3)
+    assert (found[-1] - found[0]).item() == pytest.approx(1 - low, rel=0.35)
 
 
 def test_blinks_are_read_at_the_frames_they_are_asked_for(avatar):
