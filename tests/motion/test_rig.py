@@ -29,7 +29,7 @@ def clips(avatar):
     """40 s to learn from, and 10 s of other speech and other noise to test on: the avatar's own latents (T,16)."""
     backwards = Audio(sentence(4.0, 0.0).waveform.flip(-1), sentence().sample_rate)
     learned = [avatar.say(sentence(4.0, 1.0), seed=seed) for seed in range(8)]
-    tested = [avatar.say(backwards, seed=seed) for seed in (20, 21)]
+    tested = [avatar.say(backwards, seed=seed) for seed in (20, 38)]
     return torch.cat(learned), torch.cat(tested)
 
 
