@@ -1,6 +1,7 @@
 """README, docs and help pages are true: links lead somewhere, commands and code run, what they name is there."""
 
 import argparse
+import importlib.util
 import json
 import re
 import runpy
@@ -8,6 +9,7 @@ import sys
 import warnings
 import wave
 from unittest.mock import patch
+from urllib.parse import unquote
 
 import pages
 import pytest
@@ -90,6 +92,8 @@ def check_command(words: list[str]) -> None:
             ):
                 runpy.run_module(module, run_name="__main__")
             assert ended.type is Parsed
+        case ["python", "-m", module]:
+            assert importlib.util.find_spec(module)
         case ["python", script, *_]:
             assert (ROOT / script).is_file()
         case ["make", target]:
@@ -271,9 +275,9 @@ def test_the_readme_shows_every_node_and_workflow():
     }
     assert named == {page.read_text("utf-8").partition("\n")[0].removeprefix("# ") for page in HELP.glob("*.md")}
     workflows = {path.stem for path in (ROOT / "workflows").glob("*.json")}
-    shown = set(re.findall(r"<img src=\"workflows/(\w+)\.jpg\"", text))
+    shown = {unquote(name) for name in re.findall(r"<img src=\"workflows/([^\"]+)\.jpg\"", text)}
     assert shown == workflows
-    assert workflows <= set(re.findall(r"`(\w+)`", text))
+    assert workflows <= set(re.findall(r"`([^`\n]+)`", text))
 
 
 def test_the_readme_starts_with_what_an_artist_needs():
