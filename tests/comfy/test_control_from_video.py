@@ -115,7 +115,7 @@ def test_the_motion_follows(server: Server):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "nothing to read with: choose a file for smirk or gaze"),
+        ({}, "nothing to read with: put SMIRK_em1.pt from"),
         ({"video": ["video", 0], "images": ["images", 0], "smirk": SMIRK}, "either images or video"),
         ({"smirk": SMIRK, "landmarks": ["landmarks", 0]}, "need frames: connect images or video"),
         ({"smirk": "renderer_v2.safetensors", "video": ["video", 0]}, "is a renderer (v2): choose a SMIRK encoder"),
