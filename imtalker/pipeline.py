@@ -161,8 +161,10 @@ def encode_portrait(
     """The Source of one portrait, cropped as in `talk`."""
     name = "the portrait" if isinstance(image, Tensor) else str(image)
     image = check_image(image) if isinstance(image, Tensor) else read_image(image)
+    if len(image) != 1:
+        raise InputError(f"The source must be one picture, not a batch of {len(image)}: choose one of them.")
     if not isinstance(crop, Crop):
-        crop = _portrait_crop(image[:1], crop, name, tuple(model_dirs))
+        crop = _portrait_crop(image, crop, name, tuple(model_dirs))
     return renderer.encode_source(apply_crop(image, crop, renderer.config.input_size), checked=True)
 
 

@@ -26,7 +26,7 @@ EXPECTED = {
     "05 Draw the head pose": (10, (128, 128), 0.4),
     "06 Draw the gaze": (10, (128, 128), 0.4),
     "07 Two people talk": (20, (1024, 512), 0.8),
-    "08 Idle, then talk": (50, (128, 128), 2.4),
+    "08 Idle, then talk": (60, (128, 128), 2.4),
     "09 Long video": (10, (1024, 512), 0.4),
     "10 Draw an expression": (10, (128, 128), 0.4),
     "11 Dub a video": (10, (256, 256), 0.4),
