@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..media.audio import FPS, SAMPLE_RATE, Audio, AudioFile, mono_16k
 from ..media.resampling import BlockReader
 from ..motion.control import WIDTHS, Control
-from ..motion.fingerprint import fingerprint
+from ..motion.fingerprint import Kept
 from ..motion.inertia import Inertia, Joins, check_joins
 from ..motion.match import Side, check_match
 from ..motion.motion import Motion
@@ -85,6 +85,7 @@ class Generator(nn.Module):
         self.cam_projection = projection(WIDTHS["cam"], config.condition_size)
         self.gaze_projection = projection(WIDTHS["gaze"], config.condition_size)
         self.flow = FlowTransformer(config)
+        self._fingerprint = Kept()
 
     @property
     def generation(self) -> str:
@@ -98,7 +99,8 @@ class Generator(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Names the motion space that these weights sample in (motion/fingerprint.py)."""
-        return fingerprint("generator", self.flow.head.linear.weight)
+        head = self.flow.head.linear
+        return self._fingerprint.of("generator", head, lambda: head.weight)
 
     def encode_audio(
         self, waveform: Tensor, sample_rate: int, progress: Callable[[float], None] = lambda frames: None

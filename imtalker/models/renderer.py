@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..media.image import check_image, resize
-from ..motion.fingerprint import fingerprint
+from ..motion.fingerprint import Kept
 from ..motion.match import Side, check_match
 from ..motion.motion import Motion
 from . import backend
@@ -102,6 +102,7 @@ class Renderer(nn.Module):
         self.synthesis = Synthesis(config)
         self.recordings = {count: Recording() for count in range(1, RECORDED + 1)}
         self.weights = Weights([self.adapter, self.motion_decoder, self.transfer, self.synthesis])
+        self._fingerprint = Kept()
 
     @property
     def generation(self) -> str:
@@ -110,7 +111,8 @@ class Renderer(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Names the motion space that these weights read (motion/fingerprint.py)."""
-        return fingerprint("renderer", self.motion_encoder.mlp.last.derived()[0])
+        last = self.motion_encoder.mlp.last
+        return self._fingerprint.of("renderer", last, lambda: last.derived()[0])
 
     def forward(self, source: Source, latents: Tensor) -> Tensor:
         """Motion latents (B,motion_size), not adapted -> frames (B,3,output_size,output_size) in 0..1.

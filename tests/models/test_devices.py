@@ -38,9 +38,10 @@ CASES = [
 # block of one or two frames is recorded, which waits once).
 WAITS = {
     "source": {"precision.py"},  # once for each source
-    "encode motion": {"renderer.py"},  # its latents are wanted on the CPU
+    "encode motion": {"renderer.py", "fingerprint.py"},  # its latents are wanted on the CPU; once for all: the weights
     "audio": {"audio_encoder.py", "generator.py"},  # weights for the first pass; the features are wanted on the CPU
-    "sample": {"generator.py", "capture.py", "audio_encoder.py"},  # each window; each recording; silence, encoded first
+    # each window; each recording; silence, encoded first; once for all: the weights
+    "sample": {"generator.py", "capture.py", "audio_encoder.py", "fingerprint.py"},
     "session": {"audio_encoder.py", "generator.py", "motion_stream.py"},
 }
 # Where half precision may become float32 on the device, with the most values that may.

@@ -9,6 +9,7 @@ from tiny import tiny_generator, tiny_renderer
 
 from imtalker import InputError, Motion, load_generator, load_renderer
 from imtalker.avatar.rig import named_rig
+from imtalker.motion import fingerprint as fingerprints
 from imtalker.motion.fingerprint import differ, fingerprint
 from imtalker.motion.rig import Rig
 from imtalker.weights.checkpoints import AVATAR, find_weights
@@ -43,6 +44,18 @@ def test_only_weights_of_one_kind_are_compared():
         assert not differ(one, unknown)
         assert not differ(unknown, one)
     assert differ(f"renderer 0000000000000000 {one}", other)
+
+
+def test_it_is_taken_once_and_again_when_the_weights_change(monkeypatch):
+    taken = []
+    monkeypatch.setattr(fingerprints, "fingerprint", lambda *of: taken.append(1) or fingerprint(*of))
+    generator = tiny_generator()
+    first, second = generator.fingerprint, generator.fingerprint
+    assert (first, len(taken)) == (second, 1)
+    with torch.no_grad():
+        generator.flow.head.linear.weight.neg_()
+    assert differ(first, generator.fingerprint)
+    assert len(taken) == 2
 
 
 def test_models_sign_their_motion_and_its_file_keeps_it(avatar, tmp_path):
