@@ -20,7 +20,7 @@ STAGES = {
     "motion: encoding driving frames": (Renderer, "encode_motion"),
     "source": (Renderer, "encode_source"),
     "portrait: face and crop": (pipeline, "encode_portrait"),
-    "frames: rendering": (Renderer, "_frames"),
+    "frames: rendering": (Renderer, "forward"),
     "frames: copy to the CPU": (backend, "to_cpu"),
     "video: conversion to 8 bits": (video_writer, "_single_frames"),
     "video: audio track": (video_writer.Soundtrack, "read"),

@@ -72,9 +72,9 @@ def test_the_zip_holds_the_pack_and_nothing_else(tmp_path):
     with zipfile.ZipFile(tmp_path / "pack.zip") as archive:
         assert archive.namelist() == names
     folders = {name.split("/")[0] for name in names if "/" in name}
-    assert folders == {"imtalker", "nodes", "web", "workflows", "locales"}
+    assert folders == {"imtalker", "nodes", "web", "workflows", "subgraphs", "locales"}
     assert [name for name in names if name.startswith("web/docs/")]
-    missing = release.problems(release.settings(), [name for name in names if name != "workflows/reenact.jpg"])
+    missing = release.problems(release.settings(), [name for name in names if name != "workflows/01 First try.jpg"])
     assert missing == ["every workflow with its picture is published"]
 
 

@@ -40,6 +40,7 @@ def test_the_options_with_numbers_are_found():
     assert {name for _, name, _ in NUMBERS} == {
         *("--batch-size", "--seed", "--cfg", "--nfe", "--fps", "--frames", "--steps", "--minutes", "--lr", "--lr-end"),
         *("--warmup", "--workers", "--devices", "--adversarial", "--lora", "--strength", "--blinks"),
+        *("--index", "--gate", "--lower-face", "--head", "--colour-match", "--keep-sound", "--port"),
     }
 
 
