@@ -18,7 +18,6 @@ FIRST = {
     "driving video": "IMTalkerEncodeMotion",
     "head pose": "IMTalkerPoseControl",
     "gaze": "IMTalkerGazeControl",
-    "blink": "IMTalkerExpression",
     "relative motion": "IMTalkerRetargetMotion",
     "lips only": "IMTalkerCombineParts",
     "crop face": "IMTalkerFaceCrop",

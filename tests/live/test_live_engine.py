@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import own_loop
 import pytest
 import torch
 from tiny import tiny_generator, tiny_renderer
@@ -47,7 +48,7 @@ def test_moments_come_one_by_one_with_the_sound_that_was_said(models):
         found["after"] = [moment async for moment in live]
         return moments
 
-    moments = asyncio.run(talk())
+    moments = own_loop.run(talk())
     numbers = [moment.number for moment in moments]
     assert numbers == list(range(numbers[0], numbers[0] + 26))
     assert all(moment.time == moment.number / 25 for moment in moments)
@@ -79,7 +80,7 @@ def test_an_interruption_silences_what_was_not_shown_and_a_slow_consumer_is_not_
             late = await anext(live)
             return after, late.number - rest[-1].number, live.speaking
 
-    after, skipped, speaking = asyncio.run(talk())
+    after, skipped, speaking = own_loop.run(talk())
     assert not after[RATE // 100 :].any()
     assert skipped > 1
     assert not speaking
@@ -104,7 +105,7 @@ def test_the_other_side_interrupts_and_its_voice_is_not_said(models):
             live.drive(torch.rand(20, 20, 3), "none")
             live.drive(None)
 
-    asyncio.run(talk())
+    own_loop.run(talk())
     assert not threads()
 
 
@@ -118,7 +119,7 @@ def test_unusable_settings_are_told(models, wrong, words):
             pass
 
     with pytest.raises(InputError, match=words):
-        asyncio.run(enter())
+        own_loop.run(enter())
     assert not threads()
 
 
@@ -130,5 +131,5 @@ def test_an_error_in_its_thread_reaches_the_consumer(models):
                 pass
 
     with pytest.raises(AttributeError):
-        asyncio.run(talk())
+        own_loop.run(talk())
     assert not threads()

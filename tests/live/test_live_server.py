@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import own_loop
 import pytest
 import torch
 from tiny import tiny_generator, tiny_renderer
@@ -84,7 +85,7 @@ def visit(face, work, host="127.0.0.1", token=None, make_guest=Visitor):
         async with TestClient(TestServer(reception.app())) as client:
             return await work(client, reception)
 
-    return asyncio.run(run())
+    return own_loop.run(run())
 
 
 async def said(response) -> str:
